@@ -1,0 +1,77 @@
+//! Secrets are types: wiped when dropped, without `Debug` and `Clone`, read only through a method that greps.
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::Random;
+
+/// A secret of exactly `N` bytes, kept on the heap so that moving it leaves no copy behind.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Secret<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> Secret<N> {
+    /// Builds the secret in place, so that it never lies around on the stack.
+    pub fn build(fill: impl FnOnce(&mut [u8; N])) -> Self {
+        let mut bytes = Box::new([0; N]);
+        fill(&mut bytes);
+        Self(bytes)
+    }
+
+    /// Draws a fresh secret.
+    pub fn random(random: &dyn Random) -> Self {
+        Self::build(|bytes| random.fill(bytes))
+    }
+
+    /// Takes the secret from a slice of exactly `N` bytes; `None` for any other length.
+    #[must_use]
+    pub fn from_slice(slice: &[u8]) -> Option<Self> {
+        (slice.len() == N).then(|| Self::build(|bytes| bytes.copy_from_slice(slice)))
+    }
+
+    /// The bytes themselves. Every call is a place to review.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+/// A secret of any length: a value of a person, or a serialised key state.
+#[derive(Default, Zeroize, ZeroizeOnDrop)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Takes ownership of `bytes`, to be wiped when dropped.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes themselves. Every call is a place to review.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Gives the bytes away; whoever takes them answers for wiping them.
+    #[must_use]
+    pub fn into_exposed(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no byte at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for SecretBytes {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
+    }
+}
