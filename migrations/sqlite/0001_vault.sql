@@ -1,0 +1,39 @@
+-- The vault itself and its key state. Nothing here opens anything without the root slot, which lives elsewhere.
+
+CREATE TABLE vault (
+    -- Immutable.
+    id            BIGINT PRIMARY KEY CHECK (id = 1), -- there is one vault in a database
+    tree          BLOB   NOT NULL,                   -- 16 bytes: the id of its key tree
+    index_buckets BIGINT NOT NULL,                   -- how many buckets the search index has
+    created_at    BIGINT NOT NULL                    -- microseconds since 1970
+);
+
+CREATE TABLE key_tree (
+    -- Immutable.
+    tree      BLOB   PRIMARY KEY,
+    -- Mutable.
+    root_id   BLOB   NOT NULL, -- 16 bytes: which root key opens the tree, as far as this database knows
+    epoch     BIGINT NOT NULL, -- how often the root has changed
+    next_leaf BIGINT NOT NULL  -- the lowest leaf never handed out
+);
+
+-- Pages of the key tree, written anew with every change, never in place.
+CREATE TABLE key_page (
+    -- Immutable.
+    level   BIGINT NOT NULL, -- 0 is the root
+    prefix  BIGINT NOT NULL, -- the leading bits that all leaves below the page share
+    root_id BLOB   NOT NULL, -- the root under which this version was written
+    blob    BLOB   NOT NULL, -- sealed under a single-use key that the parent page holds
+    PRIMARY KEY (level, prefix, root_id)
+);
+
+-- Leaves that are gone for ever, or will be once the slot has advanced to the epoch.
+CREATE TABLE punctured (
+    -- Immutable.
+    first BIGINT NOT NULL, -- first leaf of the range
+    last  BIGINT NOT NULL, -- last leaf of the range
+    -- Mutable.
+    epoch BIGINT NOT NULL, -- the epoch that lacks them
+    PRIMARY KEY (first, last)
+);
+CREATE INDEX punctured_epoch ON punctured (epoch);

@@ -1,0 +1,49 @@
+//! The search index: encrypted buckets of fixed-size chunks.
+
+use async_trait::async_trait;
+
+use crate::model::Result;
+
+/// What a bucket is sealed under and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its number.
+    pub bucket: u32,
+    /// The leaf whose key seals its chunks.
+    pub leaf: u32,
+    /// How many chunks it has, at least one.
+    pub chunks: u32,
+}
+
+/// One sealed chunk of a bucket.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// The bucket as it was when the chunk was read.
+    pub bucket: Bucket,
+    /// Which chunk of it, from 0.
+    pub chunk: u32,
+    /// The envelope.
+    pub blob: Vec<u8>,
+}
+
+/// The operations on the index.
+#[async_trait]
+pub trait Indexes {
+    /// Adds buckets, or replaces what they are sealed under and how long they are.
+    async fn put_buckets(&mut self, buckets: &[Bucket]) -> Result<()>;
+
+    /// Adds or replaces chunks; their buckets must exist.
+    async fn put_chunks(&mut self, chunks: &[Chunk]) -> Result<()>;
+
+    /// Removes every chunk of the buckets.
+    async fn delete_chunks(&mut self, buckets: &[u32]) -> Result<()>;
+
+    /// Every bucket.
+    async fn buckets(&mut self) -> Result<Vec<Bucket>>;
+
+    /// The last chunk of each bucket, the buckets locked in order until the transaction ends.
+    async fn lock_tails(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>>;
+
+    /// Every chunk of the buckets, in order.
+    async fn chunks(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>>;
+}

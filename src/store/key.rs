@@ -1,0 +1,119 @@
+//! The vault's own row and its key state: pages that open nothing without the root slot.
+
+use async_trait::async_trait;
+
+use crate::model::{Result, SubjectId, Time};
+
+/// The vault itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vault {
+    /// The id of its key tree.
+    pub tree: [u8; 16],
+    /// How many buckets its search index has.
+    pub index_buckets: u32,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// Where the key tree stands, as far as the database knows. The root slot has the last word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeHead {
+    /// Which root key opens the tree.
+    pub root_id: [u8; 16],
+    /// How often the root has changed.
+    pub epoch: u64,
+    /// The lowest leaf never handed out.
+    pub next_leaf: u32,
+}
+
+/// Names one version of one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PageId {
+    /// 0 is the root, 3 the lowest.
+    pub level: u8,
+    /// The leading bits that all leaves below the page share.
+    pub prefix: u32,
+    /// The root under which it was written.
+    pub root_id: [u8; 16],
+}
+
+/// One version of one page.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Which one.
+    pub id: PageId,
+    /// The envelope.
+    pub blob: Vec<u8>,
+}
+
+/// A range of leaves that are gone, or will be at an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Punctured {
+    /// First leaf.
+    pub first: u32,
+    /// Last leaf.
+    pub last: u32,
+    /// The epoch that lacks them.
+    pub epoch: u64,
+}
+
+/// Which leaf holds a subject's key for a retention class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectKey {
+    /// The leaf.
+    pub leaf: u32,
+    /// Whose key.
+    pub subject: SubjectId,
+    /// For which retention class.
+    pub class: String,
+    /// The key's version.
+    pub version: u32,
+    /// When it was handed out.
+    pub created_at: Time,
+}
+
+/// The operations on the key state.
+#[async_trait]
+pub trait Keys {
+    /// Writes the rows of a new vault; refuses when there is one.
+    async fn create_vault(&mut self, vault: &Vault, head: &TreeHead) -> Result<()>;
+
+    /// The vault's row, once there is one.
+    async fn vault(&mut self) -> Result<Option<Vault>>;
+
+    /// Where the tree stands.
+    async fn tree_head(&mut self) -> Result<Option<TreeHead>>;
+
+    /// Moves the tree from one root to the next. `false`, and no change, when it is not at `expect`.
+    async fn advance_tree(&mut self, expect: &[u8; 16], root_id: &[u8; 16], epoch: u64) -> Result<bool>;
+
+    /// Takes `count` leaves that nobody had before and answers the first.
+    async fn take_leaves(&mut self, count: u32) -> Result<u32>;
+
+    /// Never hands out a leaf below `floor` again.
+    async fn raise_next_leaf(&mut self, floor: u32) -> Result<()>;
+
+    /// Every page version.
+    async fn key_pages(&mut self) -> Result<Vec<Page>>;
+
+    /// Names of every page version.
+    async fn key_page_ids(&mut self) -> Result<Vec<PageId>>;
+
+    /// Adds page versions; those that are there stay.
+    async fn insert_pages(&mut self, pages: &[Page]) -> Result<()>;
+
+    /// Removes page versions.
+    async fn delete_pages(&mut self, pages: &[PageId]) -> Result<()>;
+
+    /// Notes ranges that an epoch lacks.
+    async fn put_punctured(&mut self, ranges: &[Punctured]) -> Result<()>;
+
+    /// Ranges that epochs after `epoch` lack.
+    async fn punctured_after(&mut self, epoch: u64) -> Result<Vec<Punctured>>;
+
+    /// Adds subjects' keys.
+    async fn insert_subject_keys(&mut self, keys: &[SubjectKey]) -> Result<()>;
+
+    /// All keys of the subjects.
+    async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>>;
+}

@@ -1,0 +1,94 @@
+//! The records: what survives a restart.
+//!
+//! This floor knows rows, statements and transactions on two databases, SQLite and PostgreSQL. Every statement is
+//! written once, in `sql/`, and compiled against each driver; `sqlite.rs` and `postgres.rs` hold what really differs.
+//! It must not know what a sealed value holds, which key opens it, or who may see it: to this floor a value is bytes.
+//!
+//! A [`Tx`] is one connection: [`Store::read`] gives one without a transaction, [`Store::write`] one in a transaction
+//! that is undone unless committed. The operations stand in one small trait a noun.
+
+mod postgres;
+mod rows;
+mod sqlite;
+
+pub mod audit;
+pub mod erasure;
+pub mod index;
+pub mod key;
+pub mod request;
+pub mod subject;
+pub mod token;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::model::{Error, Reason, Result};
+
+/// A database.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// A connection for reading; each statement sees what is committed when it starts.
+    async fn read(&self) -> Result<Box<dyn Tx>>;
+
+    /// A transaction for writing. On SQLite there is one at a time.
+    async fn write(&self) -> Result<Box<dyn Tx>>;
+
+    /// Brings the schema up to date. Does nothing when it is.
+    async fn migrate(&self) -> Result<()>;
+
+    /// Whether the schema is present and up to date.
+    async fn is_migrated(&self) -> Result<bool>;
+
+    /// Checks that the database can be used and that its durability is not switched off.
+    async fn check(&self) -> Result<()>;
+
+    /// What the database calls itself, for people: `SQLite 3.51.3`.
+    async fn describe(&self) -> Result<String>;
+
+    /// How many reading statements may be in flight at once.
+    fn readers(&self) -> usize;
+
+    /// Closes every connection, writing back what is still in a log.
+    async fn close(&self);
+}
+
+/// A connection, in a transaction or not.
+#[async_trait]
+pub trait Tx:
+    audit::Audits
+    + erasure::Erasures
+    + index::Indexes
+    + key::Keys
+    + request::Requests
+    + subject::Subjects
+    + token::Tokens
+    + Send
+{
+    /// Makes the transaction durable: when this returns, it survives a crash.
+    async fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// Where a database is: `sqlite:PATH` or `postgres://…`.
+///
+/// # Errors
+/// `ValueInvalid` for another scheme, `StoreUnavailable` when it cannot be opened.
+pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        Ok(Arc::new(sqlite::open(path).await?))
+    } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(Arc::new(postgres::open(url).await?))
+    } else {
+        Err(Error::invalid("database_url", "expected sqlite:PATH or postgres://USER@HOST/DATABASE"))
+    }
+}
+
+/// The error for a row that contradicts the schema's promises.
+fn inconsistent(table: &'static str, column: &'static str) -> Error {
+    Error::internal(format!("{table}.{column} holds what no version of this program writes"))
+}
+
+/// The error for a database that cannot be used just now.
+fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Reason::StoreUnavailable, "the database cannot be used just now; try again").because(source)
+}

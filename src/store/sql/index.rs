@@ -1,0 +1,108 @@
+use async_trait::async_trait;
+
+use super::super::super::index::{Bucket, Chunk, Indexes};
+use super::{Columns, Result, Row, Rows, SqlTx, blob, each, lock};
+
+#[async_trait]
+impl Indexes for SqlTx {
+    async fn put_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
+        let mut rows = Rows::new();
+        for bucket in buckets {
+            rows.row().number(bucket.bucket.into()).number(bucket.leaf.into()).number(bucket.chunks.into());
+        }
+        self.run(
+            concat!(
+                "INSERT INTO index_bucket (bucket, leaf, chunks) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT) FROM ", each!("1"), " AS e WHERE true ",
+                "ON CONFLICT (bucket) DO UPDATE SET leaf = excluded.leaf, chunks = excluded.chunks"
+            ),
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn put_chunks(&mut self, chunks: &[Chunk]) -> Result<()> {
+        let mut rows = Rows::new();
+        for chunk in chunks {
+            rows.row().number(chunk.bucket.bucket.into()).number(chunk.chunk.into()).blob(&chunk.blob);
+        }
+        self.run(
+            concat!(
+                "INSERT INTO index_chunk (bucket, chunk, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), " FROM ", each!("1"), " AS e WHERE true ",
+                "ON CONFLICT (bucket, chunk) DO UPDATE SET blob = excluded.blob"
+            ),
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn delete_chunks(&mut self, buckets: &[u32]) -> Result<()> {
+        self.run(
+            concat!(
+                "DELETE FROM index_chunk WHERE bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"),
+                " AS e)"
+            ),
+            Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into())),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn buckets(&mut self) -> Result<Vec<Bucket>> {
+        let rows = sqlx::query("SELECT bucket, leaf, chunks FROM index_bucket ORDER BY bucket")
+            .fetch_all(self.connection())
+            .await
+            .map_err(super::failed)?;
+        rows.iter().map(|row| bucket(&mut Columns::of(row))).collect()
+    }
+
+    async fn lock_tails(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>> {
+        let rows = self
+            .fetch(
+                concat!(
+                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM index_bucket b ",
+                    "JOIN index_chunk c ON c.bucket = b.bucket AND c.chunk = b.chunks - 1 ",
+                    "WHERE b.bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e) ",
+                    "ORDER BY b.bucket", lock!("b")
+                ),
+                Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into())),
+            )
+            .await?;
+        rows.iter().map(chunk).collect()
+    }
+
+    async fn chunks(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>> {
+        let rows = self
+            .fetch(
+                concat!(
+                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM index_bucket b ",
+                    "JOIN index_chunk c ON c.bucket = b.bucket ",
+                    "WHERE b.bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e) ",
+                    "ORDER BY b.bucket, c.chunk"
+                ),
+                Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into())),
+            )
+            .await?;
+        rows.iter().map(chunk).collect()
+    }
+}
+
+fn bucket(columns: &mut Columns<'_>) -> Result<Bucket> {
+    Ok(Bucket {
+        bucket: columns.unsigned("index_bucket", "bucket")?,
+        leaf: columns.unsigned("index_bucket", "leaf")?,
+        chunks: columns.unsigned("index_bucket", "chunks")?,
+    })
+}
+
+fn chunk(row: &Row) -> Result<Chunk> {
+    let mut columns = Columns::of(row);
+    Ok(Chunk {
+        bucket: bucket(&mut columns)?,
+        chunk: columns.unsigned("index_chunk", "chunk")?,
+        blob: columns.take()?,
+    })
+}

@@ -1,0 +1,239 @@
+use async_trait::async_trait;
+
+use super::super::super::key::{Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
+use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed};
+use crate::model::SubjectId;
+
+#[async_trait]
+impl Keys for SqlTx {
+    async fn create_vault(&mut self, vault: &Vault, head: &TreeHead) -> Result<()> {
+        sqlx::query("INSERT INTO vault (id, tree, index_buckets, created_at) VALUES (1, $1, $2, $3)")
+            .bind(vault.tree.as_slice())
+            .bind(i64::from(vault.index_buckets))
+            .bind(vault.created_at.micros())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        sqlx::query("INSERT INTO key_tree (tree, root_id, epoch, next_leaf) VALUES ($1, $2, $3, $4)")
+            .bind(vault.tree.as_slice())
+            .bind(head.root_id.as_slice())
+            .bind(head.epoch.cast_signed())
+            .bind(i64::from(head.next_leaf))
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn vault(&mut self) -> Result<Option<Vault>> {
+        let row = sqlx::query("SELECT tree, index_buckets, created_at FROM vault")
+            .fetch_optional(self.connection())
+            .await
+            .map_err(failed)?;
+        row.as_ref().map(vault).transpose()
+    }
+
+    async fn tree_head(&mut self) -> Result<Option<TreeHead>> {
+        let row = sqlx::query("SELECT root_id, epoch, next_leaf FROM key_tree")
+            .fetch_optional(self.connection())
+            .await
+            .map_err(failed)?;
+        row.as_ref().map(head).transpose()
+    }
+
+    async fn advance_tree(&mut self, expect: &[u8; 16], root_id: &[u8; 16], epoch: u64) -> Result<bool> {
+        let done = sqlx::query("UPDATE key_tree SET root_id = $2, epoch = $3 WHERE root_id = $1")
+            .bind(expect.as_slice())
+            .bind(root_id.as_slice())
+            .bind(epoch.cast_signed())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn take_leaves(&mut self, count: u32) -> Result<u32> {
+        let next: i64 = sqlx::query_scalar("UPDATE key_tree SET next_leaf = next_leaf + $1 RETURNING next_leaf")
+            .bind(i64::from(count))
+            .fetch_one(self.connection())
+            .await
+            .map_err(failed)?;
+        if next > i64::from(u32::MAX) {
+            return Err(Error::internal("every leaf of the key tree has been handed out"));
+        }
+        u32::try_from(next - i64::from(count)).map_err(Error::internal)
+    }
+
+    async fn raise_next_leaf(&mut self, floor: u32) -> Result<()> {
+        sqlx::query("UPDATE key_tree SET next_leaf = $1 WHERE next_leaf < $1")
+            .bind(i64::from(floor))
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn key_pages(&mut self) -> Result<Vec<Page>> {
+        let rows = sqlx::query("SELECT level, prefix, root_id, blob FROM key_page ORDER BY level, prefix")
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(page).collect()
+    }
+
+    async fn key_page_ids(&mut self) -> Result<Vec<PageId>> {
+        let rows = sqlx::query("SELECT level, prefix, root_id FROM key_page ORDER BY level, prefix")
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(|row| page_id(&mut Columns::of(row))).collect()
+    }
+
+    async fn insert_pages(&mut self, pages: &[Page]) -> Result<()> {
+        let mut rows = Rows::new();
+        for Page { id, blob } in pages {
+            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id).blob(blob);
+        }
+        self.run(
+            concat!(
+                "INSERT INTO key_page (level, prefix, root_id, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", ", blob!("3"), " FROM ", each!("1"),
+                " AS e WHERE true ON CONFLICT (level, prefix, root_id) DO NOTHING"
+            ),
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn delete_pages(&mut self, pages: &[PageId]) -> Result<()> {
+        let mut rows = Rows::new();
+        for id in pages {
+            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id);
+        }
+        self.run(
+            concat!(
+                "DELETE FROM key_page WHERE (level, prefix, root_id) IN (SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), " FROM ", each!("1"), " AS e)"
+            ),
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn put_punctured(&mut self, ranges: &[Punctured]) -> Result<()> {
+        let mut rows = Rows::new();
+        for range in ranges {
+            rows.row().number(range.first.into()).number(range.last.into()).number(range.epoch.cast_signed());
+        }
+        self.run(
+            concat!(
+                "INSERT INTO punctured (first, last, epoch) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT) FROM ", each!("1"),
+                " AS e WHERE true ON CONFLICT (first, last) DO UPDATE SET epoch = excluded.epoch"
+            ),
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn punctured_after(&mut self, epoch: u64) -> Result<Vec<Punctured>> {
+        let rows = sqlx::query("SELECT first, last, epoch FROM punctured WHERE epoch > $1 ORDER BY first")
+            .bind(epoch.cast_signed())
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(punctured).collect()
+    }
+
+    async fn insert_subject_keys(&mut self, keys: &[SubjectKey]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Rows::new();
+        for key in keys {
+            rows.row()
+                .number(key.leaf.into())
+                .blob(key.subject.as_bytes())
+                .text(&key.class)
+                .number(key.version.into())
+                .number(key.created_at.micros());
+        }
+        self.run(
+            concat!(
+                "INSERT INTO subject_key (leaf, subject, class, version, created_at) ",
+                "SELECT CAST(e.value ->> 0 AS BIGINT), ", blob!("1"), ", e.value ->> 2, ",
+                "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT) FROM ", each!("1"), " AS e"
+            ),
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>> {
+        let rows = self
+            .fetch(
+                concat!(
+                    "SELECT k.leaf, k.subject, k.class, k.version, k.created_at FROM ", each!("1"),
+                    " AS e CROSS JOIN subject_key k WHERE k.subject = ", blob!("0"), " ORDER BY k.leaf"
+                ),
+                Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
+            )
+            .await?;
+        rows.iter().map(subject_key).collect()
+    }
+}
+
+fn vault(row: &Row) -> Result<Vault> {
+    let mut columns = Columns::of(row);
+    Ok(Vault {
+        tree: columns.bytes("vault", "tree")?,
+        index_buckets: columns.unsigned("vault", "index_buckets")?,
+        created_at: columns.time()?,
+    })
+}
+
+fn head(row: &Row) -> Result<TreeHead> {
+    let mut columns = Columns::of(row);
+    Ok(TreeHead {
+        root_id: columns.bytes("key_tree", "root_id")?,
+        epoch: columns.unsigned("key_tree", "epoch")?,
+        next_leaf: columns.unsigned("key_tree", "next_leaf")?,
+    })
+}
+
+fn page_id(columns: &mut Columns<'_>) -> Result<PageId> {
+    Ok(PageId {
+        level: columns.unsigned("key_page", "level")?,
+        prefix: columns.unsigned("key_page", "prefix")?,
+        root_id: columns.bytes("key_page", "root_id")?,
+    })
+}
+
+fn page(row: &Row) -> Result<Page> {
+    let mut columns = Columns::of(row);
+    Ok(Page { id: page_id(&mut columns)?, blob: columns.take()? })
+}
+
+fn punctured(row: &Row) -> Result<Punctured> {
+    let mut columns = Columns::of(row);
+    Ok(Punctured {
+        first: columns.unsigned("punctured", "first")?,
+        last: columns.unsigned("punctured", "last")?,
+        epoch: columns.unsigned("punctured", "epoch")?,
+    })
+}
+
+fn subject_key(row: &Row) -> Result<SubjectKey> {
+    let mut columns = Columns::of(row);
+    Ok(SubjectKey {
+        leaf: columns.unsigned("subject_key", "leaf")?,
+        subject: SubjectId::from_bytes(columns.bytes("subject_key", "subject")?),
+        class: columns.take()?,
+        version: columns.unsigned("subject_key", "version")?,
+        created_at: columns.time()?,
+    })
+}

@@ -1,0 +1,172 @@
+//! Every statement, written once. This folder is compiled twice, as a child of each dialect, whose `Db`, `each!`,
+//! `blob!` and `lock!` it uses. Plain SQL only: no sequences, advisory locks, notifications or extensions.
+
+mod audit;
+mod erasure;
+mod index;
+mod key;
+mod request;
+mod subject;
+mod token;
+
+use async_trait::async_trait;
+use sqlx::pool::PoolConnection;
+use sqlx::{Database, Pool, Row as _, Transaction};
+
+use super::super::rows::Rows;
+use super::super::{Store, Tx, inconsistent, unavailable};
+use super::{BEGIN, DURABILITY, Db, MIGRATIONS, VERSION, blob, each, lock};
+use crate::model::{Error, Reason, Result, Time};
+
+type Connection = <Db as Database>::Connection;
+type Row = <Db as Database>::Row;
+
+/// A database, with its pools for reading and for writing.
+pub struct Sql {
+    reader: Pool<Db>,
+    writer: Pool<Db>,
+    readers: usize,
+}
+
+impl Sql {
+    pub fn new(reader: Pool<Db>, writer: Pool<Db>, readers: usize) -> Self {
+        Self { reader, writer, readers }
+    }
+}
+
+#[async_trait]
+impl Store for Sql {
+    async fn read(&self) -> Result<Box<dyn Tx>> {
+        Ok(Box::new(SqlTx::Read(self.reader.acquire().await.map_err(failed)?)))
+    }
+
+    async fn write(&self) -> Result<Box<dyn Tx>> {
+        Ok(Box::new(SqlTx::Write(self.writer.begin_with(BEGIN).await.map_err(failed)?)))
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        MIGRATIONS.run(&self.writer).await.map_err(unavailable)
+    }
+
+    async fn is_migrated(&self) -> Result<bool> {
+        let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let applied = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations WHERE success")
+            .fetch_one(&self.reader)
+            .await;
+        match applied {
+            Ok(row) => Ok(row.try_get::<Option<i64>, _>(0).map_err(failed)? == Some(newest)),
+            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        let mut connection = self.writer.acquire().await.map_err(failed)?;
+        for (statement, accepted) in DURABILITY {
+            let setting: String = sqlx::query_scalar(statement).fetch_one(&mut *connection).await.map_err(failed)?;
+            if !accepted.contains(&setting.as_str()) {
+                return Err(Error::new(
+                    Reason::StoreUnavailable,
+                    format!("the database may lose acknowledged commits: `{statement}` answers {setting}, expected one of {accepted:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn describe(&self) -> Result<String> {
+        sqlx::query_scalar(VERSION).fetch_one(&self.reader).await.map_err(failed)
+    }
+
+    fn readers(&self) -> usize {
+        self.readers
+    }
+
+    async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// A connection, in a transaction or not.
+pub enum SqlTx {
+    Read(PoolConnection<Db>),
+    Write(Transaction<'static, Db>),
+}
+
+impl SqlTx {
+    fn connection(&mut self) -> &mut Connection {
+        match self {
+            Self::Read(connection) => connection,
+            Self::Write(transaction) => transaction,
+        }
+    }
+
+    /// Runs a statement whose only parameter is `rows`; nothing at all when there are none.
+    async fn run(&mut self, statement: &'static str, rows: Rows) -> Result<u64> {
+        let done = sqlx::query(statement).bind(rows.into_json()).execute(self.connection()).await.map_err(failed)?;
+        Ok(done.rows_affected())
+    }
+
+    /// Fetches what a statement answers whose only parameter is `rows`.
+    async fn fetch(&mut self, statement: &'static str, rows: Rows) -> Result<Vec<Row>> {
+        sqlx::query(statement).bind(rows.into_json()).fetch_all(self.connection()).await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Tx for SqlTx {
+    async fn commit(self: Box<Self>) -> Result<()> {
+        match *self {
+            Self::Read(_) => Ok(()),
+            Self::Write(transaction) => transaction.commit().await.map_err(failed),
+        }
+    }
+}
+
+/// A driver's error as the store's.
+fn failed(error: sqlx::Error) -> Error {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
+            Error::internal(error)
+        }
+        error => unavailable(error),
+    }
+}
+
+/// Reads columns in the order they stand in the statement.
+struct Columns<'r> {
+    row: &'r Row,
+    next: usize,
+}
+
+impl<'r> Columns<'r> {
+    fn of(row: &'r Row) -> Self {
+        Self { row, next: 0 }
+    }
+
+    fn take<T>(&mut self) -> Result<T>
+    where
+        T: sqlx::Decode<'r, Db> + sqlx::Type<Db>,
+    {
+        let index = self.next;
+        self.next += 1;
+        self.row.try_get(index).map_err(failed)
+    }
+
+    fn bytes<const N: usize>(&mut self, table: &'static str, column: &'static str) -> Result<[u8; N]> {
+        <[u8; N]>::try_from(self.take::<&[u8]>()?).map_err(|_| inconsistent(table, column))
+    }
+
+    fn time(&mut self) -> Result<Time> {
+        self.take().map(Time::from_micros)
+    }
+
+    fn maybe_time(&mut self) -> Result<Option<Time>> {
+        Ok(self.take::<Option<i64>>()?.map(Time::from_micros))
+    }
+
+    fn unsigned<T: TryFrom<i64>>(&mut self, table: &'static str, column: &'static str) -> Result<T> {
+        T::try_from(self.take::<i64>()?).map_err(|_| inconsistent(table, column))
+    }
+}

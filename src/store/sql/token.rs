@@ -1,0 +1,230 @@
+use async_trait::async_trait;
+use sqlx::Row as _;
+
+use super::super::super::token::{Facts, Record, Tokens};
+use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, subject};
+use crate::model::{ErasureId, FieldType, SubjectId, Time, TokenFormat, TokenRow};
+
+macro_rules! columns {
+    () => {
+        "t.id, t.subject, t.type, t.class, t.format, t.shaped, t.tags, t.expires_at, t.single_use, t.created_at, \
+         t.leaf, t.key_version, t.source, t.version, t.spent_at, t.deleted_at, t.sealed"
+    };
+}
+
+macro_rules! facts {
+    () => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, \
+             (SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure) "
+        )
+    };
+}
+
+#[async_trait]
+impl Tokens for SqlTx {
+    async fn insert_tokens(&mut self, tokens: &[Record]) -> Result<Vec<TokenRow>> {
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut rows = Rows::new();
+        for token in tokens {
+            encode(&mut rows, token)?;
+        }
+        let inserted = self
+            .fetch(
+                concat!(
+                    "INSERT INTO token (id, subject, type, class, format, shaped, tags, expires_at, single_use, ",
+                    "created_at, leaf, key_version, source, version, sealed) SELECT ", blob!("0"), ", ", blob!("1"),
+                    ", CAST(e.value ->> 2 AS BIGINT), e.value ->> 3, CAST(e.value ->> 4 AS BIGINT), e.value ->> 5, ",
+                    "e.value ->> 6, CAST(e.value ->> 7 AS BIGINT), CAST(e.value ->> 8 AS BOOLEAN), ",
+                    "CAST(e.value ->> 9 AS BIGINT), CAST(e.value ->> 10 AS BIGINT), CAST(e.value ->> 11 AS BIGINT), ",
+                    "e.value ->> 12, CAST(e.value ->> 13 AS BIGINT), ", blob!("14"), " FROM ", each!("1"),
+                    " AS e WHERE true ON CONFLICT (shaped) DO NOTHING RETURNING id"
+                ),
+                rows,
+            )
+            .await?;
+        inserted.iter().map(row_id).collect()
+    }
+
+    async fn facts(&mut self, ids: &[TokenRow], shapes: &[&str]) -> Result<Vec<Facts>> {
+        let mut found = Vec::new();
+        if !ids.is_empty() {
+            found = self
+                .fetch(
+                    concat!(
+                        facts!(), "FROM ", each!("1"), " AS e CROSS JOIN token t JOIN subject s ON s.id = t.subject ",
+                        "WHERE t.id = ", blob!("0")
+                    ),
+                    Rows::of_blobs(ids.iter().map(TokenRow::as_bytes)),
+                )
+                .await?;
+        }
+        if !shapes.is_empty() {
+            let shaped = self
+                .fetch(
+                    concat!(
+                        facts!(), "FROM ", each!("1"), " AS e CROSS JOIN token t JOIN subject s ON s.id = t.subject ",
+                        "WHERE t.shaped = e.value ->> 0"
+                    ),
+                    Rows::of_texts(shapes.iter().copied()),
+                )
+                .await?;
+            found.extend(shaped);
+        }
+        found.iter().map(facts).collect()
+    }
+
+    async fn update_tokens(&mut self, tokens: &[Record]) -> Result<()> {
+        let mut rows = Rows::new();
+        for token in tokens {
+            rows.row()
+                .blob(token.row.as_bytes())
+                .number(token.leaf.into())
+                .number(token.key_version.into())
+                .text(&token.source)
+                .number(token.version.cast_signed())
+                .maybe_number(token.deleted_at.map(Time::micros))
+                .maybe_blob(token.sealed.as_deref());
+        }
+        self.run(
+            concat!(
+                "UPDATE token SET leaf = CAST(e.value ->> 1 AS BIGINT), key_version = CAST(e.value ->> 2 AS BIGINT), ",
+                "source = e.value ->> 3, version = CAST(e.value ->> 4 AS BIGINT), ",
+                "deleted_at = CAST(e.value ->> 5 AS BIGINT), sealed = ", blob!("6"), " FROM ", each!("1"),
+                " AS e WHERE token.id = ", blob!("0")
+            ),
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn spend_tokens(&mut self, ids: &[TokenRow], at: Time) -> Result<Vec<TokenRow>> {
+        let spent = sqlx::query(concat!(
+            "UPDATE token SET spent_at = $2 WHERE spent_at IS NULL AND id IN (SELECT ", blob!("0"), " FROM ",
+            each!("1"), " AS e) RETURNING id"
+        ))
+        .bind(Rows::of_blobs(ids.iter().map(TokenRow::as_bytes)).into_json())
+        .bind(at.micros())
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        spent.iter().map(row_id).collect()
+    }
+
+    async fn list_tokens(&mut self, subject: SubjectId, after: Option<TokenRow>, limit: u32) -> Result<Vec<Facts>> {
+        let rows = sqlx::query(concat!(
+            facts!(), "FROM token t JOIN subject s ON s.id = t.subject WHERE t.subject = $1 AND t.id > $2 ",
+            "ORDER BY t.id LIMIT $3"
+        ))
+        .bind(subject.as_bytes().as_slice())
+        .bind(after.map(|row| row.as_bytes().to_vec()).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        rows.iter().map(facts).collect()
+    }
+
+    async fn scan_tokens(&mut self, after: Option<TokenRow>, limit: u32) -> Result<Vec<Facts>> {
+        let rows = sqlx::query(concat!(
+            facts!(), "FROM token t JOIN subject s ON s.id = t.subject WHERE t.id > $1 ORDER BY t.id LIMIT $2"
+        ))
+        .bind(after.map(|row| row.as_bytes().to_vec()).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        rows.iter().map(facts).collect()
+    }
+
+    async fn sealed_tokens(&mut self, subjects: &[SubjectId]) -> Result<Vec<Record>> {
+        let rows = self
+            .fetch(
+                concat!(
+                    "SELECT ", columns!(), " FROM ", each!("1"), " AS e CROSS JOIN token t WHERE t.subject = ",
+                    blob!("0"), " AND t.sealed IS NOT NULL"
+                ),
+                Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
+            )
+            .await?;
+        rows.iter().map(|row| record(&mut Columns::of(row))).collect()
+    }
+
+    async fn delete_values(&mut self, subjects: &[SubjectId]) -> Result<()> {
+        self.run(
+            concat!(
+                "UPDATE token SET sealed = NULL WHERE sealed IS NOT NULL AND subject IN (SELECT ", blob!("0"), " FROM ",
+                each!("1"), " AS e)"
+            ),
+            Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+fn encode(rows: &mut Rows, token: &Record) -> Result<()> {
+    let tags = serde_json::to_string(&token.tags).map_err(crate::model::Error::internal)?;
+    rows.row()
+        .blob(token.row.as_bytes())
+        .blob(token.subject.as_bytes())
+        .number(token.kind.number().into())
+        .text(&token.class)
+        .number(token.format.number().into())
+        .maybe_text(token.shaped.as_deref())
+        .text(&tags)
+        .maybe_number(token.expires_at.map(Time::micros))
+        .flag(token.single_use)
+        .number(token.created_at.micros())
+        .number(token.leaf.into())
+        .number(token.key_version.into())
+        .text(&token.source)
+        .number(token.version.cast_signed())
+        .maybe_blob(token.sealed.as_deref());
+    Ok(())
+}
+
+fn row_id(row: &Row) -> Result<TokenRow> {
+    TokenRow::from_slice(row.try_get(0).map_err(failed)?).ok_or_else(|| inconsistent("token", "id"))
+}
+
+fn facts(row: &Row) -> Result<Facts> {
+    let mut columns = Columns::of(row);
+    Ok(Facts {
+        token: record(&mut columns)?,
+        state: subject::state(columns.take()?)?,
+        profiling: columns.take()?,
+        restricted_at: columns.maybe_time()?,
+        erasure: columns.take::<Option<&[u8]>>()?.and_then(ErasureId::from_slice),
+        erased_at: columns.maybe_time()?,
+        execute_at: columns.maybe_time()?,
+    })
+}
+
+fn record(columns: &mut Columns<'_>) -> Result<Record> {
+    Ok(Record {
+        row: TokenRow::from_bytes(columns.bytes("token", "id")?),
+        subject: SubjectId::from_bytes(columns.bytes("token", "subject")?),
+        kind: FieldType::from_number(columns.unsigned("token", "type")?).ok_or_else(|| inconsistent("token", "type"))?,
+        class: columns.take()?,
+        format: TokenFormat::from_number(columns.unsigned("token", "format")?)
+            .ok_or_else(|| inconsistent("token", "format"))?,
+        shaped: columns.take()?,
+        tags: serde_json::from_str(columns.take()?).map_err(|_| inconsistent("token", "tags"))?,
+        expires_at: columns.maybe_time()?,
+        single_use: columns.take()?,
+        created_at: columns.time()?,
+        leaf: columns.unsigned("token", "leaf")?,
+        key_version: columns.unsigned("token", "key_version")?,
+        source: columns.take()?,
+        version: columns.unsigned("token", "version")?,
+        spent_at: columns.maybe_time()?,
+        deleted_at: columns.maybe_time()?,
+        sealed: columns.take()?,
+    })
+}
