@@ -4,8 +4,23 @@
 //! It knows no subject, no database and no file. What it promises: a secret leaves no copy that it can help
 //! (SP 800-88 calls the aim sanitisation), and a sealed value opens only in the place it was sealed for.
 
+mod bind;
+mod block;
+pub mod derive;
+pub mod dsse;
+pub mod merkle;
+mod pad;
 mod random;
+mod seal;
 mod secret;
+mod sign;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use bind::Aad;
+pub use block::BlockKey;
+pub use pad::{pad, unpad};
 pub use random::{Random, SystemRandom};
+pub use seal::{Broken, Key, OVERHEAD, leaf_of, open, seal};
 pub use secret::{Secret, SecretBytes};
+pub use sign::{BadKey, SigningKey, verify};

@@ -45,6 +45,23 @@ impl SecretBytes {
         Self(bytes)
     }
 
+    /// No bytes yet, with room for `capacity` of them.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    /// Adds `bytes` at the end. When the room runs out, everything moves and the old place is wiped.
+    pub fn append(&mut self, bytes: &[u8]) {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 2));
+            larger.extend_from_slice(&self.0);
+            drop(std::mem::replace(self, Self(larger)));
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
     /// The bytes themselves. Every call is a place to review.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
@@ -67,6 +84,12 @@ impl SecretBytes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl From<&[u8]> for SecretBytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
     }
 }
 
