@@ -1,0 +1,330 @@
+//! A root slot in a file, with mirrors.
+//!
+//! Each copy is written to a temporary file, synced, renamed over the old one, and its directory synced. A prepared
+//! root stands in every copy before any copy advances, so a mirror that missed an advance can always catch up by
+//! itself. The first path decides: it advances first, and what it holds is what counts.
+//!
+//! Not promised: that a flash chip has physically overwritten the old content. That is why the content is wrapped by
+//! a key kept elsewhere, and why the assurance is `IMMEDIATE_LOGICAL`.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Assurance, Content, CopyStatus, Root, RootSlot};
+use crate::crypto::{Secret, SecretBytes, derive};
+use crate::keys::files;
+use crate::keys::kek::Kek;
+use crate::model::{Error, Reason, Result};
+
+const LABEL: &str = "lacuna/root-slot/v1";
+const ROOT: usize = 8 + 32;
+
+/// A slot in one or more files.
+pub struct FileSlot {
+    /// The deciding file first, then its mirrors. Never empty.
+    paths: Vec<PathBuf>,
+    kek: Arc<dyn Kek>,
+    /// Held while this process may write the slot.
+    lock: Option<File>,
+}
+
+impl FileSlot {
+    /// A slot that this process alone may write, until it is dropped or the process ends.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable` when another process holds it.
+    pub fn hold(primary: &Path, mirrors: &[PathBuf], kek: Arc<dyn Kek>) -> Result<Self> {
+        let mut slot = Self::look(primary, mirrors, kek);
+        let directory = files::parent(primary);
+        files::make_private_directory(directory).map_err(|error| unusable(directory, error))?;
+        let path = primary.with_extension("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|error| unusable(&path, error))?;
+        match lock.try_lock() {
+            Ok(()) => slot.lock = Some(lock),
+            Err(TryLockError::WouldBlock) => {
+                return Err(unusable(&path, "another lacuna process holds this root slot; stop it first"));
+            }
+            Err(TryLockError::Error(error)) => return Err(unusable(&path, error)),
+        }
+        Ok(slot)
+    }
+
+    /// A slot that is only looked at.
+    #[must_use]
+    pub fn look(primary: &Path, mirrors: &[PathBuf], kek: Arc<dyn Kek>) -> Self {
+        let paths = std::iter::once(primary.to_owned()).chain(mirrors.iter().cloned()).collect();
+        Self { paths, kek, lock: None }
+    }
+
+    async fn read(&self, path: &Path) -> Result<Option<Content>> {
+        let read = files::read_if_there(path).map_err(|error| unusable(path, error))?;
+        let Some(wrapped) = read else { return Ok(None) };
+        let plain = self.kek.unwrap(LABEL, &wrapped).await.map_err(|error| {
+            let why = error.message.clone();
+            unusable(path, format!("it does not open under the {}: {why}", self.kek.describe())).because(error)
+        })?;
+        decode(plain.expose()).map(Some).ok_or_else(|| unusable(path, "it opened and makes no sense"))
+    }
+
+    async fn write(&self, path: &Path, content: &Content) -> Result<()> {
+        if self.lock.is_none() {
+            return Err(Error::internal("a slot that is only looked at cannot be written"));
+        }
+        let wrapped = self.kek.wrap(LABEL, &encode(content)).await?;
+        files::replace(path, &wrapped).map_err(|error| unusable(path, error))
+    }
+
+    /// The copy that decides; the first mirror that is there when the deciding file was lost.
+    async fn deciding(&self) -> Result<Option<Content>> {
+        for path in &self.paths {
+            if let Some(content) = self.read(path).await? {
+                return Ok(Some(content));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn set(&self) -> Result<Content> {
+        let missing = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty");
+        self.deciding().await?.ok_or_else(missing)
+    }
+
+    /// Brings one copy forward to `next`, which it holds as its current or its prepared root.
+    async fn forward(&self, path: &Path, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
+        let found = self.read(path).await?.ok_or_else(|| unusable(path, "the file is missing"))?;
+        if found.current.id == *next {
+            return Ok(());
+        }
+        let Some(prepared) = found.next.filter(|prepared| prepared.id == *next) else {
+            return Err(unusable(path, "it holds neither the old root with the prepared one nor the new root"));
+        };
+        if found.current.id != *expect {
+            return Err(moved(&found.current));
+        }
+        self.write(path, &Content { tree: found.tree, current: prepared, next: None }).await
+    }
+}
+
+#[async_trait]
+impl RootSlot for FileSlot {
+    async fn load(&self) -> Result<Option<Content>> {
+        self.deciding().await
+    }
+
+    async fn create(&self, content: &Content) -> Result<()> {
+        if self.deciding().await?.is_some() {
+            return Err(Error::new(Reason::KeyCustodianUnavailable, "the root slot is set already"));
+        }
+        // Mirrors first: once the deciding file is there, the slot is complete.
+        for path in self.paths.iter().rev() {
+            self.write(path, content).await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(&self, expect: &[u8; 16], next: &Root) -> Result<()> {
+        let found = self.set().await?;
+        if found.current.id != *expect {
+            return Err(moved(&found.current));
+        }
+        let content = Content { tree: found.tree, current: found.current, next: Some(copy(next)) };
+        for path in &self.paths {
+            self.write(path, &content).await?;
+        }
+        Ok(())
+    }
+
+    async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
+        for path in &self.paths {
+            self.forward(path, expect, next).await?;
+        }
+        Ok(())
+    }
+
+    fn assurance(&self) -> Assurance {
+        Assurance::ImmediateLogical
+    }
+
+    fn describe(&self) -> String {
+        let primary = self.paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+        format!("file {primary}, wrapped by {}", self.kek.describe())
+    }
+
+    async fn status(&self) -> Vec<CopyStatus> {
+        let mut copies = Vec::new();
+        for path in &self.paths {
+            let epoch = match self.read(path).await {
+                Ok(Some(content)) => Ok(content.current.epoch),
+                Ok(None) => Err("missing".to_owned()),
+                Err(error) => Err(error.message.into_owned()),
+            };
+            copies.push(CopyStatus { place: path.display().to_string(), epoch });
+        }
+        copies
+    }
+}
+
+fn encode(content: &Content) -> SecretBytes {
+    let mut plain = SecretBytes::with_capacity(16 + 2 * ROOT);
+    plain.append(&content.tree);
+    for root in std::iter::once(&content.current).chain(&content.next) {
+        plain.append(&root.epoch.to_be_bytes());
+        plain.append(root.key.expose());
+    }
+    plain
+}
+
+fn decode(plain: &[u8]) -> Option<Content> {
+    let (tree, roots) = plain.split_first_chunk::<16>()?;
+    let mut roots = roots.chunks(ROOT).map(root);
+    let current = roots.next()??;
+    let next = match roots.next() {
+        Some(root) => Some(root?),
+        None => None,
+    };
+    roots.next().is_none().then_some(Content { tree: *tree, current, next })
+}
+
+fn root(bytes: &[u8]) -> Option<Root> {
+    let (epoch, key) = bytes.split_first_chunk::<8>()?;
+    let key = Secret::from_slice(key)?;
+    Some(Root { id: derive::root_id(&key), epoch: u64::from_be_bytes(*epoch), key })
+}
+
+fn copy(root: &Root) -> Root {
+    let key = Secret::build(|bytes| bytes.copy_from_slice(root.key.expose()));
+    Root { id: root.id, epoch: root.epoch, key }
+}
+
+fn moved(current: &Root) -> Error {
+    Error::new(Reason::KeyCustodianUnavailable, "the root slot has moved on: another writer advanced it")
+        .with("epoch", current.epoch)
+}
+
+fn unusable(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let source = source.into();
+    Error::new(
+        Reason::KeyCustodianUnavailable,
+        format!("the root slot at {} cannot be used: {source}", path.display()),
+    )
+    .because(io::Error::other(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SystemRandom;
+    use crate::keys::kek::LocalKek;
+
+    fn fresh_root(epoch: u64) -> Root {
+        let key = Secret::random(&SystemRandom::new());
+        Root { id: derive::root_id(&key), epoch, key }
+    }
+
+    struct Place {
+        home: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self { home: tempfile::tempdir().unwrap() }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.home.path().join(name)
+        }
+
+        fn slot(&self) -> FileSlot {
+            let kek = LocalKek::open(&self.path("kek"), true, Arc::new(SystemRandom::new())).unwrap();
+            FileSlot::hold(&self.path("a/root.slot"), &[self.path("b/root.slot")], Arc::new(kek)).unwrap()
+        }
+    }
+
+    async fn created(slot: &FileSlot) -> [u8; 16] {
+        let current = fresh_root(0);
+        let id = current.id;
+        slot.create(&Content { tree: [7; 16], current, next: None }).await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn advancing_forgets_the_old_root_in_every_copy() {
+        let place = Place::new();
+        let slot = place.slot();
+        let old = created(&slot).await;
+        let old_key = slot.load().await.unwrap().unwrap().current.key;
+        let next = fresh_root(1);
+        slot.prepare(&old, &next).await.unwrap();
+        assert_eq!(slot.load().await.unwrap().unwrap().current.id, old, "preparing changes nothing that counts");
+        slot.advance(&old, &next.id).await.unwrap();
+        for path in &slot.paths {
+            let content = slot.read(path).await.unwrap().unwrap();
+            assert_eq!((content.current.id, content.current.epoch), (next.id, 1));
+            assert!(content.next.is_none());
+            let plain = slot.kek.unwrap(LABEL, &std::fs::read(path).unwrap()).await.unwrap();
+            assert!(!plain.expose().windows(32).any(|window| window == old_key.expose()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_who_saw_an_older_root_is_refused() {
+        let place = Place::new();
+        let slot = place.slot();
+        let old = created(&slot).await;
+        let (one, two) = (fresh_root(1), fresh_root(1));
+        slot.prepare(&old, &one).await.unwrap();
+        slot.prepare(&old, &two).await.unwrap();
+        assert!(slot.advance(&old, &one.id).await.is_err(), "the second preparation replaced the first");
+        slot.advance(&old, &two.id).await.unwrap();
+        assert!(slot.prepare(&old, &fresh_root(2)).await.is_err());
+        assert!(slot.create(&Content { tree: [7; 16], current: fresh_root(0), next: None }).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_mirror_that_missed_the_advance_catches_up_and_until_then_it_is_not_done() {
+        let place = Place::new();
+        let slot = place.slot();
+        let old = created(&slot).await;
+        let next = fresh_root(1);
+        slot.prepare(&old, &next).await.unwrap();
+        let mirror = place.path("b/root.slot");
+        let lagging = std::fs::read(&mirror).unwrap();
+        std::fs::remove_file(&mirror).unwrap();
+        assert!(slot.advance(&old, &next.id).await.is_err());
+        assert_eq!(slot.load().await.unwrap().unwrap().current.id, next.id);
+        std::fs::write(&mirror, lagging).unwrap();
+        slot.advance(&old, &next.id).await.unwrap();
+        assert_eq!(slot.read(&mirror).await.unwrap().unwrap().current.id, next.id);
+    }
+
+    #[tokio::test]
+    async fn one_process_holds_a_slot_and_a_wrong_kek_is_told_apart() {
+        let place = Place::new();
+        let slot = place.slot();
+        created(&slot).await;
+        let other = LocalKek::open(&place.path("other"), true, Arc::new(SystemRandom::new())).unwrap();
+        let other: Arc<dyn Kek> = Arc::new(other);
+        assert!(FileSlot::hold(&place.path("a/root.slot"), &[], Arc::clone(&other)).is_err());
+        let wrong = FileSlot::look(&place.path("a/root.slot"), &[], other);
+        let Err(error) = wrong.load().await else { panic!("opened under a wrong key") };
+        assert!(error.to_string().contains("does not open under"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_torn_or_foreign_file_is_an_error_and_never_an_empty_slot() {
+        let place = Place::new();
+        let slot = place.slot();
+        created(&slot).await;
+        let path = place.path("a/root.slot");
+        let whole = std::fs::read(&path).unwrap();
+        for torn in [&whole[..0], &whole[..whole.len() / 2], b"not a slot".as_slice()] {
+            std::fs::write(&path, torn).unwrap();
+            assert!(slot.load().await.is_err());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The root slot: a tiny register outside every database, the only thing that must be able to forget.
+//!
+//! It holds the root key R of the key tree and, while a batch of erasures is under way, the next one. Advancing it
+//! is the single moment of erasure: the old R is gone, and with it whatever only the old tree could derive. Every
+//! change compares before it sets, so that two writers cannot both believe they moved it.
+
+mod file;
+
+pub use file::FileSlot;
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::crypto::Secret;
+use crate::model::Result;
+
+/// A root key with its public name and its place in time.
+pub struct Root {
+    /// The first 16 bytes of a digest of the key.
+    pub id: [u8; 16],
+    /// How many roots came before.
+    pub epoch: u64,
+    /// The key of the tree's root page.
+    pub key: Secret<32>,
+}
+
+/// What a slot holds.
+pub struct Content {
+    /// The id of the tree the root belongs to.
+    pub tree: [u8; 16],
+    /// The root that counts.
+    pub current: Root,
+    /// The root prepared to follow it.
+    pub next: Option<Root>,
+}
+
+/// How certain it is that the slot forgot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assurance {
+    /// The old root is physically gone.
+    Immediate,
+    /// The old root is overwritten at the level of files; what a flash chip still holds is wrapped by another key.
+    ImmediateLogical,
+}
+
+impl Assurance {
+    /// The name used in receipts and in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Immediate => "IMMEDIATE",
+            Self::ImmediateLogical => "IMMEDIATE_LOGICAL",
+        }
+    }
+}
+
+impl fmt::Display for Assurance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One copy of a slot, for people.
+#[derive(Clone, Debug)]
+pub struct CopyStatus {
+    /// Where it is.
+    pub place: String,
+    /// Its epoch, or why it cannot be read.
+    pub epoch: Result<u64, String>,
+}
+
+/// A register with compare-and-swap.
+#[async_trait]
+pub trait RootSlot: Send + Sync {
+    /// What it holds; `None` when it was never set.
+    async fn load(&self) -> Result<Option<Content>>;
+
+    /// Sets it for the first time; refuses when it was set before.
+    async fn create(&self, content: &Content) -> Result<()>;
+
+    /// Puts `next` beside the current root, in every mirror. Refuses when the current root is not `expect`.
+    async fn prepare(&self, expect: &[u8; 16], next: &Root) -> Result<()>;
+
+    /// Makes the prepared root the current one and forgets the old, in every mirror. Safe to repeat: what has
+    /// advanced stays, what lags behind catches up. An error after the first copy advanced leaves the rest to the
+    /// next call; until one succeeds, the old root must be taken to exist.
+    async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()>;
+
+    /// How certain the forgetting is.
+    fn assurance(&self) -> Assurance;
+
+    /// What kind of slot it is and where, for people.
+    fn describe(&self) -> String;
+
+    /// Every copy with its epoch.
+    async fn status(&self) -> Vec<CopyStatus>;
+}
