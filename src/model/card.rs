@@ -155,7 +155,8 @@ fn dotted(groups: &[Group], place: usize) -> bool {
     of_card_width(place) && of_card_width(place.saturating_sub(1))
 }
 
-/// Whether the digits of `span` are a card number, or one run of a card number and its security code.
+/// Whether the digits of `span` are a card number, or one run of a card number (of 15 digits or more, which all but a
+/// few have) and its security code.
 fn is_card(span: &str, length: usize, one_run: bool, before: Before) -> bool {
     if !(SHORTEST..=LONGEST + 4).contains(&length) || (before == Before::Plus && length <= PHONE) {
         return false;
@@ -165,7 +166,7 @@ fn is_card(span: &str, length: usize, one_run: bool, before: Before) -> bool {
     let tails = if one_run { 0..=4 } else { 0..=0 };
     tails
         .filter(|tail| matches!(tail, 0 | 3 | 4))
-        .filter_map(|tail| digits.get(..digits.len().checked_sub(tail)?))
+        .filter_map(|tail| digits.get(..digits.len().checked_sub(tail)?).filter(|card| tail == 0 || card.len() >= 15))
         .any(|digits| issued(digits) && luhn_valid(digits))
 }
 
@@ -372,6 +373,7 @@ mod tests {
             "1234 5678 9012 3456",
             "192.168.100.200 192.168.100.201",
             "4111  1111",
+            "4012888888881882",
         ];
         for text in texts {
             assert!(!contains_card_number(text), "{text}");

@@ -135,7 +135,7 @@ fn date(text: &str) -> Option<String> {
 
 /// Letters and digits in capitals; what people put between them varies.
 fn code(text: &str) -> Option<String> {
-    let code: String = text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_uppercase).collect();
+    let code: String = text.chars().flat_map(char::to_uppercase).filter(|c| c.is_alphanumeric()).collect();
     (!code.is_empty()).then_some(code)
 }
 
