@@ -307,10 +307,8 @@ mod tests {
                 if before.state >= SubjectState::Shredding {
                     prop_assert!(subject.state >= before.state);
                 }
-                match done {
-                    Ok(()) => prop_assert_eq!(subject.version, before.version + 1),
-                    Err(_) => prop_assert_eq!(&subject, &before),
-                }
+                let consistent = if done.is_ok() { before.version + 1 == subject.version } else { before == subject };
+                prop_assert!(consistent);
                 prop_assert_eq!(subject.erased_at.is_some(), subject.state == SubjectState::Shredded);
                 if subject.state == SubjectState::Restricted {
                     prop_assert!(subject.restriction.is_some());
