@@ -3,8 +3,24 @@
 //! This floor is pure: no I/O, no clock of its own, no database, no transport. A value that exists here is valid;
 //! a state that changes here may refuse. It must not know how anything is stored, sealed or sent.
 
+mod card;
 mod clock;
+mod erasure;
 mod error;
+mod field;
+mod id;
+mod label;
+mod redact;
+mod subject;
+mod token;
 
+pub use card::{contains_card_number, luhn_valid};
 pub use clock::{Clock, SystemClock, Time};
+pub use erasure::{Erasure, ErasureState};
 pub use error::{Error, Reason, Result};
+pub use field::{Content, FieldType, Value, warm_up};
+pub use id::{ErasureId, OpaqueToken, RequestId, SubjectId, TokenRow};
+pub use label::{Jurisdiction, Label, Reference};
+pub use redact::{Redaction, redact};
+pub use subject::{Restriction, Subject, SubjectState};
+pub use token::{TokenFormat, TokenState, looks_shaped, shape};
