@@ -1,3 +1,24 @@
-//! The keys: who can read, and how that ends. A secret that leaves this floor belongs to one subject and one class.
+//! The keys: who holds which key decides who can read.
+//!
+//! This floor knows the key tree, the root slot that can forget, the checkpoints, the sealed search index, and the
+//! order in which an erasure happens. It opens a value only for a [`Permit`](crate::policy::Permit). It must not know
+//! who called, what a purpose is, or how an answer is sent.
+//!
+//! Every key but three follows from the tree: the root key R is in the [slot], what wraps the slot is the [kek], and
+//! receipts are signed by a key outside the tree, so that they outlive it.
 
+pub mod checkpoint;
+pub mod files;
+pub mod flight;
+pub mod index;
+pub mod kek;
+mod leaves;
+pub mod receipt;
+pub mod recover;
+pub mod ring;
+pub mod shred;
+pub mod sink;
+pub mod slot;
 pub mod tree;
+
+pub use ring::{Keyring, Place};

@@ -27,6 +27,9 @@ use block::Block;
 pub use load::LoadError;
 use page::{Page, Tile};
 
+/// A page as it is stored: noise without the key that its parent, or the root slot, holds.
+pub use crate::store::key::{Page as SealedPage, PageId};
+
 /// The state of the keys at one moment. Cloning is cheap, and a clone keeps working while its successor is made:
 /// pages are shared, never changed, and wiped when the last tree that holds them is dropped.
 #[derive(Clone)]
@@ -34,25 +37,6 @@ pub struct Tree {
     id: [u8; 16],
     root_id: [u8; 16],
     root: Arc<Page>,
-}
-
-/// Which version of which page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PageId {
-    /// 0 for the root page to 3 for a page whose slots are leaves.
-    pub level: u8,
-    /// The leading `8 * level` bits that the leaves under this page share, as a number.
-    pub prefix: u32,
-    /// The root key under which this version was written, by its public name.
-    pub root_id: [u8; 16],
-}
-
-/// A page as it is stored: noise without the key that its parent, or the root slot, holds.
-pub struct SealedPage {
-    /// Where the page belongs and which version it is; the seal is bound to it.
-    pub id: PageId,
-    /// The sealed bytes: 35 of envelope, 5 of head, 34 for each seed, 49 for each page below.
-    pub blob: Vec<u8>,
 }
 
 /// What a change leaves behind: the next tree, its root key, and what the store has to do.

@@ -1,5 +1,7 @@
 //! One erasure, from the request to the receipt.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ErasureId, Error, Reason, Reference, Result, SubjectId, Time};
 
 /// Where an erasure stands. The numbers are stored.
@@ -35,6 +37,40 @@ impl ErasureState {
     }
 }
 
+/// What happens to one part of a subject's data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanItem {
+    /// Which part.
+    pub element: Element,
+    /// The retention class, for values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// What happens to it.
+    pub verdict: Verdict,
+    /// How many.
+    pub count: u64,
+}
+
+/// The parts of a subject's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Element {
+    /// Values, and with them their entries in the search index.
+    Fields,
+    /// Tokens: random, nothing of a value in them.
+    Tokens,
+}
+
+/// What an erasure does with a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    /// Its keys are destroyed in every copy, and its ciphertexts deleted here.
+    Destroy,
+    /// It stays as a pseudonym that leads to nothing.
+    KeepPseudonym,
+}
+
 /// The erasure of one subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
@@ -46,32 +82,41 @@ pub struct Erasure {
     pub state: ErasureState,
     /// The ticket or legal ground.
     pub reason: Reference,
+    /// The caller who asked for it.
+    pub requested_by: String,
     /// When it was asked for.
     pub requested_at: Time,
     /// When a scheduled erasure begins; `None` when it was to begin at once.
     pub execute_at: Option<Time>,
+    /// What is destroyed and what is kept.
+    pub plan: Vec<PlanItem>,
+    /// The epoch of the key tree that lacks the keys; set once that tree is written.
+    pub epoch: Option<u64>,
     /// When the keys were gone.
     pub shredded_at: Option<Time>,
     /// What holds up a pending erasure, in words without personal data ("a checkpoint sink does not answer").
     pub pending_reason: Option<String>,
-    /// Grows by one with every change.
-    pub version: u64,
+    /// The signed receipt, once the keys are gone.
+    pub receipt: Option<Vec<u8>>,
 }
 
 impl Erasure {
     /// An erasure that begins at once: `PENDING` until the keys are gone.
     #[must_use]
-    pub const fn immediate(id: ErasureId, subject: SubjectId, reason: Reference, now: Time) -> Self {
+    pub fn immediate(id: ErasureId, subject: SubjectId, reason: Reference, requested_by: &str, now: Time) -> Self {
         Self {
             id,
             subject,
             state: ErasureState::Pending,
             reason,
+            requested_by: requested_by.to_owned(),
             requested_at: now,
             execute_at: None,
+            plan: Vec::new(),
+            epoch: None,
             shredded_at: None,
             pending_reason: None,
-            version: 1,
+            receipt: None,
         }
     }
 
@@ -80,13 +125,14 @@ impl Erasure {
         id: ErasureId,
         subject: SubjectId,
         reason: Reference,
+        requested_by: &str,
         now: Time,
         execute_at: Time,
     ) -> Result<Self> {
         if execute_at <= now {
             return Err(Error::invalid("execute_time", "lies in the past; leave it out to erase at once"));
         }
-        let erasure = Self::immediate(id, subject, reason, now);
+        let erasure = Self::immediate(id, subject, reason, requested_by, now);
         Ok(Self { state: ErasureState::Scheduled, execute_at: Some(execute_at), ..erasure })
     }
 
@@ -100,7 +146,6 @@ impl Erasure {
     pub fn cancel(&mut self) -> Result<()> {
         self.still_scheduled()?;
         self.state = ErasureState::Cancelled;
-        self.changed();
         Ok(())
     }
 
@@ -108,7 +153,6 @@ impl Erasure {
     pub fn begin(&mut self) -> Result<()> {
         self.still_scheduled()?;
         self.state = ErasureState::Pending;
-        self.changed();
         Ok(())
     }
 
@@ -116,7 +160,6 @@ impl Erasure {
     pub fn hold_up(&mut self, reason: impl Into<String>) -> Result<()> {
         self.still_pending()?;
         self.pending_reason = Some(reason.into());
-        self.changed();
         Ok(())
     }
 
@@ -126,7 +169,6 @@ impl Erasure {
         self.state = ErasureState::Shredded;
         self.shredded_at = Some(now);
         self.pending_reason = None;
-        self.changed();
         Ok(())
     }
 
@@ -156,10 +198,6 @@ impl Erasure {
         let error = Error::new(reason, message).with("subject", self.subject).with("erasure", self.id);
         self.shredded_at.iter().fold(error, |error, time| error.with("erase_time", time))
     }
-
-    fn changed(&mut self) {
-        self.version = self.version.saturating_add(1);
-    }
 }
 
 #[cfg(test)]
@@ -173,7 +211,7 @@ mod tests {
 
     fn scheduled() -> Erasure {
         let reason = Reference::parse("reason", "CASE-7").unwrap();
-        Erasure::scheduled(ErasureId::from_bytes([1; 16]), SubjectId::from_bytes([2; 16]), reason, NOW, LATER).unwrap()
+        Erasure::scheduled(ErasureId::from_bytes([1; 16]), SubjectId::from_bytes([2; 16]), reason, "svc", NOW, LATER).unwrap()
     }
 
     #[test]
@@ -182,8 +220,8 @@ mod tests {
         assert!(!erasure.due(NOW));
         assert!(erasure.due(LATER));
         let (id, subject, reason) = (erasure.id, erasure.subject, erasure.reason.clone());
-        assert!(!Erasure::immediate(id, subject, reason.clone(), NOW).due(LATER));
-        let error = Erasure::scheduled(id, subject, reason, NOW, NOW).unwrap_err();
+        assert!(!Erasure::immediate(id, subject, reason.clone(), "svc", NOW).due(LATER));
+        let error = Erasure::scheduled(id, subject, reason, "svc", NOW, NOW).unwrap_err();
         assert_eq!(error.field.as_deref(), Some("execute_time"));
     }
 

@@ -17,6 +17,12 @@ const DIGITS: usize = 8;
 pub struct Label(Box<str>);
 
 impl Label {
+    /// One that was accepted before, as the store kept it: rules that have tightened since do not touch it.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text.into())
+    }
+
     /// Where a value came from (`web_form:checkout`, `import:crm-2026-11`): at most 128 characters, and never absent,
     /// because a person may ask (GDPR Art. 15(1)(g)).
     pub fn source(text: &str) -> Result<Self> {
@@ -80,6 +86,12 @@ impl fmt::Display for Label {
 pub struct Jurisdiction(Box<str>);
 
 impl Jurisdiction {
+    /// One that was accepted before, as the store kept it: rules that have tightened since do not touch it.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text.into())
+    }
+
     /// Reads two upper-case letters, and after a hyphen one to three more letters or digits.
     pub fn parse(text: &str) -> Result<Self> {
         let (country, part) = text.split_once('-').map_or((text, None), |(country, part)| (country, Some(part)));
@@ -120,6 +132,12 @@ impl fmt::Display for Jurisdiction {
 pub struct Reference(Box<str>);
 
 impl Reference {
+    /// One that was accepted before, as the store kept it: rules that have tightened since do not touch it.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text.into())
+    }
+
     /// Reads a reference that stands in `field` (`reason`, `ground`, `justification`).
     pub fn parse(field: &'static str, text: &str) -> Result<Self> {
         if !fits(text, 128, |c| c.is_alphanumeric() || " ._:/()#-".contains(c)) || text.trim().is_empty() {

@@ -16,7 +16,7 @@ mod token;
 
 pub use card::{contains_card_number, luhn_valid};
 pub use clock::{Clock, SystemClock, Time};
-pub use erasure::{Erasure, ErasureState};
+pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};
 pub use field::{Content, FieldType, Value, warm_up};
 pub use id::{ErasureId, OpaqueToken, RequestId, SubjectId, TokenRow};
