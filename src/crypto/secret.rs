@@ -98,3 +98,24 @@ impl From<String> for SecretBytes {
         Self(text.into_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn append_grows_past_its_room() {
+        let mut bytes = SecretBytes::with_capacity(2);
+        for part in [&b"a"[..], b"bcd", b"", b"efghijkl"] {
+            bytes.append(part);
+        }
+        assert_eq!(bytes.expose(), b"abcdefghijkl");
+        assert_eq!(bytes.into_exposed(), b"abcdefghijkl");
+    }
+
+    #[test]
+    fn a_secret_has_its_length() {
+        assert!(Secret::<4>::from_slice(b"abc").is_none());
+        assert_eq!(Secret::<3>::from_slice(b"abc").unwrap().expose(), b"abc");
+    }
+}
