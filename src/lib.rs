@@ -15,17 +15,19 @@
 //! - **keys**: [`keys`] holds who can read: the puncturable tree, the root slot that can forget, the shredder.
 //! - **records**: [`store`] is what survives a restart: every statement once, on SQLite and on PostgreSQL.
 //! - **rules**: [`policy`] decides and alone makes a permit; [`model`] holds the words, the states, the values.
-//! - **ground**: [`crypto`] turns bytes into bytes; [`batch`] lets many callers share one statement or commit.
+//! - **ground**: [`crypto`] turns bytes into bytes; [`batch`] lets many callers share one statement or commit;
+//!   [`crash`] is where tests cut the power.
 
-// pub mod batch;
+pub mod batch;
 // pub mod cli;
 // pub mod config;
+pub mod crash;
 pub mod crypto;
 // pub mod grpc;
-// pub mod keys;
+pub mod keys;
 pub mod model;
-// pub mod policy;
+pub mod policy;
 pub mod proto;
-// pub mod store;
+pub mod store;
 // pub mod telemetry;
 // pub mod vault;

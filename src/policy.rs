@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::model::{Error, FieldType, Reason, Redaction, Result, SubjectState, Time, TokenRow, TokenState};
-use crate::store::token::Facts;
+use crate::model::{
+    Error, Facts, FieldType, Reason, Redaction, Result, SubjectState, Time, TokenRow, TokenState,
+};
 
 /// On what ground a purpose may process personal data (Art. 6(1) GDPR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

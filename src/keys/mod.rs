@@ -8,6 +8,7 @@
 //! receipts are signed by a key outside the tree, so that they outlive it.
 
 pub mod checkpoint;
+pub mod custody;
 pub mod files;
 pub mod flight;
 pub mod index;
@@ -21,4 +22,5 @@ pub mod sink;
 pub mod slot;
 pub mod tree;
 
+pub use custody::Custody;
 pub use ring::{Keyring, Place};

@@ -74,6 +74,18 @@ impl Error {
         error
     }
 
+    /// The same refusal for another caller who shared the work. What lies beneath stays with the first.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            reason: self.reason,
+            message: self.message.clone(),
+            field: self.field.clone(),
+            metadata: self.metadata.clone(),
+            source: None,
+        }
+    }
+
     /// Names the input field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {

@@ -13,8 +13,8 @@ pub trait Erasures {
     /// Those of `ids` that exist, locked until the transaction ends.
     async fn lock_erasures(&mut self, ids: &[ErasureId]) -> Result<Vec<Erasure>>;
 
-    /// One of them.
-    async fn erasure(&mut self, id: ErasureId) -> Result<Option<Erasure>>;
+    /// Those of `ids` that exist.
+    async fn erasures(&mut self, ids: &[ErasureId]) -> Result<Vec<Erasure>>;
 
     /// Writes what may change of each.
     async fn update_erasures(&mut self, erasures: &[Erasure]) -> Result<()>;

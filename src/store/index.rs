@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::model::Result;
 
 /// What a bucket is sealed under and how long it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// Its number.
     pub bucket: u32,
@@ -38,11 +38,14 @@ pub trait Indexes {
     /// Removes every chunk of the buckets.
     async fn delete_chunks(&mut self, buckets: &[u32]) -> Result<()>;
 
-    /// Every bucket.
-    async fn buckets(&mut self) -> Result<Vec<Bucket>>;
+    /// Those of the buckets that exist, in order.
+    async fn buckets(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>>;
 
-    /// The last chunk of each bucket, the buckets locked in order until the transaction ends.
-    async fn lock_tails(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>>;
+    /// Locks the buckets, in order, until the transaction ends. Read their chunks afterwards, not before.
+    async fn lock_buckets(&mut self, buckets: &[u32]) -> Result<()>;
+
+    /// The last chunk of each bucket: the only one that may have room.
+    async fn tail_chunks(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>>;
 
     /// Every chunk of the buckets, in order.
     async fn chunks(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>>;

@@ -146,8 +146,23 @@ impl RootSlot for FileSlot {
         Ok(())
     }
 
+    async fn settle(&self) -> Result<()> {
+        let decided = self.set().await?;
+        for path in &self.paths {
+            let current = self.read(path).await?.map(|content| content.current.id);
+            if current != Some(decided.current.id) {
+                self.write(path, &decided).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn assurance(&self) -> Assurance {
         Assurance::ImmediateLogical
+    }
+
+    fn kind(&self) -> &'static str {
+        "file"
     }
 
     fn describe(&self) -> String {

@@ -87,10 +87,16 @@ pub trait RootSlot: Send + Sync {
     /// next call; until one succeeds, the old root must be taken to exist.
     async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()>;
 
+    /// Brings every mirror to what the deciding copy holds. An error means that an old root may still exist somewhere.
+    async fn settle(&self) -> Result<()>;
+
     /// How certain the forgetting is.
     fn assurance(&self) -> Assurance;
 
-    /// What kind of slot it is and where, for people.
+    /// What kind of slot it is, for receipts: no path, no host.
+    fn kind(&self) -> &'static str;
+
+    /// What kind of slot it is and where, for the operator.
     fn describe(&self) -> String;
 
     /// Every copy with its epoch.

@@ -52,13 +52,16 @@ impl Erasures for SqlTx {
         rows.iter().map(erasure).collect()
     }
 
-    async fn erasure(&mut self, id: ErasureId) -> Result<Option<Erasure>> {
-        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM erasure x WHERE x.id = $1"))
-            .bind(id.as_bytes().as_slice())
-            .fetch_optional(self.connection())
-            .await
-            .map_err(failed)?;
-        row.as_ref().map(erasure).transpose()
+    async fn erasures(&mut self, ids: &[ErasureId]) -> Result<Vec<Erasure>> {
+        let rows = self
+            .fetch(
+                concat!(
+                    "SELECT ", columns!(), " FROM ", each!("1"), " AS e CROSS JOIN erasure x WHERE x.id = ", blob!("0")
+                ),
+                Rows::of_blobs(ids.iter().map(ErasureId::as_bytes)),
+            )
+            .await?;
+        rows.iter().map(erasure).collect()
     }
 
     async fn update_erasures(&mut self, erasures: &[Erasure]) -> Result<()> {

@@ -45,30 +45,46 @@ impl Indexes for SqlTx {
                 "DELETE FROM index_chunk WHERE bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"),
                 " AS e)"
             ),
-            Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into())),
+            numbers(buckets),
         )
         .await?;
         Ok(())
     }
 
-    async fn buckets(&mut self) -> Result<Vec<Bucket>> {
-        let rows = sqlx::query("SELECT bucket, leaf, chunks FROM index_bucket ORDER BY bucket")
-            .fetch_all(self.connection())
-            .await
-            .map_err(super::failed)?;
-        rows.iter().map(|row| bucket(&mut Columns::of(row))).collect()
-    }
-
-    async fn lock_tails(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>> {
+    async fn buckets(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>> {
         let rows = self
             .fetch(
                 concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM index_bucket b ",
-                    "JOIN index_chunk c ON c.bucket = b.bucket AND c.chunk = b.chunks - 1 ",
-                    "WHERE b.bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e) ",
-                    "ORDER BY b.bucket", lock!("b")
+                    "SELECT b.bucket, b.leaf, b.chunks FROM ", each!("1"), " AS e CROSS JOIN index_bucket b ",
+                    "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket"
                 ),
-                Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into())),
+                numbers(buckets),
+            )
+            .await?;
+        rows.iter().map(|row| bucket(&mut Columns::of(row))).collect()
+    }
+
+    async fn lock_buckets(&mut self, buckets: &[u32]) -> Result<()> {
+        self.fetch(
+            concat!(
+                "SELECT b.bucket FROM index_bucket b WHERE b.bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ",
+                each!("1"), " AS e) ORDER BY b.bucket", lock!("b")
+            ),
+            numbers(buckets),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn tail_chunks(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>> {
+        let rows = self
+            .fetch(
+                concat!(
+                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM ", each!("1"), " AS e ",
+                    "CROSS JOIN index_bucket b JOIN index_chunk c ON c.bucket = b.bucket AND c.chunk = b.chunks - 1 ",
+                    "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket"
+                ),
+                numbers(buckets),
             )
             .await?;
         rows.iter().map(chunk).collect()
@@ -78,16 +94,19 @@ impl Indexes for SqlTx {
         let rows = self
             .fetch(
                 concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM index_bucket b ",
-                    "JOIN index_chunk c ON c.bucket = b.bucket ",
-                    "WHERE b.bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e) ",
-                    "ORDER BY b.bucket, c.chunk"
+                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM ", each!("1"), " AS e ",
+                    "CROSS JOIN index_bucket b JOIN index_chunk c ON c.bucket = b.bucket ",
+                    "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket, c.chunk"
                 ),
-                Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into())),
+                numbers(buckets),
             )
             .await?;
         rows.iter().map(chunk).collect()
     }
+}
+
+fn numbers(buckets: &[u32]) -> Rows {
+    Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into()))
 }
 
 fn bucket(columns: &mut Columns<'_>) -> Result<Bucket> {

@@ -1,9 +1,9 @@
 use async_trait::async_trait;
 use sqlx::Row as _;
 
-use super::super::super::token::{Facts, Record, Tokens};
+use super::super::super::token::Tokens;
 use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, subject};
-use crate::model::{ErasureId, FieldType, SubjectId, Time, TokenFormat, TokenRow};
+use crate::model::{ErasureId, Facts, FieldType, SubjectId, Time, Token, TokenFormat, TokenRow};
 
 macro_rules! columns {
     () => {
@@ -25,7 +25,7 @@ macro_rules! facts {
 
 #[async_trait]
 impl Tokens for SqlTx {
-    async fn insert_tokens(&mut self, tokens: &[Record]) -> Result<Vec<TokenRow>> {
+    async fn insert_tokens(&mut self, tokens: &[Token]) -> Result<Vec<TokenRow>> {
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
@@ -78,7 +78,7 @@ impl Tokens for SqlTx {
         found.iter().map(facts).collect()
     }
 
-    async fn update_tokens(&mut self, tokens: &[Record]) -> Result<()> {
+    async fn update_tokens(&mut self, tokens: &[Token]) -> Result<()> {
         let mut rows = Rows::new();
         for token in tokens {
             rows.row()
@@ -142,7 +142,7 @@ impl Tokens for SqlTx {
         rows.iter().map(facts).collect()
     }
 
-    async fn sealed_tokens(&mut self, subjects: &[SubjectId]) -> Result<Vec<Record>> {
+    async fn sealed_tokens(&mut self, subjects: &[SubjectId]) -> Result<Vec<Token>> {
         let rows = self
             .fetch(
                 concat!(
@@ -168,7 +168,7 @@ impl Tokens for SqlTx {
     }
 }
 
-fn encode(rows: &mut Rows, token: &Record) -> Result<()> {
+fn encode(rows: &mut Rows, token: &Token) -> Result<()> {
     let tags = serde_json::to_string(&token.tags).map_err(crate::model::Error::internal)?;
     rows.row()
         .blob(token.row.as_bytes())
@@ -206,8 +206,8 @@ fn facts(row: &Row) -> Result<Facts> {
     })
 }
 
-fn record(columns: &mut Columns<'_>) -> Result<Record> {
-    Ok(Record {
+fn record(columns: &mut Columns<'_>) -> Result<Token> {
+    Ok(Token {
         row: TokenRow::from_bytes(columns.bytes("token", "id")?),
         subject: SubjectId::from_bytes(columns.bytes("token", "subject")?),
         kind: FieldType::from_number(columns.unsigned("token", "type")?).ok_or_else(|| inconsistent("token", "type"))?,

@@ -1,0 +1,81 @@
+//! Custody: everything this floor holds, in one hand.
+
+use std::sync::Arc;
+
+use super::flight::Flights;
+use super::leaves::Leaves;
+use super::receipt::Signer;
+use super::ring::Keyring;
+use super::shred::Garbage;
+use super::sink::CheckpointSink;
+use super::slot::RootSlot;
+use crate::crypto::Random;
+use crate::model::{Clock, Result};
+use crate::store::Store;
+
+/// What custody is taken of, and with what.
+pub struct Parts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The register that can forget.
+    pub slot: Arc<dyn RootSlot>,
+    /// Where key states are copied to; every one of them is required.
+    pub sinks: Vec<Arc<dyn CheckpointSink>>,
+    /// Signs receipts.
+    pub signer: Signer,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// How many index buckets a new vault gets.
+    pub index_buckets: u32,
+}
+
+/// The keys with all that guards them.
+pub struct Custody {
+    pub(super) parts: Parts,
+    /// The keys.
+    pub ring: Arc<Keyring>,
+    /// Reveals on their way.
+    pub flights: Flights,
+    /// How many buckets the search index has.
+    pub buckets: u32,
+    leaves: Leaves,
+    pub(super) garbage: Garbage,
+}
+
+impl Custody {
+    pub(super) fn new(parts: Parts, ring: Keyring, buckets: u32) -> Self {
+        Self {
+            parts,
+            ring: Arc::new(ring),
+            flights: Flights::new(),
+            buckets,
+            leaves: Leaves::default(),
+            garbage: Garbage::default(),
+        }
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.parts.store
+    }
+
+    /// The root slot.
+    #[must_use]
+    pub fn slot(&self) -> &dyn RootSlot {
+        &*self.parts.slot
+    }
+
+    /// The checkpoint sinks.
+    #[must_use]
+    pub fn sinks(&self) -> &[Arc<dyn CheckpointSink>] {
+        &self.parts.sinks
+    }
+
+    /// A leaf that nobody had before.
+    pub async fn take_leaf(&self) -> Result<u32> {
+        self.leaves.take(self.store()).await
+    }
+}

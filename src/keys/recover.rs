@@ -1,0 +1,334 @@
+//! Opening the keys: a new vault, a vault as it was left, one that a crash interrupted, or an old backup.
+//!
+//! The slot has the last word. What the database lacks of the slot's state is taken from a checkpoint; what it holds
+//! beyond that state is forgotten. Nothing is acknowledged as erased unless the tree that the slot opens lacks it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::checkpoint::{Checkpoint, Erased, hex};
+use super::custody::{Custody, Parts};
+use super::index::{self, Entry};
+use super::ring::{Epoch, FIRST_LEAF, Keyring};
+use super::shred::advance_head;
+use super::slot::{Content, Root};
+use super::tree::{PageId, Tree};
+use crate::crypto::Secret;
+use crate::model::{
+    Erasure, ErasureId, ErasureState, Error, Reason, Reference, Result, SubjectId, SubjectState, Time,
+};
+use crate::store::Tx;
+use crate::store::index::Bucket;
+use crate::store::key::{Page, TreeHead, Vault};
+
+/// How many leaves are skipped after a restore: those that were handed out after the checkpoint was taken.
+const SKIPPED_LEAVES: u32 = 1 << 16;
+
+/// Tokens read at once while the index is rebuilt.
+const PAGE: u32 = 1000;
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// A new vault was made.
+    pub created: bool,
+    /// The key state came from a checkpoint, because the database was older than the slot.
+    pub from_checkpoint: bool,
+    /// Erasures that the checkpoint knew and the database did not.
+    pub erasures_reapplied: u64,
+    /// Erasures that a crash had interrupted after the slot had advanced.
+    pub erasures_completed: u64,
+    /// Erasures that are yet to be carried out.
+    pub erasures_pending: u64,
+    /// Buckets of the search index that were rebuilt.
+    pub buckets_rebuilt: u64,
+}
+
+impl Custody {
+    /// Opens the keys of the vault in the database, making a new vault when neither slot nor database has one.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable`, explaining what does not fit together and what to do.
+    pub async fn open(parts: Parts) -> Result<(Self, Report)> {
+        let slot = parts.slot.load().await?;
+        let vault = parts.store.read().await?.vault().await?;
+        match (slot, vault) {
+            (None, None) => create(parts).await,
+            (Some(content), None) => resume_creation(parts, content).await,
+            (None, Some(_)) => Err(refuse(
+                "the database holds a vault but its root slot is empty: bring back the slot or one of its mirrors; \
+                 without it nothing in this database can be read",
+            )),
+            (Some(content), Some(vault)) => take_up(parts, content, vault).await,
+        }
+    }
+
+    /// Sets up again what a restored database does not know, and finishes what a crash interrupted.
+    async fn reconcile(&self, content: &Content, checkpoint: Option<&Checkpoint>, report: &mut Report) -> Result<()> {
+        if let Some(checkpoint) = checkpoint {
+            report.from_checkpoint = true;
+            report.erasures_reapplied = self.import(content, checkpoint).await?;
+        }
+        report.erasures_completed = self.complete_interrupted(content).await?;
+        self.delete_stray_pages().await?;
+        report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
+        let mut tx = self.store().read().await?;
+        report.erasures_pending =
+            tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
+        Ok(())
+    }
+
+    /// Brings a checkpoint's state into the database.
+    async fn import(&self, content: &Content, checkpoint: &Checkpoint) -> Result<u64> {
+        let mut tx = self.store().write().await?;
+        tx.insert_pages(&checkpoint.pages()?).await?;
+        tx.put_punctured(&checkpoint.punctured()).await?;
+        tx.raise_next_leaf(checkpoint.next_leaf.saturating_add(SKIPPED_LEAVES)).await?;
+        advance_head(&mut *tx, (content.current.epoch, &content.current.id)).await?;
+        let mut reapplied = 0;
+        for erased in &checkpoint.erasures {
+            reapplied += u64::from(self.reapply(&mut *tx, content, erased).await?);
+        }
+        tx.commit().await?;
+        Ok(reapplied)
+    }
+
+    /// Marks one subject as erased if the database has them otherwise.
+    async fn reapply(&self, tx: &mut dyn Tx, content: &Content, erased: &Erased) -> Result<bool> {
+        let (id, subject) = (ErasureId::parse(&erased.erasure)?, SubjectId::parse(&erased.subject)?);
+        let at = Time::from_micros(erased.erased_at);
+        let mut locked = tx.lock_subjects(&[subject]).await?;
+        let Some(row) = locked.first_mut().filter(|row| row.state != SubjectState::Shredded) else {
+            return Ok(false);
+        };
+        if row.state != SubjectState::Shredding {
+            row.begin_shred(id)?;
+        }
+        row.erasure = Some(id);
+        row.finish_shred(at)?;
+        tx.update_subjects(&locked).await?;
+        let mut known = tx.lock_erasures(&[id]).await?;
+        if known.is_empty() {
+            let reason = Reference::stored(erased.reason.clone());
+            let requested_at = Time::from_micros(erased.requested_at);
+            known.push(Erasure::immediate(id, subject, reason, &erased.requested_by, requested_at));
+            tx.insert_erasures(&known).await?;
+        }
+        for erasure in &mut known {
+            if erasure.state == ErasureState::Scheduled {
+                erasure.begin()?;
+            }
+            if erasure.state == ErasureState::Pending {
+                self.complete(erasure, (content.current.epoch, &content.current.id), at)?;
+            }
+        }
+        tx.update_erasures(&known).await?;
+        tx.delete_values(&[subject]).await?;
+        Ok(true)
+    }
+
+    /// Completes erasures whose keys the slot has forgotten already.
+    async fn complete_interrupted(&self, content: &Content) -> Result<u64> {
+        let epoch = self.ring.epoch();
+        let root = (content.current.epoch, &content.current.id);
+        if let Err(error) = self.parts.slot.settle().await {
+            tracing::warn!(%error, "a mirror may still hold an old root; interrupted erasures stay pending");
+            return Ok(0);
+        }
+        let mut tx = self.store().read().await?;
+        let mut done = Vec::new();
+        for erasure in tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await? {
+            let reached = erasure.epoch.is_some_and(|epoch| epoch <= content.current.epoch);
+            let keys = tx.subject_keys(&[erasure.subject]).await?;
+            if reached && keys.iter().all(|key| !epoch.tree.is_live(key.leaf)) {
+                done.push(erasure);
+            }
+        }
+        drop(tx);
+        let subjects: Vec<_> = done.iter().map(|erasure| erasure.subject).collect();
+        self.record_shredded(&done, &subjects, root, &[]).await?;
+        Ok(done.len() as u64)
+    }
+
+    /// Deletes page versions that the tree does not refer to: left by a run that was interrupted.
+    async fn delete_stray_pages(&self) -> Result<()> {
+        let wanted: HashSet<PageId> = self.ring.epoch().tree.pages().collect();
+        let mut tx = self.store().write().await?;
+        let stray: Vec<_> = tx.key_page_ids().await?.into_iter().filter(|page| !wanted.contains(page)).collect();
+        tx.delete_pages(&stray).await?;
+        tx.commit().await
+    }
+
+    /// Rebuilds buckets that a restored database has under leaves that were punctured since.
+    async fn rebuild_unreadable_buckets(&self) -> Result<u64> {
+        let epoch = self.ring.epoch();
+        let all: Vec<u32> = (0..self.buckets).collect();
+        let mut lost = self.store().read().await?.buckets(&all).await?;
+        lost.retain(|bucket| !epoch.tree.is_live(bucket.leaf));
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        let numbers: HashSet<u32> = lost.iter().map(|bucket| bucket.bucket).collect();
+        let entries = self.entries_of_live_tokens(&numbers).await?;
+        for bucket in &mut lost {
+            *bucket = Bucket { leaf: self.take_leaf().await?, chunks: 1, ..*bucket };
+        }
+        let mut tx = self.store().write().await?;
+        index::rebuild(&self.ring, &mut *tx, &lost, &entries).await?;
+        tx.commit().await?;
+        Ok(lost.len() as u64)
+    }
+
+    /// Walks through all tokens and answers the index entries of those in the buckets.
+    async fn entries_of_live_tokens(&self, buckets: &HashSet<u32>) -> Result<Vec<Entry>> {
+        let epoch = self.ring.epoch();
+        let mut tx = self.store().read().await?;
+        let (mut after, mut entries) = (None, Vec::new());
+        loop {
+            let page = tx.scan_tokens(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(entries) };
+            after = Some(last.token.row);
+            for facts in page.iter().filter(|facts| facts.token.sealed.is_some()) {
+                let token = &facts.token;
+                if !epoch.tree.is_live(token.leaf) {
+                    continue;
+                }
+                match self.spot_of(token) {
+                    Ok(spot) => entries.extend(
+                        spot.filter(|spot| buckets.contains(&spot.bucket)).map(|spot| Entry { spot, row: token.row }),
+                    ),
+                    Err(error) => tracing::error!(subject = %token.subject, %error, "a value cannot be indexed"),
+                }
+            }
+        }
+    }
+}
+
+/// Makes a new vault: its key state goes to the sinks, then into the slot, then into the database, so that a crash
+/// in between can be taken up.
+async fn create(parts: Parts) -> Result<(Custody, Report)> {
+    let mut tree = [0; 16];
+    parts.random.fill(&mut tree);
+    let genesis = Tree::genesis(tree, &*parts.random);
+    let root = Root { id: genesis.root_id, epoch: 0, key: copy(&genesis.root) };
+    let pages = genesis.written;
+    let ring = Keyring::new(Epoch { tree: genesis.tree, number: 0 }, std::sync::Arc::clone(&parts.random))?;
+    let buckets = parts.index_buckets;
+    let custody = Custody::new(parts, ring, buckets);
+    custody.put_checkpoint(&custody.ring.epoch().tree, &root, pages.clone(), &[], Vec::new()).await?;
+    custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
+    custody.write_new_vault(&pages).await?;
+    Ok((custody, Report { created: true, ..Report::default() }))
+}
+
+/// Goes on where [`create`] was interrupted after the slot was set.
+async fn resume_creation(parts: Parts, content: Content) -> Result<(Custody, Report)> {
+    let checkpoint = find_checkpoint(&parts, &content).await?;
+    let Some(checkpoint) = checkpoint.filter(|_| content.current.epoch == 0) else {
+        return Err(refuse(
+            "the root slot belongs to a vault, but the database is empty: restore a backup of the database with \
+             `lacuna restore`, or point to the right database",
+        )
+        .with("epoch", content.current.epoch));
+    };
+    let pages = checkpoint.pages()?;
+    let tree = load(&content, &pages)?;
+    let ring = Keyring::new(Epoch { tree, number: 0 }, std::sync::Arc::clone(&parts.random))?;
+    let buckets = parts.index_buckets;
+    let custody = Custody::new(parts, ring, buckets);
+    custody.write_new_vault(&pages).await?;
+    Ok((custody, Report { created: true, ..Report::default() }))
+}
+
+impl Custody {
+    async fn write_new_vault(&self, pages: &[Page]) -> Result<()> {
+        let tree = self.ring.epoch().tree;
+        let vault =
+            Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
+        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets };
+        let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
+        let mut tx = self.store().write().await?;
+        tx.create_vault(&vault, &head).await?;
+        tx.insert_pages(pages).await?;
+        tx.put_buckets(&buckets).await?;
+        tx.put_chunks(&chunks).await?;
+        tx.commit().await
+    }
+}
+
+/// Takes up a vault that slot and database agree on, or that the slot is ahead in.
+async fn take_up(parts: Parts, content: Content, vault: Vault) -> Result<(Custody, Report)> {
+    if content.tree != vault.tree {
+        return Err(refuse("the root slot belongs to another vault than the database")
+            .with("slot", hex(&content.tree))
+            .with("database", hex(&vault.tree)));
+    }
+    let content = newest(&parts, content).await?;
+    let pages = parts.store.read().await?.key_pages().await?;
+    let (tree, checkpoint) = match load(&content, &pages) {
+        Ok(tree) => (tree, None),
+        Err(_) => {
+            let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
+            (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
+        }
+    };
+    let epoch = Epoch { tree, number: content.current.epoch };
+    let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;
+    let custody = Custody::new(parts, ring, vault.index_buckets);
+    let mut report = Report::default();
+    custody.reconcile(&content, checkpoint.as_ref(), &mut report).await?;
+    Ok((custody, report))
+}
+
+/// The slot's content, unless it is behind the database: then a mirror that missed an advance is brought forward, and
+/// an old copy is refused, for it would bring back what was erased.
+async fn newest(parts: &Parts, content: Content) -> Result<Content> {
+    let Some(head) = parts.store.read().await?.tree_head().await? else { return Ok(content) };
+    if head.epoch <= content.current.epoch {
+        return Ok(content);
+    }
+    if content.next.as_ref().is_some_and(|next| next.id == head.root_id) {
+        parts.slot.advance(&content.current.id, &head.root_id).await?;
+        return parts.slot.load().await?.ok_or_else(|| refuse("the root slot is empty"));
+    }
+    Err(refuse(
+        "the root slot is older than the database: this is an old copy of it, under which erased people could be \
+         read again. Bring back the present slot or a mirror of it, and destroy the old copy",
+    )
+    .with("slot_epoch", content.current.epoch)
+    .with("database_epoch", head.epoch))
+}
+
+fn load(content: &Content, pages: &[Page]) -> Result<Tree> {
+    let by_id: HashMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
+    Tree::load(content.tree, &content.current.key, |id| by_id.get(&id).copied())
+        .map_err(|error| refuse("the key state does not open under the slot's root").because(error))
+}
+
+async fn find_checkpoint(parts: &Parts, content: &Content) -> Result<Option<Checkpoint>> {
+    for sink in &parts.sinks {
+        if let Some(bytes) = sink.get(&content.current.id).await? {
+            match Checkpoint::open(&bytes, &content.current) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error) => tracing::error!(sink = sink.describe(), %error, "a checkpoint cannot be used"),
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn copy(key: &Secret<32>) -> Secret<32> {
+    Secret::build(|bytes| bytes.copy_from_slice(key.expose()))
+}
+
+fn lost(content: &Content) -> Error {
+    refuse(
+        "neither the database nor a checkpoint sink holds the key state of the slot's root: bring back the newest \
+         checkpoint, or the database as it was after the last erasure",
+    )
+    .with("root_id", hex(&content.current.id))
+    .with("epoch", content.current.epoch)
+}
+
+fn refuse(message: &'static str) -> Error {
+    Error::new(Reason::KeyCustodianUnavailable, message)
+}

@@ -1,0 +1,204 @@
+//! The keyring: derives, keeps and drops the keys of the tree, and seals and opens values with them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quick_cache::sync::Cache;
+
+use super::tree::Tree;
+use crate::crypto::{Aad, BlockKey, Key, Random, derive, open, seal};
+use crate::model::{Error, FieldType, OpaqueToken, Reason, Result, SubjectId, Token, TokenRow, Value};
+use crate::policy::Permit;
+
+/// Leaf of the key behind opaque tokens.
+const TOKEN_LEAF: u32 = 0;
+/// Leaf of the key that names index buckets.
+const INDEX_LEAF: u32 = 1;
+/// The first leaf that is not reserved for the vault's own keys.
+pub const FIRST_LEAF: u32 = 16;
+
+/// How many subjects' keys are kept ready. Each takes about a kilobyte.
+const CACHED_KEYS: usize = 16_384;
+
+/// Where a value belongs: all that its seal is bound to.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The token's row.
+    pub row: TokenRow,
+    /// Whose value.
+    pub subject: SubjectId,
+    /// What the value is.
+    pub kind: FieldType,
+    /// Retention class.
+    pub class: &'a str,
+    /// The leaf of the subject's key for that class.
+    pub leaf: u32,
+    /// The version of that key.
+    pub key_version: u32,
+    /// Which value of the token it is.
+    pub version: u64,
+}
+
+impl<'a> Place<'a> {
+    /// The place that a row says its value is in.
+    #[must_use]
+    pub fn of(token: &'a Token) -> Self {
+        Self {
+            row: token.row,
+            subject: token.subject,
+            kind: token.kind,
+            class: &token.class,
+            leaf: token.leaf,
+            key_version: token.key_version,
+            version: token.version,
+        }
+    }
+}
+
+/// The tree at an epoch.
+#[derive(Clone)]
+pub struct Epoch {
+    /// The keys.
+    pub tree: Tree,
+    /// How many roots came before.
+    pub number: u64,
+}
+
+/// The keys that this process holds.
+pub struct Keyring {
+    tree: [u8; 16],
+    random: Arc<dyn Random>,
+    epoch: RwLock<Epoch>,
+    ready: Cache<(u32, SubjectId), Arc<Key>>,
+    tokens: BlockKey,
+    index: crate::crypto::Secret<32>,
+}
+
+impl Keyring {
+    /// Takes a tree that has been opened.
+    ///
+    /// # Errors
+    /// `Internal` when a key of the vault itself is punctured, which no erasure does.
+    pub fn new(epoch: Epoch, random: Arc<dyn Random>) -> Result<Self> {
+        let tree = epoch.tree.id();
+        let own = |leaf, name| {
+            let seed = epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
+            Ok::<_, Error>(derive::subject_key(&seed, &tree, &[], name, 1))
+        };
+        let (tokens, index) = (BlockKey::new(&own(TOKEN_LEAF, "token")?), own(INDEX_LEAF, "index")?);
+        Ok(Self { tree, random, ready: Cache::new(CACHED_KEYS), tokens, index, epoch: RwLock::new(epoch) })
+    }
+
+    /// The tree as it is now.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the tree. What was derived from the old one is to be dropped with [`Keyring::forget`], once the
+    /// flights that may still derive from it have landed.
+    pub fn replace(&self, epoch: Epoch) {
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    /// Drops the ready keys of punctured leaves.
+    pub fn forget(&self) {
+        let epoch = self.epoch();
+        self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf));
+    }
+
+    /// Drops every key that is ready.
+    pub fn forget_all(&self) {
+        self.ready.clear();
+    }
+
+    /// The source of randomness that keys and nonces are drawn from.
+    #[must_use]
+    pub fn random(&self) -> &dyn Random {
+        &*self.random
+    }
+
+    /// Seals a value into its place.
+    ///
+    /// # Errors
+    /// `SubjectErased` when the key is gone.
+    pub fn seal(&self, place: &Place<'_>, value: &Value) -> Result<Vec<u8>> {
+        let key = self.key(place)?.ok_or_else(|| gone(place))?;
+        Ok(seal(&key, place.leaf.into(), &self.bind(place), value.encode().expose(), &*self.random))
+    }
+
+    /// Opens the value that a permit is for.
+    ///
+    /// # Errors
+    /// `SubjectErased` when the key or the ciphertext is gone, `SealBroken` when the ciphertext is not the one that
+    /// was sealed there.
+    pub fn open(&self, permit: &Permit, token: &Token) -> Result<Value> {
+        let place = Place::of(token);
+        if permit.row() != place.row {
+            return Err(Error::internal("a permit was used for another token"));
+        }
+        let sealed = token.sealed.as_deref().ok_or_else(|| gone(&place))?;
+        let key = self.key(&place)?.ok_or_else(|| gone(&place))?;
+        let plain = open(&key, &self.bind(&place), sealed).map_err(|broken| damaged(broken.to_string()))?;
+        Value::decode(place.kind, plain.expose()).ok_or_else(|| damaged("it opened and makes no sense".to_owned()))
+    }
+
+    /// The opaque token of a row: one cipher block, so that it tells neither order nor time.
+    #[must_use]
+    pub fn opaque(&self, row: TokenRow) -> OpaqueToken {
+        OpaqueToken::from_bytes(self.tokens.encrypt(*row.as_bytes()))
+    }
+
+    /// The row that an opaque token would have. Whether it exists only the store knows.
+    #[must_use]
+    pub fn row(&self, token: OpaqueToken) -> TokenRow {
+        TokenRow::from_bytes(self.tokens.decrypt(*token.as_bytes()))
+    }
+
+    /// Names the place of a normal form in the search index.
+    pub(super) fn index_digest(&self, kind: FieldType, normal: &[u8]) -> [u8; 32] {
+        derive::tag(&self.index, &[b"lacuna/index/v1", &kind.number().to_be_bytes(), normal])
+    }
+
+    /// The key of a bucket of the index, as the tree `epoch` gives it; `None` when its leaf is punctured.
+    pub(super) fn bucket_key(epoch: &Epoch, bucket: u32, leaf: u32) -> Option<Key> {
+        let seed = epoch.tree.derive(leaf)?;
+        Some(Key::new(&derive::subject_key(&seed, &epoch.tree.id(), &bucket.to_be_bytes(), "index-bucket", 1)))
+    }
+
+    fn key(&self, place: &Place<'_>) -> Result<Option<Arc<Key>>> {
+        let name = (place.leaf, place.subject);
+        if let Some(key) = self.ready.get(&name) {
+            return Ok(Some(key));
+        }
+        if place.leaf < FIRST_LEAF {
+            return Err(damaged("it claims a leaf of the vault's own".to_owned()));
+        }
+        let Some(seed) = self.epoch().tree.derive(place.leaf) else { return Ok(None) };
+        let secret =
+            derive::subject_key(&seed, &self.tree, place.subject.as_bytes(), place.class, place.key_version);
+        let key = Arc::new(Key::new(&secret));
+        self.ready.insert(name, Arc::clone(&key));
+        Ok(Some(key))
+    }
+
+    fn bind(&self, place: &Place<'_>) -> Aad {
+        Aad::new("lacuna/field/v1")
+            .bytes(&self.tree)
+            .bytes(place.subject.as_bytes())
+            .number(place.leaf.into())
+            .text(place.class)
+            .number(place.key_version.into())
+            .bytes(place.row.as_bytes())
+            .number(place.kind.number().cast_unsigned().into())
+            .number(place.version)
+    }
+}
+
+fn gone(place: &Place<'_>) -> Error {
+    Error::new(Reason::SubjectErased, "the key to this value is gone").with("subject", place.subject)
+}
+
+fn damaged(source: String) -> Error {
+    Error::new(Reason::SealBroken, "the stored ciphertext does not open in its place: it was damaged or moved")
+        .because(source)
+}

@@ -1,0 +1,340 @@
+//! Erasure, in the order that keeps two promises: nobody's key is ever lost who was not erased, and nothing is
+//! acknowledged that a copy of any age could still open.
+//!
+//! One run serves many erasures. Before it, each subject is SHREDDING in the database and refuses reveals.
+//!
+//! 1. Read the slot; make up the next tree, without the subjects' leaves and without the old leaves of the index
+//!    buckets they are in.
+//! 2. Prepare the next root in the slot, in every mirror. A crash leaves harmless garbage.
+//! 3. Write the next key state to every sink.
+//! 4. Commit to the database: new pages beside the old, the index buckets under fresh leaves, which epoch is meant.
+//! 5. Put the next tree into use, and wait until every reveal that may still hold an old key has landed.
+//! 6. Advance the slot. **This is the moment of erasure.**
+//! 7. Commit to the database: subjects SHREDDED, receipts, ciphertexts and old pages deleted. Only now answer.
+//! 8. Let sinks drop checkpoints that nothing needs.
+//!
+//! Whatever interrupts a run, the next one begins again at 1 and goes forward, never back: the leaves that an
+//! interrupted run meant to puncture stand in the database under an epoch that has not come yet.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use super::checkpoint::{Checkpoint, Erased, State};
+use super::custody::Custody;
+use super::index::{self, Spot};
+use super::ring::Epoch;
+use super::slot::{Content, Root};
+use super::tree::{PageId, Puncture};
+use crate::crash;
+use crate::model::{Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, Time, Token, TokenRow};
+use crate::policy::{self, Upkeep};
+use crate::store::Tx;
+use crate::store::index::Bucket;
+use crate::store::key::{Page, Punctured};
+
+/// Page versions that no tree in use refers to, to be deleted once the slot has advanced past them.
+#[derive(Default)]
+pub(super) struct Garbage(Mutex<Vec<PageId>>);
+
+/// All that one run is about.
+struct Run {
+    erasures: Vec<Erasure>,
+    subjects: Vec<SubjectId>,
+    dead: HashSet<TokenRow>,
+    /// Buckets to be written anew, each with its fresh leaf.
+    fresh: Vec<(Bucket, u32)>,
+    /// Leaves to be punctured.
+    ranges: BTreeSet<(u32, u32)>,
+}
+
+impl Custody {
+    /// Carries out the erasures that are PENDING among `ids`, and answers each as it is then: SHREDDED, or PENDING with
+    /// what it waits for. One that is in another state is answered as it is.
+    ///
+    /// # Errors
+    /// Only when the database cannot be read at all; the erasures then stay PENDING.
+    pub async fn shred(&self, ids: &[ErasureId]) -> Result<Vec<Erasure>> {
+        match self.attempt(ids).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(reason = ?error.reason, error = %error, erasures = ids.len(), "erasures wait");
+                self.note_waiting(ids, &error).await?;
+            }
+        }
+        self.store().read().await?.erasures(ids).await
+    }
+
+    async fn attempt(&self, ids: &[ErasureId]) -> Result<()> {
+        let content = self.custodian().await?;
+        let run = self.gather(ids, &content).await?;
+        if run.erasures.is_empty() {
+            return Ok(());
+        }
+        let before = self.ring.epoch();
+        let ranges: Vec<_> = run.ranges.iter().map(|&(first, last)| first..=last).collect();
+        let puncture = before.tree.puncture(&ranges, self.ring.random());
+        let next = next_root(&content, &puncture);
+        crash::point("shred::start");
+        self.parts.slot.prepare(&content.current.id, &next).await?;
+        crash::point("shred::prepared");
+        self.write_checkpoint(&run, &puncture, &next).await?;
+        crash::point("shred::checkpointed");
+        self.write_next(&run, &puncture, &next).await?;
+        crash::point("shred::written");
+        self.garbage.add(&puncture.removed);
+        self.ring.replace(Epoch { tree: puncture.tree.clone(), number: next.epoch });
+        self.flights.fence().await;
+        self.ring.forget();
+        crash::point("shred::fenced");
+        self.parts.slot.advance(&content.current.id, &next.id).await?;
+        crash::point("shred::advanced");
+        self.settle(&run, &next).await?;
+        crash::point("shred::settled");
+        self.drop_old_checkpoints(&next.id).await;
+        Ok(())
+    }
+
+    /// Step 1, first half: what the slot holds, which must be the root of the database or of the tree in use.
+    async fn custodian(&self) -> Result<Content> {
+        let missing = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty");
+        let content = self.parts.slot.load().await?.ok_or_else(missing)?;
+        let head = self.store().read().await?.tree_head().await?;
+        let known = head.is_some_and(|head| head.root_id == content.current.id);
+        if known || self.ring.epoch().tree.root_id() == content.current.id {
+            return Ok(content);
+        }
+        Err(Error::new(
+            Reason::KeyCustodianUnavailable,
+            "the root slot was advanced by another process; restart to take up its state",
+        ))
+    }
+
+    /// Step 1, second half: what dies, and which index buckets with it.
+    async fn gather(&self, ids: &[ErasureId], content: &Content) -> Result<Run> {
+        let mut tx = self.store().read().await?;
+        let mut erasures = tx.erasures(ids).await?;
+        erasures.retain(|erasure| erasure.state == ErasureState::Pending);
+        let subjects: Vec<_> = erasures.iter().map(|erasure| erasure.subject).collect();
+        let tokens = tx.sealed_tokens(&subjects).await?;
+        let mut ranges: BTreeSet<(u32, u32)> =
+            tx.subject_keys(&subjects).await?.iter().map(|key| (key.leaf, key.leaf)).collect();
+        for range in tx.punctured_after(content.current.epoch).await? {
+            ranges.insert((range.first, range.last));
+        }
+        let mut fresh = Vec::new();
+        for bucket in tx.buckets(&self.buckets_of(&tokens)?).await? {
+            ranges.insert((bucket.leaf, bucket.leaf));
+            fresh.push(bucket);
+        }
+        drop(tx);
+        let fresh = self.with_leaves(fresh).await?;
+        Ok(Run { erasures, subjects, dead: tokens.iter().map(|token| token.row).collect(), fresh, ranges })
+    }
+
+    async fn with_leaves(&self, buckets: Vec<Bucket>) -> Result<Vec<(Bucket, u32)>> {
+        let mut fresh = Vec::new();
+        for bucket in buckets {
+            fresh.push((bucket, self.take_leaf().await?));
+        }
+        Ok(fresh)
+    }
+
+    /// The buckets that the tokens are in. A token whose key is gone was taken out by the run that punctured it; one
+    /// that does not open though its key is there was damaged, and could be in any bucket.
+    fn buckets_of(&self, tokens: &[Token]) -> Result<Vec<u32>> {
+        let epoch = self.ring.epoch();
+        let mut buckets = BTreeSet::new();
+        for token in tokens.iter().filter(|token| epoch.tree.is_live(token.leaf)) {
+            match self.spot_of(token) {
+                Ok(spot) => buckets.extend(spot.map(|spot| spot.bucket)),
+                Err(error) if error.reason == Reason::SealBroken => return Ok((0..self.buckets).collect()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(buckets.into_iter().collect())
+    }
+
+    /// Where the value of a token is in the search index; `None` when it is not searchable.
+    pub fn spot_of(&self, token: &Token) -> Result<Option<Spot>> {
+        let value = self.ring.open(&policy::for_upkeep(token.row, Upkeep::Index), token)?;
+        Ok(value.normal().map(|normal| index::spot(&self.ring, self.buckets, token.kind, normal)))
+    }
+
+    /// Step 3.
+    async fn write_checkpoint(&self, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
+        let now = self.parts.clock.now();
+        let mut tx = self.store().read().await?;
+        let mut erased = shredded(&mut *tx).await?;
+        erased.extend(run.erasures.iter().map(|erasure| erased_by(erasure, next.epoch, now)));
+        let mut stored = tx.key_pages().await?;
+        drop(tx);
+        stored.extend(puncture.written.iter().map(|page| Page { id: page.id, blob: page.blob.clone() }));
+        self.put_checkpoint(&puncture.tree, next, stored, &punctured(run, next.epoch), erased).await
+    }
+
+    /// Writes a checkpoint of `tree` to every sink, picking its pages out of `stored`.
+    pub(super) async fn put_checkpoint(
+        &self,
+        tree: &super::tree::Tree,
+        root: &Root,
+        stored: Vec<Page>,
+        more: &[Punctured],
+        erasures: Vec<Erased>,
+    ) -> Result<()> {
+        let mut tx = self.store().read().await?;
+        let mut all: BTreeMap<_, _> =
+            tx.punctured_after(0).await?.into_iter().map(|range| ((range.first, range.last), range)).collect();
+        all.extend(more.iter().map(|range| ((range.first, range.last), *range)));
+        let next_leaf = tx.tree_head().await?.map_or(0, |head| head.next_leaf);
+        drop(tx);
+        let wanted: HashSet<PageId> = tree.pages().collect();
+        let pages: Vec<Page> = stored.into_iter().filter(|page| wanted.contains(&page.id)).collect();
+        if pages.len() != wanted.len() {
+            return Err(Error::internal("a page of the key tree is missing in the database"));
+        }
+        let punctured: Vec<_> = all.into_values().collect();
+        let state = State { pages: &pages, punctured: &punctured, erasures };
+        let taken_at = self.parts.clock.now().micros();
+        let bytes = Checkpoint::new(&tree.id(), root, taken_at, next_leaf, state).seal(root)?;
+        for sink in &self.parts.sinks {
+            sink.put(root.epoch, &root.id, &bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Step 4.
+    async fn write_next(&self, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
+        let mut tx = self.store().write().await?;
+        tx.insert_pages(&puncture.written).await?;
+        tx.put_punctured(&punctured(run, next.epoch)).await?;
+        index::rekey(&self.ring, &mut *tx, &run.fresh, &run.dead).await?;
+        let mut erasures = run.erasures.clone();
+        for erasure in &mut erasures {
+            erasure.epoch = Some(next.epoch);
+        }
+        tx.update_erasures(&erasures).await?;
+        tx.commit().await
+    }
+
+    /// Step 7.
+    async fn settle(&self, run: &Run, next: &Root) -> Result<()> {
+        let garbage = self.garbage.all();
+        self.record_shredded(&run.erasures, &run.subjects, (next.epoch, &next.id), &garbage).await?;
+        self.garbage.remove(&garbage);
+        Ok(())
+    }
+
+    /// Records that the slot stands at `root` and that the erasures are complete; deletes what is of no more use.
+    pub(super) async fn record_shredded(
+        &self,
+        erasures: &[Erasure],
+        subjects: &[SubjectId],
+        root: (u64, &[u8; 16]),
+        garbage: &[PageId],
+    ) -> Result<()> {
+        let now = self.parts.clock.now();
+        let ids: Vec<_> = erasures.iter().map(|erasure| erasure.id).collect();
+        let mut tx = self.store().write().await?;
+        advance_head(&mut *tx, root).await?;
+        let mut locked = tx.lock_subjects(subjects).await?;
+        for subject in &mut locked {
+            subject.finish_shred(now)?;
+        }
+        tx.update_subjects(&locked).await?;
+        let mut done = tx.lock_erasures(&ids).await?;
+        for erasure in &mut done {
+            self.complete(erasure, root, now)?;
+        }
+        tx.update_erasures(&done).await?;
+        tx.delete_values(subjects).await?;
+        tx.delete_pages(garbage).await?;
+        tx.commit().await
+    }
+
+    pub(super) fn complete(&self, erasure: &mut Erasure, root: (u64, &[u8; 16]), at: Time) -> Result<()> {
+        let slot = (self.parts.slot.kind(), self.parts.slot.assurance());
+        erasure.finish(at)?;
+        erasure.epoch = Some(root.0);
+        erasure.receipt = Some(self.parts.signer.sign(erasure, root, slot, at)?);
+        Ok(())
+    }
+
+    async fn drop_old_checkpoints(&self, root_id: &[u8; 16]) {
+        for sink in &self.parts.sinks {
+            if let Err(error) = sink.collect_garbage(root_id).await {
+                tracing::warn!(sink = sink.describe(), %error, "old checkpoints stay");
+            }
+        }
+    }
+
+    async fn note_waiting(&self, ids: &[ErasureId], error: &Error) -> Result<()> {
+        let why = match error.reason {
+            Reason::KeyCustodianUnavailable | Reason::StoreUnavailable => error.message.clone().into_owned(),
+            _ => "a fault of the vault; the operator's log has the details".to_owned(),
+        };
+        let mut tx = self.store().write().await?;
+        let mut erasures = tx.lock_erasures(ids).await?;
+        erasures.retain(|erasure| erasure.state == ErasureState::Pending);
+        for erasure in &mut erasures {
+            erasure.hold_up(why.clone())?;
+        }
+        tx.update_erasures(&erasures).await?;
+        tx.commit().await
+    }
+}
+
+impl Garbage {
+    fn add(&self, pages: &[PageId]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(pages);
+    }
+
+    fn all(&self) -> Vec<PageId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remove(&self, pages: &[PageId]) {
+        let gone: HashSet<_> = pages.iter().collect();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|page| !gone.contains(page));
+    }
+}
+
+/// Every erasure that is complete, as a checkpoint tells it.
+pub(super) async fn shredded(tx: &mut dyn Tx) -> Result<Vec<Erased>> {
+    let done = tx.erasures_in(ErasureState::Shredded, Time::from_micros(i64::MAX)).await?;
+    let told = |erasure: &Erasure| Some(erased_by(erasure, erasure.epoch?, erasure.shredded_at?));
+    Ok(done.iter().filter_map(told).collect())
+}
+
+/// Moves the database's tree head to where the slot is.
+pub(super) async fn advance_head(tx: &mut dyn Tx, root: (u64, &[u8; 16])) -> Result<()> {
+    let missing = || Error::internal("the database has no key tree");
+    let head = tx.tree_head().await?.ok_or_else(missing)?;
+    if head.root_id == *root.1 {
+        return Ok(());
+    }
+    if head.epoch >= root.0 || !tx.advance_tree(&head.root_id, root.1, root.0).await? {
+        return Err(Error::internal("the database's key tree is ahead of the slot"));
+    }
+    Ok(())
+}
+
+fn next_root(content: &Content, puncture: &Puncture) -> Root {
+    let key = crate::crypto::Secret::build(|bytes| bytes.copy_from_slice(puncture.root.expose()));
+    Root { id: puncture.root_id, epoch: content.current.epoch + 1, key }
+}
+
+fn punctured(run: &Run, epoch: u64) -> Vec<Punctured> {
+    run.ranges.iter().map(|&(first, last)| Punctured { first, last, epoch }).collect()
+}
+
+fn erased_by(erasure: &Erasure, epoch: u64, at: Time) -> Erased {
+    Erased {
+        erasure: erasure.id.to_string(),
+        subject: erasure.subject.to_string(),
+        reason: erasure.reason.as_str().to_owned(),
+        requested_by: erasure.requested_by.clone(),
+        requested_at: erasure.requested_at.micros(),
+        erased_at: at.micros(),
+        epoch,
+    }
+}

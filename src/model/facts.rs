@@ -1,0 +1,61 @@
+//! What is known of a token, and what decides about it.
+
+use super::{ErasureId, FieldType, SubjectId, SubjectState, Time, TokenFormat, TokenRow};
+
+/// A token and the sealed value behind it. It outlives the value, so that a token is never issued twice.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The row id.
+    pub row: TokenRow,
+    /// Whose value it stands for.
+    pub subject: SubjectId,
+    /// What the value is.
+    pub kind: FieldType,
+    /// Retention class.
+    pub class: String,
+    /// What the token looks like.
+    pub format: TokenFormat,
+    /// The token itself, when it is shaped.
+    pub shaped: Option<String>,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// When it stops revealing.
+    pub expires_at: Option<Time>,
+    /// Whether the first reveal is the last.
+    pub single_use: bool,
+    /// When it was made.
+    pub created_at: Time,
+    /// The leaf whose key seals the value.
+    pub leaf: u32,
+    /// The version of that key.
+    pub key_version: u32,
+    /// Where the value came from.
+    pub source: String,
+    /// Counts changes of the value.
+    pub version: u64,
+    /// When a single-use token was revealed.
+    pub spent_at: Option<Time>,
+    /// When a caller deleted it.
+    pub deleted_at: Option<Time>,
+    /// The envelope; absent once deleted or erased.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// A token with what decides about it, read in one statement.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The token.
+    pub token: Token,
+    /// Where its subject is.
+    pub state: SubjectState,
+    /// Whether its subject may be profiled.
+    pub profiling: bool,
+    /// Since when its subject is restricted.
+    pub restricted_at: Option<Time>,
+    /// The erasure of its subject: scheduled, under way or done.
+    pub erasure: Option<ErasureId>,
+    /// When the scheduled erasure is due.
+    pub execute_at: Option<Time>,
+    /// When its subject was erased.
+    pub erased_at: Option<Time>,
+}

@@ -1,0 +1,141 @@
+//! The audit: who did what to whom, and why, durable before anybody gets an answer.
+//!
+//! Entries gather into batches; each batch is a Merkle tree (RFC 6962) and names the hash of the batch before it, so
+//! that an entry cannot be changed, removed or moved without breaking the chain. An entry holds pseudonyms, codes,
+//! counts and times; never a value, nor any text that a caller could have put a value into.
+
+use serde::Serialize;
+
+use crate::crypto::{derive, merkle};
+use crate::keys::checkpoint::hex;
+use crate::model::{Error, Result, Time};
+use crate::store::Tx;
+use crate::store::audit::Batch;
+
+/// The chain of a vault with one node. More nodes get chains of their own.
+pub const NODE: [u8; 16] = [0; 16];
+
+/// One thing that happened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Entry {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Who.
+    pub caller: String,
+    /// What: the rpc.
+    pub deed: &'static str,
+    /// For what purpose.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub purpose: String,
+    /// How much was shown.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub redaction: &'static str,
+    /// A ticket.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub justification: String,
+    /// Why the whole call was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Each token or subject that was touched, with what came of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<Touched>,
+    /// How many tokens the caller named that do not exist.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unknown: u64,
+}
+
+/// One token or subject in an entry.
+#[derive(Clone, Debug, Serialize)]
+pub struct Touched {
+    /// The token's row, in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+    /// The subject.
+    pub subject: String,
+    /// `OK`, or the reason of the refusal.
+    pub outcome: String,
+}
+
+impl Entry {
+    /// An entry about one subject.
+    #[must_use]
+    pub fn about(caller: &str, deed: &'static str, subject: impl std::fmt::Display, now: Time) -> Self {
+        let touched = vec![Touched { row: None, subject: subject.to_string(), outcome: "OK".to_owned() }];
+        Self { time: now.to_string(), caller: caller.to_owned(), deed, touched, ..Self::default() }
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Where the chain stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    seq: u64,
+    hash: [u8; 32],
+}
+
+impl Head {
+    /// Where the chain in the database stands.
+    pub async fn read(tx: &mut dyn Tx) -> Result<Self> {
+        let newest = tx.audit_head(&NODE).await?;
+        Ok(newest.map_or(Self { seq: 0, hash: [0; 32] }, |batch| Self { seq: batch.seq, hash: hash(&batch) }))
+    }
+
+    /// Appends entries within a transaction and answers where the chain stands once that is committed.
+    pub async fn append(self, tx: &mut dyn Tx, entries: &[&Entry], now: Time) -> Result<Self> {
+        let mut body = String::new();
+        let mut leaves = Vec::new();
+        for entry in entries {
+            let line = serde_json::to_string(entry).map_err(Error::internal)?;
+            leaves.push(merkle::leaf_hash(line.as_bytes()));
+            body.push_str(&line);
+            body.push('\n');
+        }
+        let batch = Batch {
+            node: NODE,
+            seq: self.seq + 1,
+            prev_hash: self.hash,
+            merkle: merkle::root(&leaves),
+            entries: entries.len() as u64,
+            body,
+            created_at: now,
+        };
+        tx.insert_audit_batch(&batch).await?;
+        Ok(Self { seq: batch.seq, hash: hash(&batch) })
+    }
+}
+
+/// The hash by which the next batch names this one.
+#[must_use]
+pub fn hash(batch: &Batch) -> [u8; 32] {
+    let (seq, at) = (batch.seq.to_be_bytes(), batch.created_at.micros().to_be_bytes());
+    derive::sha256(&[b"lacuna/audit-batch/v1", &batch.node, &seq, &batch.prev_hash, &batch.merkle, &at])
+}
+
+/// Walks the whole chain. Answers how many entries it holds.
+///
+/// # Errors
+/// `Internal`, naming the first batch that does not fit.
+pub async fn verify(tx: &mut dyn Tx) -> Result<u64> {
+    let (mut after, mut head, mut entries) = (None, Head { seq: 0, hash: [0; 32] }, 0);
+    loop {
+        let page = tx.list_audit_batches(after, 100).await?;
+        let Some(last) = page.last() else { return Ok(entries) };
+        after = Some((last.node, last.seq));
+        for batch in &page {
+            let leaves: Vec<_> = batch.body.lines().map(|line| merkle::leaf_hash(line.as_bytes())).collect();
+            let fits = batch.seq == head.seq + 1
+                && batch.prev_hash == head.hash
+                && batch.merkle == merkle::root(&leaves)
+                && batch.entries == leaves.len() as u64;
+            if !fits {
+                let (node, seq) = (hex(&batch.node), batch.seq);
+                return Err(Error::internal(format!("audit batch {seq} of node {node} was altered or moved")));
+            }
+            entries += batch.entries;
+            head = Head { seq: batch.seq, hash: hash(batch) };
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The deeds: what the vault does, one file a noun, one method a deed.
+//!
+//! This floor knows the order of every deed: admit, act, record. It puts rules, records and keys together and must
+//! not know how a request arrived or how an answer is sent. A reveal is: admit the purpose, begin a flight, read the
+//! facts in one statement with the ciphertexts, decide, open, record durably, land.
+//!
+//! Concurrent callers share their reads ([`read`]) and their commits ([`write`]); erasures share the slot's advance.
+
+pub mod audit;
+pub mod erasure;
+mod read;
+pub mod subject;
+pub mod token;
+pub mod upkeep;
+mod write;
+
+use std::sync::Arc;
+
+use crate::batch::{Batch, Limits};
+use crate::keys::Custody;
+use crate::model::{Clock, Erasure, ErasureId, Error, Result};
+use crate::policy::Purposes;
+
+/// The vault: safe to share, and shared by every door.
+pub struct Vault {
+    custody: Arc<Custody>,
+    clock: Arc<dyn Clock>,
+    purposes: Purposes,
+    reads: read::Reads,
+    writes: write::Writes,
+    shreds: Batch<ErasureId, Result<Erasure>>,
+}
+
+impl Vault {
+    /// A vault over keys that have been opened. Must be called within a tokio runtime, which runs its batches.
+    #[must_use]
+    pub fn new(custody: Arc<Custody>, clock: Arc<dyn Clock>, purposes: Purposes) -> Self {
+        Self {
+            reads: read::start(Arc::clone(&custody)),
+            writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),
+            shreds: start_shredding(Arc::clone(&custody)),
+            custody,
+            clock,
+            purposes,
+        }
+    }
+
+    /// The keys, for status and backup.
+    #[must_use]
+    pub fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
+    /// Whether the vault can serve: its slot answers and its database is durable and reachable.
+    pub async fn check(&self) -> Result<()> {
+        self.custody.slot().load().await?;
+        self.custody.store().check().await
+    }
+}
+
+/// Erasures that arrive together share one run, and so one advance of the slot.
+fn start_shredding(custody: Arc<Custody>) -> Batch<ErasureId, Result<Erasure>> {
+    let limits = Limits { weight: 256, in_flight: 1, waiting: 65_536 };
+    Batch::start(limits, |_| 1, move |ids: Vec<ErasureId>| {
+        let custody = Arc::clone(&custody);
+        async move { shred(&custody, &ids).await }
+    })
+}
+
+async fn shred(custody: &Custody, ids: &[ErasureId]) -> Vec<Result<Erasure>> {
+    let outcome = custody.shred(ids).await;
+    let answer = |id: &ErasureId| match &outcome {
+        Ok(erasures) => erasures
+            .iter()
+            .find(|erasure| erasure.id == *id)
+            .cloned()
+            .ok_or_else(|| Error::internal("an erasure disappeared")),
+        Err(error) => Err(error.share()),
+    };
+    ids.iter().map(answer).collect()
+}
+
+/// How many items a page of a list holds: `asked` between 1 and 1000, 100 when not said.
+///
+/// # Errors
+/// `ValueInvalid` for a negative number.
+pub fn page_size(asked: i32) -> Result<u32> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(100),
+        Ok(size) => Ok(size.min(1000)),
+        Err(_) => Err(Error::invalid("page_size", "must not be negative")),
+    }
+}
