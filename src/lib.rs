@@ -18,7 +18,7 @@
 //! - **ground**: [`crypto`] turns bytes into bytes; [`batch`] lets many callers share one statement or commit.
 
 // pub mod batch;
-// pub mod cli;
+pub mod cli;
 // pub mod config;
 pub mod crypto;
 // pub mod grpc;
