@@ -4,7 +4,7 @@
 //! nothing. It must not print a bearer token ever, nor a person's value except as the answer to `token reveal`. A new
 //! command is one variant of [`Command`] and one arm of [`Cli::run`].
 
-//mod bench;
+mod bench;
 mod bulk;
 mod client;
 mod erasure;
@@ -56,7 +56,7 @@ enum Command {
     Erasure(erasure::Args),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
-    //Bench(bench::Args),
+    Bench(bench::Args),
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell.
@@ -71,7 +71,7 @@ impl Cli {
             Command::Token(args) => args.remote.output.finish(token::run(args).await),
             Command::Subject(args) => args.remote.output.finish(subject::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
-            //Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
+            Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }
     }

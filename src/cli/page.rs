@@ -13,7 +13,7 @@ pub struct Paging {
     /// Stop after so many entries; everything unless given
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Go on where a list that was limited stopped (its next_page_token)
+    /// Go on where a list that was limited stopped (its `next_page_token`)
     #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
     page_token: String,
 }

@@ -40,7 +40,7 @@ enum Verb {
     Restrict {
         #[command(flatten)]
         target: Target,
-        /// Why: accuracy_contested, unlawful_processing, needed_for_claims, objection_pending
+        /// Why: `accuracy_contested`, `unlawful_processing`, `needed_for_claims`, `objection_pending`
         #[arg(long)]
         ground: String,
     },
@@ -103,7 +103,7 @@ struct List {
     paging: Paging,
 }
 
-/// Where a person is in the vault, as subject_service.proto documents it; the help shows the names alone.
+/// Where a person is in the vault, as `subject_service.proto` documents it; the help shows the names alone.
 #[derive(Clone, Copy, ValueEnum)]
 enum State {
     Active,
