@@ -171,9 +171,9 @@ pub fn field_type(number: i32) -> String {
 pub fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, letter| {
         if letter.is_control() {
-            safe.extend(letter.escape_default())
+            safe.extend(letter.escape_default());
         } else {
-            safe.push(letter)
+            safe.push(letter);
         }
         safe
     })

@@ -58,8 +58,8 @@ pub struct Create {
     /// The subject the values are of; a new one is opened unless given
     #[arg(long, value_name = "SUBJECT")]
     pub subject: Option<String>,
-    /// Seal in bulk: lines of JSON, {"subject"?, "source"?, "request_id"?, "fields": [{"type", "value", …}]}, from a
-    /// file or standard input (-). --source and --subject serve lines that name none
+    /// Seal in bulk, from a file or standard input (-), lines of JSON:
+    /// `{"subject"?, "source"?, "request_id"?, "fields": [{"type", "value", …}]}`. --source and --subject serve lines that name none
     #[arg(long, value_name = "FILE|-")]
     pub from: Option<String>,
     #[command(flatten)]

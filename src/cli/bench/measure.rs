@@ -65,20 +65,26 @@ impl Measure {
         match outcome {
             Ok(()) if started >= window.begin => {
                 let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.latencies.saturating_record(micros);
-                self.elapsed = window.begin.elapsed();
+                // Not saturating_record: it clamps to the range so far instead of growing it.
+                match self.latencies.record(micros) {
+                    Ok(()) => self.elapsed = window.begin.elapsed(),
+                    Err(error) => self.fail(|| format!("a latency cannot be recorded: {error}")),
+                }
             }
             Ok(()) => {}
-            Err(status) => {
-                self.errors += 1;
-                self.first_error.get_or_insert_with(|| Refusal::of(&status).brief());
-            }
+            Err(status) => self.fail(|| Refusal::of(&status).brief()),
         }
     }
 
+    fn fail(&mut self, why: impl FnOnce() -> String) {
+        self.errors += 1;
+        self.first_error.get_or_insert_with(why);
+    }
+
     fn merge(mut self, other: Self) -> Self {
-        // Both have the same three digits and grow, so adding cannot fail.
-        let _ = self.latencies.add(&other.latencies);
+        if let Err(error) = self.latencies.add(&other.latencies) {
+            self.fail(|| format!("latencies cannot be added: {error}"));
+        }
         self.errors += other.errors;
         self.first_error = self.first_error.or(other.first_error);
         self.elapsed = self.elapsed.max(other.elapsed);
