@@ -12,8 +12,8 @@ use lacuna::proto::v1::token_service_server::{TokenService, TokenServiceServer};
 use lacuna::proto::v1::{self, detokenize_result};
 use prost::Message as _;
 use serde_json::{Value, json};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -199,7 +199,7 @@ impl House {
         let server = tonic::transport::Server::builder()
             .add_service(TokenServiceServer::new(Canned))
             .add_service(SubjectServiceServer::new(Canned));
-        runtime.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        runtime.spawn(server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("bearer"), format!("{BEARER}\n")).unwrap();
         Self { address, folder, _runtime: runtime }
