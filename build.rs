@@ -13,6 +13,7 @@ const PLAINTEXT: [&str; 7] = [
     ".lacuna.v1.UpdateTokenRequest",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=migrations");

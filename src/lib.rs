@@ -19,7 +19,9 @@
 //!   [`crash`] is where tests cut the power.
 
 pub mod batch;
-// pub mod cli;
+pub mod cli;
+// pub mod config;
+pub mod crash;
 // pub mod config;
 pub mod crash;
 pub mod crypto;

@@ -2,7 +2,6 @@
 //!
 //! Messages that carry plaintext have no derived `Debug`; the ones written here show counts and names only.
 
-#![expect(missing_docs, reason = "generated; documented in proto/lacuna/v1")]
 
 use std::fmt;
 

@@ -1,1 +1,3 @@
 //! stories
+
+mod cli_client;

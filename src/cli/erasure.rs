@@ -1,0 +1,121 @@
+//! `lacuna erasure`: what became of an erasure, and its proof.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use data_encoding::BASE64;
+use serde_json::json;
+
+use super::client::Remote;
+use super::failure::Result;
+use super::page::Paging;
+use super::print::{self, Answer};
+use super::table;
+use crate::proto::v1;
+
+/// A noun's connection and verb.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which vault, and how to show its answer.
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What can be done with erasures.
+#[derive(Subcommand)]
+enum Verb {
+    /// Describe an erasure: its state, its plan, what it waits for.
+    Show {
+        /// The erasure.
+        erasure: String,
+    },
+    /// List erasures, oldest first.
+    List(Paging),
+    /// Call off an erasure that is still scheduled.
+    Cancel {
+        /// The erasure.
+        erasure: String,
+    },
+    /// Fetch the signed receipt of an erasure.
+    Receipt {
+        /// The erasure.
+        erasure: String,
+        /// Where to write it; standard output unless given
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Carries out a verb and shows the answer.
+pub async fn run(args: Args) -> Result<()> {
+    let Args { remote, verb } = args;
+    let answer = match verb {
+        Verb::Show { erasure } => show(&remote, erasure).await,
+        Verb::List(paging) => list(&remote, paging).await,
+        Verb::Cancel { erasure } => cancel(&remote, erasure).await,
+        Verb::Receipt { erasure, file } => receipt(&remote, erasure, file).await,
+    };
+    remote.output.show(&answer?)
+}
+
+async fn show(remote: &Remote, erasure: String) -> Result<Answer> {
+    let request = v1::GetErasureRequest { erasure };
+    Ok(answer(remote.open().await?.subjects.get_erasure(request).await?.into_inner().erasure, None))
+}
+
+async fn list(remote: &Remote, paging: Paging) -> Result<Answer> {
+    let mut vault = remote.open().await?;
+    let page = async |page_size, page_token| {
+        let request = v1::ListErasuresRequest { page_size, page_token };
+        let response = vault.subjects.list_erasures(request).await?.into_inner();
+        Ok((response.erasures, response.next_page_token))
+    };
+    let listed = paging.collect(page).await?;
+    let erasures: Vec<_> = listed.entries.iter().map(print::erasure).collect();
+    let json = json!({ "erasures": erasures, "next_page_token": listed.next_page_token });
+    Ok(Answer::new(json, listed.human("erasure", table::erasures)))
+}
+
+async fn cancel(remote: &Remote, erasure: String) -> Result<Answer> {
+    let request = v1::CancelErasureRequest { erasure };
+    Ok(answer(remote.open().await?.subjects.cancel_erasure(request).await?.into_inner().erasure, None))
+}
+
+/// Writes the envelope byte for byte to a file; on standard output the envelope is the answer.
+async fn receipt(remote: &Remote, erasure: String, file: Option<PathBuf>) -> Result<Answer> {
+    let request = v1::GetReceiptRequest { erasure };
+    let response = remote.open().await?.subjects.get_receipt(request).await?.into_inner();
+    let human = match file {
+        None => String::from_utf8_lossy(&response.receipt).into_owned(),
+        Some(file) => {
+            let name = file.display();
+            std::fs::write(&file, &response.receipt).with_context(|| format!("cannot write the receipt to {name}"))?;
+            format!("The receipt is in {name}. Check it, on any machine, with: lacuna receipt verify {name}")
+        }
+    };
+    Ok(Answer::new(json!({ "receipt": BASE64.encode(&response.receipt), "json": response.json }), human))
+}
+
+/// An erasure in both forms; people are told `next`, or what its state asks for.
+pub fn answer(erasure: Option<v1::Erasure>, next: Option<&str>) -> Answer {
+    let erasure = erasure.unwrap_or_default();
+    let next = next.map_or_else(|| next_step(&erasure), ToOwned::to_owned);
+    let human = format!("{}\n{next}", table::erasure(&erasure));
+    Answer::new(json!({ "erasure": print::erasure(&erasure) }), human)
+}
+
+fn next_step(erasure: &v1::Erasure) -> String {
+    let id = &erasure.erasure;
+    match erasure.state() {
+        v1::ErasureState::Scheduled => format!("Call it off before it is due with: lacuna erasure cancel {id}"),
+        v1::ErasureState::Pending => format!("Not done yet. Look again with: lacuna erasure show {id}"),
+        v1::ErasureState::Shredded => {
+            format!("No copy reveals this person any more. Fetch the proof with: lacuna erasure receipt {id}")
+        }
+        v1::ErasureState::Cancelled => "Called off; the person's data can be used again.".to_owned(),
+        v1::ErasureState::Unspecified => String::new(),
+    }
+}

@@ -1,0 +1,95 @@
+//! The command line: one noun, then a verb.
+//!
+//! This floor turns arguments into calls and answers into text; it knows the API as any other client does and decides
+//! nothing. It must not print a bearer token ever, nor a person's value except as the answer to `token reveal`. A new
+//! command is one variant of [`Command`] and one arm of [`Cli::run`].
+
+mod bench;
+mod bulk;
+mod client;
+mod erasure;
+mod failure;
+mod import;
+mod page;
+mod print;
+mod report;
+mod subject;
+mod table;
+mod token;
+mod value;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use failure::Result;
+use print::Output;
+
+/// Told at the end of `--help`.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done; an erasure that is SCHEDULED or PENDING counts, its state tells
+  1  the vault refused, or at least one item of a batch failed
+  2  the command line, a file that it names or its input is wrong
+  3  the server cannot be reached";
+
+/// A privacy vault that can truly forget: tokens for personal data, and erasure that reaches every backup.
+#[derive(Parser)]
+#[command(name = "lacuna", version, after_help = EXIT_STATUS, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The nouns, and what is no noun.
+#[derive(Subcommand)]
+enum Command {
+    /// Exchange values for tokens, and tokens and a purpose for values.
+    #[command(after_help = EXIT_STATUS)]
+    Token(token::Args),
+    /// Open, restrict and erase people.
+    #[command(after_help = EXIT_STATUS)]
+    Subject(subject::Args),
+    /// Follow erasures, cancel scheduled ones, fetch receipts.
+    #[command(after_help = EXIT_STATUS)]
+    Erasure(erasure::Args),
+    /// Measure a running vault beside a bare gRPC echo.
+    #[command(after_help = EXIT_STATUS)]
+    Bench(bench::Args),
+    /// Write a completion script for a shell to standard output.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Carries the command out and tells how it went.
+    pub async fn run(self) -> ExitCode {
+        match self.command {
+            Command::Token(args) => args.remote.output.finish(token::run(args).await),
+            Command::Subject(args) => args.remote.output.finish(subject::run(args).await),
+            Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
+            Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
+            Command::Completions { shell } => Output::Human.finish(completions(shell)),
+        }
+    }
+}
+
+/// Writes the completion script. Through memory, because the generator panics when a pipe closes early.
+fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lacuna", &mut script);
+    print::line(String::from_utf8(script).context("the completion script is no text")?.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,283 @@
+//! `lacuna subject`: people, their restriction and their erasure.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, bail};
+use clap::{Subcommand, ValueEnum};
+use prost_types::Timestamp;
+use serde_json::json;
+
+use super::client::Remote;
+use super::failure::Result;
+use super::page::Paging;
+use super::print::{self, Answer};
+use super::{erasure, table, value};
+use crate::proto::v1;
+
+/// A noun's connection and verb.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which vault, and how to show its answer.
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What can be done with people.
+#[derive(Subcommand)]
+enum Verb {
+    /// Open a subject; `token create` without --subject does the same.
+    Create(Create),
+    /// Describe a subject; works after erasure.
+    Show {
+        /// The subject.
+        subject: String,
+    },
+    /// List subjects, oldest first.
+    List(List),
+    /// Restrict processing (Art. 18 GDPR).
+    Restrict {
+        #[command(flatten)]
+        target: Target,
+        /// Why: `accuracy_contested`, `unlawful_processing`, `needed_for_claims`, `objection_pending`
+        #[arg(long)]
+        ground: String,
+    },
+    /// Lift a restriction; the person must have been told before (Art. 18(3) GDPR).
+    Lift {
+        #[command(flatten)]
+        target: Target,
+        /// When the person was told (RFC 3339)
+        #[arg(long, value_name = "TIME", value_parser = value::time)]
+        informed_at: Timestamp,
+    },
+    /// Switch profiling of a person on or off.
+    Profiling {
+        #[command(flatten)]
+        target: Target,
+        /// On or off.
+        switch: Switch,
+    },
+    /// Erase a person: destroy the keys to their data in every copy and backup. Nobody can undo it.
+    Erase(Erase),
+}
+
+/// Whose record changes.
+#[derive(clap::Args)]
+struct Target {
+    /// The subject.
+    subject: String,
+    /// Refuse when the subject has changed since this etag was read
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+}
+
+/// What `subject create` opens.
+#[derive(clap::Args)]
+struct Create {
+    /// Where the subject came from: `web_form:checkout`
+    #[arg(long)]
+    source: String,
+    /// What the person is; `customer` unless given
+    #[arg(long, default_value = "", hide_default_value = true)]
+    kind: String,
+    /// ISO 3166 code of the law that applies: DE, US-CA
+    #[arg(long, default_value = "", hide_default_value = true)]
+    jurisdiction: String,
+    /// A UUID; repeating the call with the same one gives the first answer
+    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
+    request_id: String,
+}
+
+/// What `subject list` lists.
+#[derive(clap::Args)]
+struct List {
+    /// Only subjects in this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Only subjects of this kind
+    #[arg(long, default_value = "", hide_default_value = true)]
+    kind: String,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// Where a person is in the vault, as `subject_service.proto` documents it; the help shows the names alone.
+#[derive(Clone, Copy, ValueEnum)]
+enum State {
+    Active,
+    Restricted,
+    Scheduled,
+    Shredding,
+    Shredded,
+}
+
+/// A switch.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// The person may be profiled.
+    On,
+    /// The person may not be profiled.
+    Off,
+}
+
+/// What `subject erase` erases.
+#[derive(clap::Args)]
+struct Erase {
+    /// The subject.
+    subject: String,
+    /// Why: a ground of Art. 17(1) GDPR or a ticket. Kept in clear for ever, so it names no person
+    #[arg(long)]
+    reason: String,
+    /// Erase at this time instead of now (RFC 3339); restricted and cancellable until then
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    at: Option<Timestamp>,
+    /// Only tell what would be destroyed and what would be kept
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+    /// A UUID; repeating the call with the same one gives the first answer
+    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
+    request_id: String,
+}
+
+/// Carries out a verb and shows the answer.
+pub async fn run(args: Args) -> Result<()> {
+    let Args { remote, verb } = args;
+    let answer = match verb {
+        Verb::Create(create) => create.run(&remote).await,
+        Verb::Show { subject } => show(&remote, subject).await,
+        Verb::List(list) => list.run(&remote).await,
+        Verb::Restrict { target, ground } => restrict(&remote, target, ground).await,
+        Verb::Lift { target, informed_at } => lift(&remote, target, informed_at).await,
+        Verb::Profiling { target, switch } => profiling(&remote, target, switch).await,
+        Verb::Erase(erase) => erase.run(&remote).await,
+    };
+    remote.output.show(&answer?)
+}
+
+impl Create {
+    async fn run(self, remote: &Remote) -> Result<Answer> {
+        let request = v1::CreateSubjectRequest {
+            kind: self.kind,
+            jurisdiction: self.jurisdiction,
+            source: self.source,
+            request_id: self.request_id,
+        };
+        let subject = remote.open().await?.subjects.create_subject(request).await?.into_inner().subject;
+        let id = subject.as_ref().map(|subject| subject.subject.clone()).unwrap_or_default();
+        let next = format!("Seal values with: lacuna token create --subject {id} --source SOURCE email=@FILE");
+        Ok(answer(subject, &next))
+    }
+}
+
+impl List {
+    async fn run(self, remote: &Remote) -> Result<Answer> {
+        let mut vault = remote.open().await?;
+        let state = self.state.map_or(v1::SubjectState::Unspecified, State::number);
+        let filter = v1::SubjectFilter { state: state.into(), kind: self.kind };
+        let page = async |page_size, page_token| {
+            let request = v1::ListSubjectsRequest { filter: Some(filter.clone()), page_size, page_token };
+            let response = vault.subjects.list_subjects(request).await?.into_inner();
+            Ok((response.subjects, response.next_page_token))
+        };
+        let listed = self.paging.collect(page).await?;
+        let subjects: Vec<_> = listed.entries.iter().map(print::subject).collect();
+        let json = json!({ "subjects": subjects, "next_page_token": listed.next_page_token });
+        Ok(Answer::new(json, listed.human("subject", table::subjects)))
+    }
+}
+
+impl State {
+    const fn number(self) -> v1::SubjectState {
+        match self {
+            Self::Active => v1::SubjectState::Active,
+            Self::Restricted => v1::SubjectState::Restricted,
+            Self::Scheduled => v1::SubjectState::Scheduled,
+            Self::Shredding => v1::SubjectState::Shredding,
+            Self::Shredded => v1::SubjectState::Shredded,
+        }
+    }
+}
+
+impl Erase {
+    async fn run(self, remote: &Remote) -> Result<Answer> {
+        self.confirm()?;
+        let request = v1::EraseSubjectRequest {
+            subject: self.subject,
+            reason: self.reason,
+            execute_time: self.at,
+            validate_only: self.dry_run,
+            request_id: self.request_id,
+        };
+        let erasure = remote.open().await?.subjects.erase_subject(request).await?.into_inner().erasure;
+        let next = self.dry_run.then_some("Nothing was changed. Without --dry-run this destroys the keys for good.");
+        Ok(erasure::answer(erasure, next))
+    }
+
+    /// Makes sure that a person means it.
+    fn confirm(&self) -> anyhow::Result<()> {
+        if self.yes || self.dry_run {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            bail!(
+                "erasing cannot be undone and nobody is here to confirm it: give --yes, or look first with --dry-run"
+            );
+        }
+        eprint!("Erasing cannot be undone, from no backup. Type the subject's id to go on: ");
+        std::io::stderr().flush().context("cannot ask")?;
+        let mut typed = String::new();
+        std::io::stdin().read_line(&mut typed).context("cannot read the confirmation")?;
+        if typed.trim() != self.subject {
+            bail!("not confirmed, so nothing was changed");
+        }
+        Ok(())
+    }
+}
+
+async fn show(remote: &Remote, subject: String) -> Result<Answer> {
+    let request = v1::GetSubjectRequest { subject };
+    let subject = remote.open().await?.subjects.get_subject(request).await?.into_inner().subject;
+    let state = subject.as_ref().map_or(v1::SubjectState::Unspecified, v1::Subject::state);
+    let erasure = subject.as_ref().map(|subject| subject.erasure.clone()).unwrap_or_default();
+    let next = match state {
+        v1::SubjectState::Scheduled => format!("Call the erasure off with: lacuna erasure cancel {erasure}"),
+        v1::SubjectState::Shredded => format!("Erased. Fetch the proof with: lacuna erasure receipt {erasure}"),
+        _ => String::new(),
+    };
+    Ok(answer(subject, &next))
+}
+
+async fn restrict(remote: &Remote, target: Target, ground: String) -> Result<Answer> {
+    let next = format!("Restricted. Lift it with: lacuna subject lift {} --informed-at TIME", target.subject);
+    let request = v1::RestrictSubjectRequest { subject: target.subject, ground, etag: target.etag };
+    let subject = remote.open().await?.subjects.restrict_subject(request).await?.into_inner().subject;
+    Ok(answer(subject, &next))
+}
+
+async fn lift(remote: &Remote, target: Target, informed_at: Timestamp) -> Result<Answer> {
+    let request = v1::LiftRestrictionRequest {
+        subject: target.subject,
+        subject_informed_time: Some(informed_at),
+        etag: target.etag,
+    };
+    let subject = remote.open().await?.subjects.lift_restriction(request).await?.into_inner().subject;
+    Ok(answer(subject, "The restriction is lifted."))
+}
+
+async fn profiling(remote: &Remote, target: Target, switch: Switch) -> Result<Answer> {
+    let enabled = switch == Switch::On;
+    let request = v1::SetProfilingRequest { subject: target.subject, enabled, etag: target.etag };
+    let subject = remote.open().await?.subjects.set_profiling(request).await?.into_inner().subject;
+    Ok(answer(subject, ""))
+}
+
+/// A subject in both forms, and the next step for people.
+fn answer(subject: Option<v1::Subject>, next: &str) -> Answer {
+    let subject = subject.unwrap_or_default();
+    Answer::new(json!({ "subject": print::subject(&subject) }), format!("{}\n{next}", table::subject(&subject)))
+}
