@@ -1,3 +1,13 @@
-//! stories
+//! Stories: what the vault does, told from outside, one file a story.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, in what tests share too"
+)]
 
 mod cli_client;
+mod process;
+mod python_client;
+mod tidy;

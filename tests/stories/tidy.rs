@@ -2,8 +2,6 @@
 //!
 //! A rule reads lines, not syntax, and leans on rustfmt for that. It names the file and the line that break it.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails, in what tests share too")]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
