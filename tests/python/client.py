@@ -156,7 +156,7 @@ def values_and_tokens(client):
     page = client.tokens.ListTokens(request)
     request.page_token = page.next_page_token
     listed = [token.token for part in (page, client.tokens.ListTokens(request)) for token in part.tokens]
-    check("list tokens, page by page", listed == tokens, listed)
+    check("list tokens, page by page", sorted(listed) == sorted(tokens), listed)
     return answer.subject, tokens
 
 
@@ -318,7 +318,7 @@ def erasure(client, subject, tokens, receipt):
     token = client.tokens.GetToken(client.t.GetTokenRequest(token=tokens[0])).token
     check("get token still works", token.state == client.t.TOKEN_STATE_ERASED and token.subject == subject, token)
     listed = client.tokens.ListTokens(client.t.ListTokensRequest(subject=subject)).tokens
-    check("list tokens still works", [token.token for token in listed] == tokens)
+    check("list tokens still works", {token.token for token in listed} == set(tokens))
     described = client.subjects.GetSubject(client.s.GetSubjectRequest(subject=subject)).subject
     check("get subject still works", described.state == client.s.SUBJECT_STATE_SHREDDED, described)
     again = client.subjects.GetErasure(client.s.GetErasureRequest(erasure=done.erasure)).erasure
