@@ -20,16 +20,14 @@
 
 pub mod batch;
 pub mod cli;
-// pub mod config;
-pub mod crash;
-// pub mod config;
+pub mod config;
 pub mod crash;
 pub mod crypto;
-// pub mod grpc;
+pub mod grpc;
 pub mod keys;
 pub mod model;
 pub mod policy;
 pub mod proto;
 pub mod store;
-// pub mod telemetry;
-// pub mod vault;
+pub mod telemetry;
+pub mod vault;

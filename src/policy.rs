@@ -185,27 +185,39 @@ pub fn decide(admission: &Admission<'_>, redaction: Redaction, facts: &Facts, to
     Ok(Permit { row: facts.token.row, redaction })
 }
 
-/// Whether a subject in this state takes new values.
-pub fn check_accepts_values(state: SubjectState, profiling: bool, kind: FieldType) -> Result<()> {
-    match state {
-        SubjectState::Active => {}
-        SubjectState::Restricted => {
+/// What a caller wants to do with the values of a subject, other than reading them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Add one of this type.
+    Add(FieldType),
+    /// Correct one (Art. 16 GDPR). A restriction does not stand in the way: it is often why there is one.
+    Correct(FieldType),
+    /// Delete one. A restriction forbids it, as it forbids everything but storing (Art. 18(2)).
+    Delete,
+}
+
+/// Whether the values of a subject in this state may be changed.
+pub fn check_change(state: SubjectState, profiling: bool, change: Change) -> Result<()> {
+    match (state, change) {
+        (SubjectState::Active, _) | (SubjectState::Restricted, Change::Correct(_)) => {}
+        (SubjectState::Restricted, _) => {
             return Err(Error::new(
                 Reason::SubjectRestricted,
-                "processing of this subject is restricted; lift the restriction before adding values",
+                "processing of this subject is restricted; its values may only be corrected until that is lifted",
             ));
         }
-        SubjectState::Scheduled => {
+        (SubjectState::Scheduled, _) => {
             return Err(Error::new(Reason::SubjectScheduled, "an erasure of this subject is scheduled; cancel it first"));
         }
-        SubjectState::Shredding => {
-            return Err(Error::new(Reason::ErasurePending, "the subject is being erased; nothing can be added"));
+        (SubjectState::Shredding, _) => {
+            return Err(Error::new(Reason::ErasurePending, "the subject is being erased; nothing can be changed"));
         }
-        SubjectState::Shredded => {
+        (SubjectState::Shredded, _) => {
             return Err(Error::new(Reason::SubjectErased, "the subject was erased; open a new one"));
         }
     }
-    if kind == FieldType::Score && !profiling {
+    let score = matches!(change, Change::Add(FieldType::Score) | Change::Correct(FieldType::Score));
+    if score && !profiling {
         return Err(Error::new(Reason::ProfilingOff, "the person has switched profiling off; no score may be kept"));
     }
     Ok(())
@@ -223,11 +235,18 @@ fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
         TokenState::Spent => Error::new(Reason::TokenSpent, "the single-use token has been revealed before"),
         TokenState::Expired => Error::new(Reason::TokenExpired, "the token has expired"),
     };
-    let error = error.with("token", token).with("subject", facts.token.subject);
-    let error = facts.erasure.iter().fold(error, |error, id| error.with("erasure", id));
-    let error = facts.erased_at.iter().fold(error, |error, time| error.with("erase_time", time));
+    let error = tell_erasure(error.with("token", token), facts);
     let error = facts.token.spent_at.iter().fold(error, |error, time| error.with("spend_time", time));
     Err(facts.token.expires_at.iter().fold(error, |error, time| error.with("expire_time", time)))
+}
+
+/// A refusal with whose data it is about and, if there is one, their erasure.
+#[must_use]
+pub fn tell_erasure(error: Error, facts: &Facts) -> Error {
+    let error = error.with("subject", facts.token.subject);
+    let error = facts.erasure.iter().fold(error, |error, id| error.with("erasure", id));
+    let error = facts.erased_at.iter().fold(error, |error, time| error.with("erase_time", time));
+    facts.execute_at.iter().fold(error, |error, time| error.with("execute_time", time))
 }
 
 /// The refusal for a token that does not exist, or no longer does.
@@ -247,9 +266,7 @@ fn check_subject(admission: &Admission<'_>, facts: &Facts, now: Time) -> Result<
         ),
         _ => Error::new(Reason::SubjectRestricted, "processing of the subject is restricted (Art. 18 GDPR)"),
     };
-    let error = error.with("subject", facts.token.subject);
-    let error = facts.erasure.iter().fold(error, |error, id| error.with("erasure", id));
-    let error = facts.execute_at.iter().fold(error, |error, time| error.with("execute_time", time));
+    let error = tell_erasure(error, facts);
     Err(facts.restricted_at.iter().fold(error, |error, time| error.with("since", time)))
 }
 

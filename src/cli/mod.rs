@@ -4,6 +4,7 @@
 //! nothing. It must not print a bearer token ever, nor a person's value except as the answer to `token reveal`. A new
 //! command is one variant of [`Command`] and one arm of [`Cli::run`].
 
+mod admin;
 mod bench;
 mod bulk;
 mod client;
@@ -13,6 +14,7 @@ mod import;
 mod page;
 mod print;
 mod report;
+pub mod serve;
 mod subject;
 mod table;
 mod token;
@@ -45,6 +47,22 @@ pub struct Cli {
 /// The nouns, and what is no noun.
 #[derive(Subcommand)]
 enum Command {
+    /// Serve a vault; with no configuration, an embedded one in ./lacuna-data
+    Serve(serve::Args),
+    /// Make a vault without serving it
+    Init(admin::Here),
+    /// Bring the database's schema up to date
+    Migrate(admin::Here),
+    /// Look at the keys of a vault on this machine
+    Keys(admin::KeysArgs),
+    /// Back up the database, beside a running vault
+    Backup(admin::BackupArgs),
+    /// Put a backup in place; whoever was erased since stays erased
+    Restore(admin::RestoreArgs),
+    /// Check erasure receipts, offline
+    Receipt(admin::ReceiptArgs),
+    /// Check a configuration
+    Config(admin::ConfigArgs),
     /// Exchange values for tokens, and tokens and a purpose for values.
     #[command(after_help = EXIT_STATUS)]
     Token(token::Args),
@@ -68,6 +86,14 @@ impl Cli {
     /// Carries the command out and tells how it went.
     pub async fn run(self) -> ExitCode {
         match self.command {
+            Command::Serve(args) => Output::Human.finish(serve::run(args).await.map_err(Into::into)),
+            Command::Init(here) => here.output.finish(admin::init(here).await),
+            Command::Migrate(here) => here.output.finish(admin::migrate(here).await),
+            Command::Keys(args) => Output::Human.finish(admin::keys(args).await),
+            Command::Backup(args) => args.here.output.finish(admin::backup(args).await),
+            Command::Restore(args) => args.here.output.finish(admin::restore(args).await),
+            Command::Receipt(args) => args.output.finish(admin::receipt(args)),
+            Command::Config(args) => Output::Human.finish(admin::config(args).await),
             Command::Token(args) => args.remote.output.finish(token::run(args).await),
             Command::Subject(args) => args.remote.output.finish(subject::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),

@@ -68,6 +68,11 @@ pub fn line(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes several lines.
+pub fn lines(texts: &[String]) -> Result<()> {
+    texts.iter().try_for_each(|text| line(text))
+}
+
 /// A token, as JSON.
 pub fn token(token: &v1::Token) -> Value {
     json!({

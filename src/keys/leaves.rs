@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::Result;
-use crate::store::{Store, key::Keys as _};
+use crate::store::Store;
 
 /// How many are taken at once.
 const BLOCK: u32 = 1024;

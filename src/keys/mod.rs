@@ -20,6 +20,7 @@ pub mod ring;
 pub mod shred;
 pub mod sink;
 pub mod slot;
+pub mod status;
 pub mod tree;
 
 pub use custody::Custody;

@@ -19,6 +19,7 @@ pub mod request;
 pub mod subject;
 pub mod token;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -81,6 +82,40 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     } else {
         Err(Error::invalid("database_url", "expected sqlite:PATH or postgres://USER@HOST/DATABASE"))
     }
+}
+
+/// What kind of database a URL names.
+#[must_use]
+pub fn kind(url: &str) -> &'static str {
+    if url.starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" }
+}
+
+/// Copies a database, consistently and while it is in use, into a directory.
+///
+/// # Errors
+/// `StoreUnavailable`, saying what could not be run or written.
+pub async fn backup(url: &str, directory: &Path) -> Result<()> {
+    match url.strip_prefix("sqlite:") {
+        Some(path) => sqlite::backup(path, directory).await,
+        None => postgres::backup(url, directory).await,
+    }
+}
+
+/// Puts a copy that [`backup`] made in the place of a database that nobody uses. One that is there is refused, or
+/// moved aside with `replace`.
+///
+/// # Errors
+/// `StoreUnavailable`, saying what stands in the way.
+pub async fn restore(url: &str, directory: &Path, replace: bool) -> Result<()> {
+    match url.strip_prefix("sqlite:") {
+        Some(path) => sqlite::restore(path, directory, replace),
+        None => postgres::restore(url, directory, replace).await,
+    }
+}
+
+/// The error for a copy that cannot be made or put in place; tells the operator what lies beneath.
+fn copy_failed(what: impl std::fmt::Display) -> Error {
+    Error::new(Reason::StoreUnavailable, what.to_string())
 }
 
 /// The error for a row that contradicts the schema's promises.

@@ -1,11 +1,12 @@
 //! The PostgreSQL dialect: what differs, and nothing else.
 
+use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use super::{Error, Result, unavailable};
+use super::{Error, Result, copy_failed, unavailable};
 
 #[path = "sql/mod.rs"]
 mod sql;
@@ -60,4 +61,39 @@ pub async fn open(url: &str) -> Result<sql::Sql> {
         .await
         .map_err(unavailable)?;
     Ok(sql::Sql::new(pool.clone(), pool, readers))
+}
+
+/// The file of a backup, in the custom format of `pg_dump`.
+const COPY: &str = "vault.pgdump";
+
+/// Copies the database with `pg_dump`, as of one moment.
+pub async fn backup(url: &str, directory: &Path) -> Result<()> {
+    let copy = directory.join(COPY);
+    run("pg_dump", url, &["--format=custom", "--no-owner", "--no-privileges", "--file"], &copy).await
+}
+
+/// Puts the copy into an empty database, or into one whose tables may be replaced, with `pg_restore`.
+pub async fn restore(url: &str, directory: &Path, replace: bool) -> Result<()> {
+    let always = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"];
+    let arguments = if replace { [&always[..], &["--clean", "--if-exists"]].concat() } else { always.to_vec() };
+    run("pg_restore", url, &arguments, &directory.join(COPY)).await
+}
+
+/// Runs one of PostgreSQL's own programs. The password goes through the environment, where other users cannot see it.
+async fn run(program: &'static str, url: &str, arguments: &[&str], file: &Path) -> Result<()> {
+    let mut url = url::Url::parse(url).map_err(|_| Error::invalid("database_url", "is not a URL"))?;
+    let mut command = tokio::process::Command::new(program);
+    if let Some(password) = url.password() {
+        command.env("PGPASSWORD", password);
+    }
+    // Cannot fail for a URL that has a host.
+    let _ = url.set_password(None);
+    let output = command.arg("--dbname").arg(url.as_str()).args(arguments).arg(file).output().await;
+    let output = output.map_err(|error| {
+        copy_failed(format!("cannot run {program}: {error}; it comes with the client programs of PostgreSQL"))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(copy_failed(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
 }

@@ -1,11 +1,12 @@
 //! The SQLite dialect: what differs, and nothing else.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{Error, Result, unavailable};
+use super::{Error, Result, copy_failed, unavailable};
 
 #[path = "sql/mod.rs"]
 mod sql;
@@ -63,4 +64,48 @@ pub async fn open(path: &str) -> Result<sql::Sql> {
         .await
         .map_err(unavailable)?;
     Ok(sql::Sql::new(reader, writer, readers))
+}
+
+/// The file of a backup.
+const COPY: &str = "vault.db";
+
+/// Copies the database through a connection of its own, as of one moment.
+pub async fn backup(path: &str, directory: &Path) -> Result<()> {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).read_only(true);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(unavailable)?;
+    let copy = directory.join(COPY);
+    let done = sqlx::query("VACUUM INTO $1").bind(copy.to_string_lossy().as_ref()).execute(&pool).await;
+    pool.close().await;
+    done.map_err(|error| copy_failed(format!("cannot copy the database to {}: {error}", copy.display())))?;
+    let synced = std::fs::File::open(&copy).and_then(|file| file.sync_all());
+    synced.map_err(|error| copy_failed(format!("{}: {error}", copy.display())))
+}
+
+/// Puts the copy in place.
+pub fn restore(path: &str, directory: &Path, replace: bool) -> Result<()> {
+    let (place, copy) = (PathBuf::from(path), directory.join(COPY));
+    let failed = |error: std::io::Error| copy_failed(format!("cannot restore to {}: {error}", place.display()));
+    let with_ending = |ending: &str| PathBuf::from(format!("{path}{ending}"));
+    if place.exists() {
+        if !replace {
+            return Err(copy_failed(format!(
+                "{} exists; --replace moves it aside first (to {path}.replaced)",
+                place.display()
+            )));
+        }
+        for ending in ["", "-wal", "-shm"] {
+            let (from, to) = (with_ending(ending), PathBuf::from(format!("{path}.replaced{ending}")));
+            if from.exists() {
+                std::fs::rename(&from, &to).map_err(failed)?;
+            }
+        }
+    }
+    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    // Under its name only once it is whole.
+    let fresh = with_ending(".restoring");
+    std::fs::copy(&copy, &fresh).map_err(failed)?;
+    std::fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&fresh, &place).map_err(failed)?;
+    std::fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(failed)
 }

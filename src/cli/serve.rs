@@ -1,0 +1,292 @@
+//! `lacuna serve`: configuration, then database, then keys, then vault, then doors; and a graceful stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{self, Config};
+use crate::crypto::{Random, Secret, SystemRandom};
+use crate::grpc::{self, Callers, Health, Pulse};
+use crate::keys::custody::Parts;
+use crate::keys::files;
+use crate::keys::kek::{Kek, LocalKek};
+use crate::keys::receipt::Signer;
+use crate::keys::recover::Report;
+use crate::keys::sink::{CheckpointSink, DirectorySink};
+use crate::keys::slot::{FileSlot, RootSlot};
+use crate::keys::{Custody, status};
+use crate::model::{Clock, SystemClock};
+use crate::policy::{Caller, Grants};
+use crate::store::{self, Store};
+use crate::vault::Vault;
+use crate::{model, telemetry};
+
+/// How often the vault looks for what is due and how it is itself.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The file of the slot in each of its directories.
+const SLOT_FILE: &str = "root.slot";
+
+/// Which vault on this machine is meant.
+#[derive(Clone, Default, clap::Args)]
+pub struct Place {
+    /// Configuration file
+    #[arg(long, env = "LACUNA_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the embedded database, checkpoints and development credential [default: ./lacuna-data]
+    #[arg(long, env = "LACUNA_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Directory of the root slot; never inside the data directory [default: beside it, ./lacuna-slot]
+    #[arg(long, env = "LACUNA_SLOT_DIR", value_name = "DIR")]
+    pub slot_dir: Option<PathBuf>,
+    /// sqlite:PATH or postgres://… [default: vault.db in the data directory]
+    #[arg(long, env = "LACUNA_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+}
+
+impl Place {
+    /// The configuration, with what the command line and the environment override.
+    pub fn config(&self) -> Result<Config> {
+        let mut config = config::load(self.config.as_deref())?;
+        config.data_dir = self.data_dir.clone().or(config.data_dir);
+        config.slot.directory = self.slot_dir.clone().or(config.slot.directory);
+        if let Some(url) = &self.database_url {
+            config.database_url = Some(url.clone().into());
+            config.database_url_file = None;
+        }
+        config.check_paths()?;
+        Ok(config)
+    }
+}
+
+/// Arguments of `lacuna serve`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Where to listen, on loopback; port 0 picks one [default: 127.0.0.1:50051]
+    #[arg(long, env = "LACUNA_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where to serve Prometheus metrics
+    #[arg(long, env = "LACUNA_METRICS_LISTEN", value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(args: Args) -> Result<()> {
+    let mut config = args.place.config()?;
+    config.listen = args.listen.or(config.listen);
+    config.metrics_listen = args.metrics_listen.or(config.metrics_listen);
+    telemetry::start_logging(&config.log)?;
+    if let Some(address) = config.metrics_listen {
+        telemetry::serve_metrics(address)?;
+    }
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let running = Running::start(&config, Arc::new(SystemClock)).await?;
+    super::print::lines(&running.greeting(&config)).map_err(|_| anyhow::anyhow!("standard output is closed"))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    tracing::info!("stopping: calls under way finish first");
+    running.stop().await
+}
+
+/// A vault that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The vault behind the door.
+    pub vault: Arc<Vault>,
+    /// The development credential, when there is one.
+    pub dev_token_file: Option<PathBuf>,
+    /// What opening the keys found and did.
+    pub report: Report,
+    store: Arc<dyn Store>,
+    stop: watch::Sender<bool>,
+    door: JoinHandle<Result<()>>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Running {
+    /// Opens everything and begins to serve. Makes what is missing.
+    pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
+        let listen = config.listen()?;
+        let opened = open(config, Arc::clone(&clock)).await?;
+        let (callers, dev_token_file) = callers(config, &*opened.random)?;
+        model::warm_up();
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let address = listener.local_addr()?;
+        let vault = Arc::new(Vault::new(Arc::new(opened.custody), clock, config.purposes()));
+        let (health, pulse) = Health::new();
+        let (stop, stopped) = watch::channel(false);
+        let upkeep = tokio::spawn(keep_up(Arc::clone(&vault), pulse, stopped.clone()));
+        let stopping = until(stopped);
+        let door = tokio::spawn(grpc::serve(listener, Arc::clone(&vault), Arc::new(callers), health, stopping));
+        tracing::info!(%address, report = ?opened.report, "serving");
+        Ok(Self { address, vault, dev_token_file, report: opened.report, store: opened.store, stop, door, upkeep })
+    }
+
+    /// Lets the calls under way finish, then closes everything.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.send_replace(true);
+        self.door.await??;
+        self.upkeep.await?;
+        drop(self.vault);
+        self.store.close().await;
+        Ok(())
+    }
+
+    fn greeting(&self, config: &Config) -> Vec<String> {
+        let mut lines = vec![format!("listening on {}", self.address)];
+        if self.report.created {
+            lines.push(format!("made a new vault in {}", config.data_dir().display()));
+        }
+        lines.push(format!(
+            "its root slot is in {}: never back it up together with the data",
+            config.slot_dir().display()
+        ));
+        let Some(token) = &self.dev_token_file else { return lines };
+        lines.push("WITHOUT TLS, on loopback only, with a development credential: for trying out".to_owned());
+        let program = std::env::args().next().unwrap_or_else(|| "lacuna".to_owned());
+        let remote = format!("--address http://{} --token-file {}", self.address, token.display());
+        lines.extend([
+            String::new(),
+            "try:".to_owned(),
+            format!("  {program} token create {remote} --source try:out email=ada@example.com phone=+493012345678"),
+            format!("  {program} token reveal {remote} --purpose customer_care TOKEN"),
+            format!("  {program} subject erase {remote} --reason try-out --yes SUBJECT"),
+        ]);
+        lines
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that nobody is left who could say stop.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Looks once a second for what is due, and tells health and metrics how the vault is.
+async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<bool>) {
+    let mut serving = false;
+    loop {
+        let checked = vault.check().await;
+        if let Err(error) = &checked {
+            tracing::error!(%error, "the vault cannot serve");
+        }
+        if serving != checked.is_ok() {
+            serving = checked.is_ok();
+            tracing::info!(serving, "health changed");
+        }
+        pulse.set(serving).await;
+        metrics::gauge!("lacuna_serving").set(f64::from(u8::from(serving)));
+        if serving {
+            if let Err(error) = vault.upkeep().await {
+                tracing::warn!(%error, "what is due has to wait");
+            }
+            let custody = vault.custody();
+            match status::ask(custody.store(), custody.slot(), custody.sinks()).await {
+                Ok(status) => telemetry::publish(&status),
+                Err(error) => tracing::debug!(%error, "the status of the keys cannot be told"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP) => {}
+            _ = stopped.changed() => return pulse.set(false).await,
+        }
+    }
+}
+
+/// A vault's keys, opened, with what they stand on.
+pub struct Opened {
+    /// The keys.
+    pub custody: Custody,
+    /// What opening them found and did.
+    pub report: Report,
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// Opens a vault, making what is missing. Holds the root slot until it is dropped.
+pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
+    files::make_private_directory(&config.data_dir())
+        .with_context(|| format!("cannot make the data directory {}", config.data_dir().display()))?;
+    files::make_private_directory(&config.slot_dir())
+        .with_context(|| format!("cannot make the slot directory {}", config.slot_dir().display()))?;
+    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), is_new(config), Arc::clone(&random))?);
+    let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
+    let slot = Arc::new(FileSlot::hold(&config.slot_dir().join(SLOT_FILE), &mirrors, Arc::clone(&kek))?);
+    let signer = Signer::open(&signing_key(config), &*kek, is_new(config), &*random).await?;
+    let store = store::open(config.database_url()?.expose()).await?;
+    store.migrate().await?;
+    store.check().await?;
+    let parts = Parts {
+        store: Arc::clone(&store),
+        slot,
+        sinks: sinks(config),
+        signer,
+        clock,
+        random: Arc::clone(&random),
+        index_buckets: config.index_buckets(),
+    };
+    let (custody, report) = Custody::open(parts).await?;
+    Ok(Opened { custody, report, store, random })
+}
+
+/// A slot that is only looked at, beside a vault that may be running.
+pub fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
+    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), false, Arc::new(SystemRandom::new()))?);
+    let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
+    Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors, kek)))
+}
+
+/// The checkpoint sinks.
+pub fn sinks(config: &Config) -> Vec<Arc<dyn CheckpointSink>> {
+    let sink = |path: &PathBuf| Arc::new(DirectorySink::new(path)) as Arc<dyn CheckpointSink>;
+    config.sink_directories().iter().map(sink).collect()
+}
+
+/// The file of the key that signs receipts; its public half stands beside it.
+pub fn signing_key(config: &Config) -> PathBuf {
+    config.slot_dir().join("receipt-signing.key")
+}
+
+/// Whether keys may be made: only where there is no slot yet. A vault that lost a key must say so, not get another.
+fn is_new(config: &Config) -> bool {
+    !config.slot_dir().join(SLOT_FILE).exists()
+}
+
+/// Who may call: those in the configuration, or else whoever holds the development credential.
+fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<PathBuf>)> {
+    let mut callers = Callers::default();
+    for caller in &config.callers {
+        let grants = caller.purposes.clone().map_or(Grants::All, |codes| Grants::Only(codes.into_iter().collect()));
+        callers.add(caller.token()?.expose(), Caller { name: caller.name.clone(), grants });
+    }
+    if !config.callers.is_empty() {
+        return Ok((callers, None));
+    }
+    let path = config.data_dir().join("dev-token");
+    let token = dev_token(&path, random).with_context(|| format!("the credential in {}", path.display()))?;
+    callers.add(&token, Caller { name: "development".to_owned(), grants: Grants::All });
+    Ok((callers, Some(path)))
+}
+
+fn dev_token(path: &Path, random: &dyn Random) -> Result<String> {
+    if let Some(bytes) = files::read_if_there(path)? {
+        files::check_private(path)?;
+        return Ok(String::from_utf8(bytes)?.trim().to_owned());
+    }
+    let token = data_encoding::BASE64URL_NOPAD.encode(Secret::<32>::random(random).expose());
+    files::replace(path, format!("{token}\n").as_bytes())?;
+    Ok(token)
+}

@@ -1,0 +1,358 @@
+//! Configuration: one TOML file, every key known, every secret also as a file; command-line options and the
+//! environment override it.
+//!
+//! ```
+//! let config: lacuna::config::Config = lacuna::config::parse(r#"
+//! data_dir = "/var/lib/lacuna"
+//! database_url_file = "/etc/lacuna/database-url"
+//! listen = "127.0.0.1:50051"
+//!
+//! [slot]
+//! directory = "/srv/lacuna-slot"
+//! mirrors = ["/mnt/other/lacuna-slot"]
+//! kek_file = "/etc/lacuna/kek"
+//!
+//! [[sinks]]
+//! directory = "/mnt/other/checkpoints"
+//!
+//! [purposes.order_confirmation]
+//! basis = "contract"
+//!
+//! [[callers]]
+//! name = "mailer"
+//! token_file = "/etc/lacuna/callers/mailer"
+//! purposes = ["order_confirmation"]
+//! "#).unwrap();
+//! assert_eq!(config.callers.len(), 1);
+//! ```
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::policy::{Basis, Purposes, default_purposes};
+
+/// A secret that must not be printed by accident.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// The secret itself. Every call is a place to review.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Hidden {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// All of it. Without a file, every field has its default.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the embedded database, checkpoints and the development credential are: `./lacuna-data`.
+    pub data_dir: Option<PathBuf>,
+    /// `sqlite:PATH` or `postgres://…`; `vault.db` in the data directory when not said.
+    pub database_url: Option<Hidden>,
+    /// A file that holds the database's URL.
+    pub database_url_file: Option<PathBuf>,
+    /// Where to listen, on loopback: `127.0.0.1:50051`.
+    pub listen: Option<SocketAddr>,
+    /// Where to serve metrics; nowhere when not said.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Buckets of the search index of a new vault: 1024.
+    pub index_buckets: Option<u32>,
+    /// The root slot.
+    pub slot: Slot,
+    /// Where checkpoints of the key state go, every one of them required: `checkpoints` in the data directory.
+    pub sinks: Vec<Sink>,
+    /// What personal data may be used for, by code; the built-in purposes when there are none.
+    pub purposes: Purposes,
+    /// Who may call; a development credential is made when there are none.
+    pub callers: Vec<Caller>,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// The root slot, in files.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slot {
+    /// The deciding copy's directory: beside the data directory.
+    pub directory: Option<PathBuf>,
+    /// Directories of further copies.
+    pub mirrors: Vec<PathBuf>,
+    /// The key that wraps the slot: `kek.key` in the slot's directory. Better on another medium.
+    pub kek_file: Option<PathBuf>,
+}
+
+/// A checkpoint sink.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// A directory.
+    pub directory: PathBuf,
+}
+
+/// Someone who may call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caller {
+    /// Their name; it stands in the audit log.
+    pub name: String,
+    /// Their bearer token.
+    pub token: Option<Hidden>,
+    /// A file that holds it.
+    pub token_file: Option<PathBuf>,
+    /// The purposes they may name; all when not said.
+    pub purposes: Option<Vec<String>>,
+}
+
+/// Logging.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// A filter as `info` or `lacuna=debug,warn`.
+    pub filter: String,
+    /// Whether each line is a JSON document.
+    pub json: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), json: false }
+    }
+}
+
+/// Reads a configuration and checks what can be checked without touching anything.
+///
+/// # Errors
+/// Naming the key at fault.
+pub fn parse(text: &str) -> Result<Config> {
+    let config: Config = toml::from_str(text)?;
+    config.check()?;
+    Ok(config)
+}
+
+/// Reads a configuration file; all defaults when there is none.
+///
+/// # Errors
+/// Naming the file and the key at fault.
+pub fn load(path: Option<&Path>) -> Result<Config> {
+    let Some(path) = path else { return Ok(Config::default()) };
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text).with_context(|| format!("in {}", path.display()))
+}
+
+impl Config {
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.database_url.is_none() || self.database_url_file.is_none(),
+            "give database_url or database_url_file, not both"
+        );
+        let buckets = self.index_buckets();
+        ensure!((64..=1 << 20).contains(&buckets), "index_buckets must lie between 64 and 1048576");
+        for (at, caller) in self.callers.iter().enumerate() {
+            ensure!(!caller.name.is_empty(), "callers[{at}].name is empty");
+            ensure!(
+                caller.token.is_some() != caller.token_file.is_some(),
+                "callers[{at}] ({}) needs token or token_file, and not both",
+                caller.name
+            );
+            let purposes = self.purposes();
+            for code in caller.purposes.iter().flatten() {
+                ensure!(
+                    purposes.contains_key(code),
+                    "callers[{at}] ({}) is granted {code:?}, which is not among the purposes",
+                    caller.name
+                );
+            }
+        }
+        for code in self.purposes.keys() {
+            crate::model::Label::purpose(code).with_context(|| format!("purposes: {code:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from("lacuna-data"))
+    }
+
+    /// The directory of the slot's deciding copy. By default it stands beside the data directory, so that a backup of
+    /// the one does not take the other along.
+    #[must_use]
+    pub fn slot_dir(&self) -> PathBuf {
+        self.slot.directory.clone().unwrap_or_else(|| {
+            let data = self.data_dir();
+            let name = data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let stem = name.strip_suffix("-data").unwrap_or(&name).to_owned();
+            data.with_file_name(format!("{stem}-slot"))
+        })
+    }
+
+    /// The key that wraps the slot.
+    #[must_use]
+    pub fn kek_file(&self) -> PathBuf {
+        self.slot.kek_file.clone().unwrap_or_else(|| self.slot_dir().join("kek.key"))
+    }
+
+    /// Where checkpoints go.
+    #[must_use]
+    pub fn sink_directories(&self) -> Vec<PathBuf> {
+        if self.sinks.is_empty() {
+            return vec![self.data_dir().join("checkpoints")];
+        }
+        self.sinks.iter().map(|sink| sink.directory.clone()).collect()
+    }
+
+    /// The database's URL.
+    ///
+    /// # Errors
+    /// When the file that should hold it cannot be read.
+    pub fn database_url(&self) -> Result<Hidden> {
+        if let Some(path) = &self.database_url_file {
+            return read_secret(path);
+        }
+        let embedded = || Hidden(format!("sqlite:{}", self.data_dir().join("vault.db").display()));
+        Ok(self.database_url.clone().unwrap_or_else(embedded))
+    }
+
+    /// Where to listen.
+    ///
+    /// # Errors
+    /// Off loopback: there, callers would have to be authenticated by TLS, which this version does not do.
+    pub fn listen(&self) -> Result<SocketAddr> {
+        let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 50051)));
+        if !listen.ip().is_loopback() {
+            bail!(
+                "refusing to listen on {listen}: without TLS a bearer token must not leave the machine. Listen on \
+                 127.0.0.1 and put a TLS proxy in front"
+            );
+        }
+        Ok(listen)
+    }
+
+    /// Buckets of the search index of a new vault.
+    #[must_use]
+    pub fn index_buckets(&self) -> u32 {
+        self.index_buckets.unwrap_or(crate::keys::index::BUCKETS)
+    }
+
+    /// The purposes there are.
+    #[must_use]
+    pub fn purposes(&self) -> Purposes {
+        if self.purposes.is_empty() { default_purposes() } else { self.purposes.clone() }
+    }
+
+    /// Checks what the paths are to each other.
+    ///
+    /// # Errors
+    /// When the slot lies where a backup of the data would take it along.
+    pub fn check_paths(&self) -> Result<()> {
+        let data = absolute(&self.data_dir())?;
+        let slots = std::iter::once(self.slot_dir()).chain(self.slot.mirrors.iter().cloned());
+        for slot in slots {
+            if absolute(&slot)?.starts_with(&data) {
+                bail!(
+                    "the root slot at {} lies inside the data directory {}: a backup of the data would take it along, \
+                     and nothing could be forgotten. Put it elsewhere with --slot-dir",
+                    slot.display(),
+                    data.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The purposes that rest on consent, which nobody can have given yet.
+    #[must_use]
+    pub fn consent_purposes(&self) -> Vec<String> {
+        let rests = |(code, purpose): (String, crate::policy::Purpose)| (purpose.basis == Basis::Consent).then_some(code);
+        self.purposes().into_iter().filter_map(rests).collect()
+    }
+}
+
+impl Caller {
+    /// The bearer token.
+    ///
+    /// # Errors
+    /// When the file that should hold it cannot be read.
+    pub fn token(&self) -> Result<Hidden> {
+        match (&self.token, &self.token_file) {
+            (Some(token), _) => Ok(token.clone()),
+            (None, Some(path)) => read_secret(path),
+            (None, None) => bail!("caller {} has no token", self.name),
+        }
+    }
+}
+
+fn read_secret(path: &Path) -> Result<Hidden> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(!text.trim().is_empty(), "{} is empty", path.display());
+    Ok(Hidden(text.trim().to_owned()))
+}
+
+/// The path with its existing part resolved, so that links cannot hide where it leads.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&path);
+    let rest = path.strip_prefix(existing)?;
+    Ok(fs::canonicalize(existing).unwrap_or_else(|_| existing.to_owned()).join(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_and_contradictions_are_named() {
+        for (text, named) in [
+            ("colour = 1", "colour"),
+            ("[slot]\nmirror = []", "mirror"),
+            ("database_url = 'a'\ndatabase_url_file = 'b'", "not both"),
+            ("[[callers]]\nname = 'a'", "token_file"),
+            ("[[callers]]\nname = 'a'\ntoken = 't'\npurposes = ['nope']", "nope"),
+            ("[purposes.x]\nbasis = 'whim'", "whim"),
+            ("index_buckets = 3", "index_buckets"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(named), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_slot_stands_beside_the_data_and_never_inside() {
+        let at = |path: &str| Config { data_dir: Some(path.into()), ..Config::default() };
+        assert_eq!(Config::default().slot_dir(), PathBuf::from("lacuna-slot"));
+        assert_eq!(at("/x/blue").slot_dir(), PathBuf::from("/x/blue-slot"));
+        let mut inside = at("/nowhere/data");
+        inside.slot.directory = Some("/nowhere/data/slot".into());
+        assert!(inside.check_paths().is_err());
+        inside.slot.directory = Some("/nowhere/data/../elsewhere".into());
+        assert!(at("/nowhere/data").check_paths().is_ok());
+    }
+
+    #[test]
+    fn secrets_are_not_printed_and_plaintext_stays_on_loopback() {
+        let config = parse("database_url = 'postgres://u:hunter2@h/d'\nlisten = '0.0.0.0:1'").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(config.listen().is_err());
+    }
+}

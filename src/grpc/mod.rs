@@ -1,0 +1,121 @@
+//! The gRPC door.
+//!
+//! This floor knows the wire: it turns messages into the model's types, refusing what does not fit with the field
+//! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
+
+mod identity;
+mod parse;
+mod status;
+mod subject;
+mod token;
+
+pub use identity::Callers;
+pub use status::to_status;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::model::Error;
+use crate::proto::DESCRIPTORS;
+use crate::proto::v1::subject_service_server::SubjectServiceServer;
+use crate::proto::v1::token_service_server::TokenServiceServer;
+use crate::vault::Vault;
+
+/// The largest message that is taken or given, in bytes: 1000 values of 64 KiB and what surrounds them.
+const LARGEST_MESSAGE: usize = 80 << 20;
+/// How many calls one connection may have in flight.
+const CALLS_PER_CONNECTION: usize = 1024;
+/// How long a call may take, erasures waiting for a fence included.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+
+/// Serves the API on `listener` until `stop` is ready, then lets the calls under way finish.
+///
+/// # Errors
+/// When the transport fails, or the descriptors cannot be served.
+pub async fn serve(
+    listener: TcpListener,
+    vault: Arc<Vault>,
+    callers: Arc<Callers>,
+    health: Health,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let subjects = SubjectServiceServer::new(subject::Subjects::new(vault))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let known = identity::Gate::new(callers);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let reflection_alpha = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1alpha()?;
+    Server::builder()
+        .timeout(LONGEST_CALL)
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_service(health.service)
+        .add_service(reflection)
+        .add_service(reflection_alpha)
+        .add_service(tonic::service::interceptor::InterceptedService::new(tokens, known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
+        .await?;
+    Ok(())
+}
+
+/// The standard health service.
+pub struct Health {
+    service: tonic_health::pb::health_server::HealthServer<tonic_health::server::HealthService>,
+}
+
+/// Tells the health service how the vault is.
+#[derive(Clone)]
+pub struct Pulse(HealthReporter);
+
+/// The services that health is told of, beside the whole server under the empty name.
+const SERVICES: [&str; 3] = ["", "lacuna.v1.TokenService", "lacuna.v1.SubjectService"];
+
+impl Health {
+    /// A health service, and the means to tell it.
+    #[must_use]
+    pub fn new() -> (Self, Pulse) {
+        let reporter = HealthReporter::new();
+        let service = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
+        (Self { service: tonic_health::pb::health_server::HealthServer::new(service) }, Pulse(reporter))
+    }
+}
+
+impl Pulse {
+    /// Says whether the vault can serve.
+    pub async fn set(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// Measures a call and turns its error into a status.
+async fn answer<T>(
+    rpc: &'static str,
+    deed: impl Future<Output = Result<T, Error>>,
+) -> Result<tonic::Response<T>, tonic::Status> {
+    let begun = Instant::now();
+    let outcome = deed.await;
+    let reason = outcome.as_ref().err().map_or("OK".to_owned(), |error| status::reason_name(error.reason));
+    metrics::counter!("lacuna_calls_total", "rpc" => rpc, "reason" => reason).increment(1);
+    metrics::histogram!("lacuna_call_seconds", "rpc" => rpc).record(begun.elapsed().as_secs_f64());
+    outcome.map(tonic::Response::new).map_err(|error| to_status(&error))
+}

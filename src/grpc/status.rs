@@ -1,0 +1,84 @@
+//! The only place where an [`Error`] becomes a gRPC status.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::model::{Error, Reason};
+use crate::proto::google::rpc;
+use crate::proto::v1::ErrorReason;
+
+/// The domain of every `ErrorInfo`.
+const DOMAIN: &str = "lacuna";
+
+/// The status of a call that failed. What lies beneath an error goes to the log, not to the caller.
+#[must_use]
+pub fn to_status(error: &Error) -> Status {
+    let (code, reason) = code(error.reason);
+    if matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable) {
+        tracing::error!(reason = ?error.reason, ?error, "a call failed");
+    }
+    let metadata: HashMap<String, String> =
+        error.metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let mut details = ErrorDetails::with_error_info(name(reason), DOMAIN, metadata);
+    if let Some(field) = &error.field {
+        details.add_bad_request_violation(field, error.message.clone());
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
+
+/// The same for one item of a batch.
+#[must_use]
+pub fn to_item_status(error: &Error) -> rpc::Status {
+    let status = to_status(error);
+    rpc::Status::decode(status.details()).unwrap_or_else(|_| rpc::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+/// The name of a reason as callers see it.
+#[must_use]
+pub fn reason_name(reason: Reason) -> String {
+    name(code(reason).1)
+}
+
+fn name(reason: ErrorReason) -> String {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_").to_owned()
+}
+
+const fn code(reason: Reason) -> (Code, ErrorReason) {
+    match reason {
+        Reason::AuditUnavailable => (Code::Unavailable, ErrorReason::AuditUnavailable),
+        Reason::BatchTooLarge => (Code::InvalidArgument, ErrorReason::BatchTooLarge),
+        Reason::CallerUnknown => (Code::Unauthenticated, ErrorReason::CallerUnknown),
+        Reason::CardData => (Code::InvalidArgument, ErrorReason::CardData),
+        Reason::ErasurePending => (Code::FailedPrecondition, ErrorReason::ErasurePending),
+        Reason::ErasureUnknown => (Code::NotFound, ErrorReason::ErasureUnknown),
+        Reason::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
+        Reason::Internal => (Code::Internal, ErrorReason::Internal),
+        Reason::KeyCustodianUnavailable => (Code::Unavailable, ErrorReason::KeyCustodianUnavailable),
+        Reason::NoConsent => (Code::PermissionDenied, ErrorReason::NoConsent),
+        Reason::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Reason::ProfilingOff => (Code::FailedPrecondition, ErrorReason::ProfilingOff),
+        Reason::PurposeNotGranted => (Code::PermissionDenied, ErrorReason::PurposeNotGranted),
+        Reason::PurposeRequired => (Code::InvalidArgument, ErrorReason::PurposeRequired),
+        Reason::PurposeUnknown => (Code::InvalidArgument, ErrorReason::PurposeUnknown),
+        Reason::RequestMismatch => (Code::AlreadyExists, ErrorReason::RequestMismatch),
+        Reason::SealBroken => (Code::DataLoss, ErrorReason::SealBroken),
+        Reason::SourceRequired => (Code::InvalidArgument, ErrorReason::SourceRequired),
+        Reason::StoreUnavailable => (Code::Unavailable, ErrorReason::StoreUnavailable),
+        Reason::SubjectErased => (Code::FailedPrecondition, ErrorReason::SubjectErased),
+        Reason::SubjectRestricted => (Code::FailedPrecondition, ErrorReason::SubjectRestricted),
+        Reason::SubjectScheduled => (Code::FailedPrecondition, ErrorReason::SubjectScheduled),
+        Reason::SubjectUnknown => (Code::NotFound, ErrorReason::SubjectUnknown),
+        Reason::TokenExpired => (Code::FailedPrecondition, ErrorReason::TokenExpired),
+        Reason::TokenSpent => (Code::FailedPrecondition, ErrorReason::TokenSpent),
+        Reason::TokenUnknown => (Code::NotFound, ErrorReason::TokenUnknown),
+        Reason::ValueInvalid => (Code::InvalidArgument, ErrorReason::ValueInvalid),
+        Reason::ValueTooLarge => (Code::InvalidArgument, ErrorReason::ValueTooLarge),
+    }
+}

@@ -1,0 +1,219 @@
+//! Erasing people.
+
+use super::Vault;
+use crate::crash;
+use crate::keys::receipt;
+use crate::model::{
+    Element, Erasure, ErasureId, ErasureState, Error, PlanItem, Reason, Reference, RequestId, Result, Subject,
+    SubjectId, SubjectState, Time, Verdict,
+};
+use crate::policy::Caller;
+use crate::store::Tx;
+
+/// A person to be erased.
+pub struct Erase {
+    /// Who.
+    pub subject: SubjectId,
+    /// A legal ground or a ticket.
+    pub reason: Reference,
+    /// When; `None` is now.
+    pub execute_at: Option<Time>,
+    /// Only asks what would happen.
+    pub validate_only: bool,
+    /// Makes the request idempotent.
+    pub request: Option<RequestId>,
+}
+
+/// An erasure as it is answered: one that was only validated has no id.
+pub struct Erased {
+    /// The erasure.
+    pub erasure: Erasure,
+    /// Whether it exists, or was only made up to be looked at.
+    pub real: bool,
+}
+
+impl Vault {
+    /// Erases a person. Answers when their keys are gone from everywhere, or what it waits for, or when it is due.
+    ///
+    /// Asking again for someone who is being erased, or has been, answers the erasure there is.
+    pub async fn erase_subject(&self, caller: &Caller, ask: Erase) -> Result<Erased> {
+        if let Some(answer) = self.answered(caller, "EraseSubject", ask.request).await? {
+            return self.repeat(&ask, &answer).await;
+        }
+        let now = self.clock.now();
+        let id = ErasureId::new(now, self.custody.ring.random());
+        let mut erasure = match ask.execute_at {
+            None => Erasure::immediate(id, ask.subject, ask.reason.clone(), &caller.name, now),
+            Some(at) => Erasure::scheduled(id, ask.subject, ask.reason.clone(), &caller.name, now, at)?,
+        };
+        if ask.validate_only {
+            return self.validate(erasure).await;
+        }
+        let mut tx = self.custody.store().write().await?;
+        let mut subject = lock(&mut *tx, ask.subject).await?;
+        erasure = match (subject.state, ask.execute_at) {
+            (SubjectState::Shredding | SubjectState::Shredded, _) => present(&mut *tx, &subject).await?,
+            (SubjectState::Scheduled, None) => {
+                let mut scheduled = present(&mut *tx, &subject).await?;
+                scheduled.begin()?;
+                subject.begin_shred(scheduled.id)?;
+                tx.update_erasures(std::slice::from_ref(&scheduled)).await?;
+                scheduled
+            }
+            (_, at) => {
+                match at {
+                    Some(_) => subject.schedule(id)?,
+                    None => subject.begin_shred(id)?,
+                }
+                erasure.plan = plan(&mut *tx, ask.subject).await?;
+                tx.insert_erasures(std::slice::from_ref(&erasure)).await?;
+                erasure
+            }
+        };
+        tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        let answer = erasure.id.to_string();
+        self.remember_answer(&mut *tx, caller, "EraseSubject", ask.request, Some(ask.subject), answer).await?;
+        crash::point("erase::before-request");
+        tx.commit().await?;
+        crash::point("erase::requested");
+        self.record_about(caller, "EraseSubject", ask.subject).await?;
+        self.carry_out(erasure).await
+    }
+
+    /// What an erasure would do, without doing it.
+    async fn validate(&self, mut erasure: Erasure) -> Result<Erased> {
+        let mut tx = self.custody.store().read().await?;
+        let subject = self.subject(erasure.subject).await?;
+        subject.alive()?;
+        erasure.plan = plan(&mut *tx, erasure.subject).await?;
+        Ok(Erased { erasure, real: false })
+    }
+
+    /// Runs a PENDING erasure, together with whatever others wait.
+    async fn carry_out(&self, erasure: Erasure) -> Result<Erased> {
+        if erasure.state != ErasureState::Pending {
+            // A reveal that read the facts before the subject was restricted has landed when this returns.
+            self.custody.flights.fence().await;
+            return Ok(Erased { erasure, real: true });
+        }
+        let erasure = self.shreds.call(erasure.id).await??;
+        metrics::counter!("lacuna_erasures_total", "state" => format!("{:?}", erasure.state)).increment(1);
+        Ok(Erased { erasure, real: true })
+    }
+
+    async fn repeat(&self, ask: &Erase, answer: &crate::store::request::Answer) -> Result<Erased> {
+        if answer.subject != Some(ask.subject) {
+            return Err(super::subject::mismatch(answer.id));
+        }
+        let erasure = self.erasure(ErasureId::parse(&answer.answer)?).await?;
+        self.carry_out(erasure).await
+    }
+
+    /// Describes an erasure.
+    pub async fn erasure(&self, id: ErasureId) -> Result<Erasure> {
+        let found = self.custody.store().read().await?.erasures(&[id]).await?;
+        found.into_iter().next().ok_or_else(|| unknown(id))
+    }
+
+    /// A page of erasures, oldest first, with the id after which the next one begins.
+    pub async fn list_erasures(
+        &self,
+        after: Option<ErasureId>,
+        size: u32,
+    ) -> Result<(Vec<Erasure>, Option<ErasureId>)> {
+        let mut found = self.custody.store().read().await?.list_erasures(after, size + 1).await?;
+        let more = found.len() > size as usize;
+        found.truncate(size as usize);
+        let next = found.last().map(|erasure| erasure.id).filter(|_| more);
+        Ok((found, next))
+    }
+
+    /// Cancels an erasure that has not begun.
+    pub async fn cancel_erasure(&self, caller: &Caller, id: ErasureId) -> Result<Erasure> {
+        let subject = self.erasure(id).await?.subject;
+        let mut tx = self.custody.store().write().await?;
+        let mut subject = lock(&mut *tx, subject).await?;
+        let mut erasure = tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
+        erasure.cancel()?;
+        subject.cancel()?;
+        tx.update_erasures(std::slice::from_ref(&erasure)).await?;
+        tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        tx.commit().await?;
+        self.record_about(caller, "CancelErasure", subject.id).await?;
+        Ok(erasure)
+    }
+
+    /// The signed receipt of an erasure, and the statement in it as JSON.
+    pub async fn receipt(&self, id: ErasureId) -> Result<(Vec<u8>, String)> {
+        let erasure = self.erasure(id).await?;
+        let Some(receipt) = erasure.receipt else {
+            let error = match erasure.state {
+                ErasureState::Cancelled => Error::new(Reason::ErasureUnknown, "the erasure was cancelled"),
+                _ => Error::new(Reason::ErasurePending, "there is no receipt before the erasure is complete"),
+            };
+            let error = error.with("erasure", id);
+            return Err(erasure.pending_reason.iter().fold(error, |error, why| error.with("waiting_for", why)));
+        };
+        let json = receipt::statement_json(&receipt)?;
+        Ok((receipt, json))
+    }
+
+    /// Begins the scheduled erasures whose time has come, and carries out whatever is pending.
+    pub(super) async fn carry_out_due(&self) -> Result<()> {
+        let now = self.clock.now();
+        let due = self.custody.store().read().await?.erasures_in(ErasureState::Scheduled, now).await?;
+        for erasure in due {
+            self.begin(erasure.id).await?;
+        }
+        let pending = self.custody.store().read().await?.erasures_in(ErasureState::Pending, now).await?;
+        let runs = pending.into_iter().map(|erasure| self.carry_out(erasure));
+        for outcome in futures_util::future::join_all(runs).await {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, id: ErasureId) -> Result<()> {
+        let subject = self.erasure(id).await?.subject;
+        let mut tx = self.custody.store().write().await?;
+        let mut subject = lock(&mut *tx, subject).await?;
+        let mut erasure = tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
+        if !erasure.due(self.clock.now()) {
+            return Ok(());
+        }
+        erasure.begin()?;
+        subject.begin_shred(id)?;
+        tx.update_erasures(std::slice::from_ref(&erasure)).await?;
+        tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        tx.commit().await
+    }
+}
+
+async fn lock(tx: &mut dyn Tx, id: SubjectId) -> Result<Subject> {
+    tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| super::subject::unknown(id))
+}
+
+/// The erasure that a subject has.
+async fn present(tx: &mut dyn Tx, subject: &Subject) -> Result<Erasure> {
+    let lost = || Error::internal("a subject names an erasure that is not there");
+    let id = subject.erasure.ok_or_else(lost)?;
+    tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(lost)
+}
+
+async fn plan(tx: &mut dyn Tx, subject: SubjectId) -> Result<Vec<PlanItem>> {
+    let classes = tx.count_values(subject).await?;
+    let total = classes.iter().map(|(_, count)| count).sum();
+    let destroy = |(class, count)| PlanItem {
+        element: Element::Fields,
+        class: Some(class),
+        verdict: Verdict::Destroy,
+        count,
+    };
+    let mut plan: Vec<PlanItem> = classes.into_iter().map(destroy).collect();
+    plan.push(PlanItem { element: Element::Tokens, class: None, verdict: Verdict::KeepPseudonym, count: total });
+    Ok(plan)
+}
+
+fn unknown(id: ErasureId) -> Error {
+    Error::new(Reason::ErasureUnknown, "there is no such erasure").with("erasure", id)
+}

@@ -1,0 +1,179 @@
+//! People: opening, describing, restricting.
+
+use super::Vault;
+use super::audit::Entry;
+use super::write::{NewTokens, Owner, Record};
+use crate::model::{
+    Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time,
+};
+use crate::policy::Caller;
+use crate::store::Tx;
+use crate::store::request::Answer;
+use crate::store::subject::Filter;
+
+/// A subject to be opened.
+pub struct Create {
+    /// What the person is.
+    pub kind: Label,
+    /// Under which law.
+    pub jurisdiction: Option<Jurisdiction>,
+    /// Where they came from.
+    pub source: Label,
+    /// Makes the request idempotent.
+    pub request: Option<RequestId>,
+}
+
+impl Vault {
+    /// Opens a subject.
+    pub async fn create_subject(&self, caller: &Caller, ask: Create) -> Result<Subject> {
+        let now = self.clock.now();
+        let id = SubjectId::new(now, self.custody.ring.random());
+        let subject = Subject::open(id, ask.kind, ask.jurisdiction, ask.source, true, now);
+        let new = NewTokens {
+            caller: caller.name.clone(),
+            deed: "CreateSubject",
+            request: ask.request,
+            owner: Owner::New(subject),
+            keys: Vec::new(),
+            fields: Vec::new(),
+        };
+        let written = self.write_tokens(new).await?;
+        self.subject(written.subject.ok_or_else(|| Error::internal("no subject was opened"))?).await
+    }
+
+    /// Describes a subject, also after erasure.
+    pub async fn subject(&self, id: SubjectId) -> Result<Subject> {
+        let found = self.custody.store().read().await?.subjects(&[id]).await?;
+        found.into_iter().next().ok_or_else(|| unknown(id))
+    }
+
+    /// A page of subjects, oldest first, with the id after which the next one begins.
+    pub async fn list_subjects(
+        &self,
+        filter: &Filter,
+        after: Option<SubjectId>,
+        size: u32,
+    ) -> Result<(Vec<Subject>, Option<SubjectId>)> {
+        let mut found = self.custody.store().read().await?.list_subjects(filter, after, size + 1).await?;
+        let more = found.len() > size as usize;
+        found.truncate(size as usize);
+        let next = found.last().map(|subject| subject.id).filter(|_| more);
+        Ok((found, next))
+    }
+
+    /// Restricts processing (Art. 18 GDPR).
+    pub async fn restrict_subject(
+        &self,
+        caller: &Caller,
+        id: SubjectId,
+        ground: Reference,
+        etag: Option<u64>,
+    ) -> Result<Subject> {
+        let now = self.clock.now();
+        self.change(caller, "RestrictSubject", id, etag, |subject| subject.restrict(ground, now)).await
+    }
+
+    /// Lifts a restriction, once the person has been told.
+    pub async fn lift_restriction(
+        &self,
+        caller: &Caller,
+        id: SubjectId,
+        informed_at: Time,
+        etag: Option<u64>,
+    ) -> Result<Subject> {
+        if informed_at > self.clock.now() {
+            return Err(Error::invalid("subject_informed_time", "must lie in the past: the person is told first"));
+        }
+        self.change(caller, "LiftRestriction", id, etag, Subject::lift).await
+    }
+
+    /// Switches profiling on or off.
+    pub async fn set_profiling(
+        &self,
+        caller: &Caller,
+        id: SubjectId,
+        enabled: bool,
+        etag: Option<u64>,
+    ) -> Result<Subject> {
+        self.change(caller, "SetProfiling", id, etag, |subject| subject.set_profiling(enabled)).await
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        deed: &'static str,
+        id: SubjectId,
+        etag: Option<u64>,
+        change: impl FnOnce(&mut Subject) -> Result<()> + Send,
+    ) -> Result<Subject> {
+        let mut tx = self.custody.store().write().await?;
+        let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
+        check_etag(etag, subject.version)?;
+        change(&mut subject)?;
+        tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        tx.commit().await?;
+        // A reveal that read the facts before the change has landed when this returns.
+        self.custody.flights.fence().await;
+        self.record_about(caller, deed, id).await?;
+        Ok(subject)
+    }
+
+    pub(super) async fn record_about(&self, caller: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
+        let entry = Entry::about(&caller.name, deed, subject, self.clock.now());
+        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+    }
+
+    /// The answer that the same request got before, if it did.
+    pub(super) async fn answered(
+        &self,
+        caller: &Caller,
+        deed: &'static str,
+        request: Option<RequestId>,
+    ) -> Result<Option<Answer>> {
+        let Some(id) = request else { return Ok(None) };
+        let mut tx = self.custody.store().read().await?;
+        let answer = tx.answers(&[(caller.name.clone(), id)]).await?.into_iter().next();
+        match answer {
+            Some(answer) if answer.deed != deed => Err(mismatch(id)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Keeps an answer in the transaction that made it true.
+    pub(super) async fn remember_answer(
+        &self,
+        tx: &mut dyn Tx,
+        caller: &Caller,
+        deed: &'static str,
+        request: Option<RequestId>,
+        subject: Option<SubjectId>,
+        answer: String,
+    ) -> Result<()> {
+        let Some(id) = request else { return Ok(()) };
+        let (caller, created_at) = (caller.name.clone(), self.clock.now());
+        tx.insert_answers(&[Answer { caller, id, deed: deed.to_owned(), subject, answer, created_at }]).await
+    }
+}
+
+/// The refusal for a subject that does not exist.
+pub(super) fn unknown(id: SubjectId) -> Error {
+    Error::new(Reason::SubjectUnknown, "there is no such subject").with("subject", id)
+}
+
+/// The refusal for a request id that was used for something else.
+pub(super) fn mismatch(id: RequestId) -> Error {
+    Error::new(Reason::RequestMismatch, "this request_id was used by another kind of call or for another subject")
+        .with("request_id", id)
+}
+
+/// Refuses a change that was decided on an older version.
+pub(super) fn check_etag(asked: Option<u64>, present: u64) -> Result<()> {
+    match asked {
+        Some(etag) if etag != present => Err(Error::new(
+            Reason::EtagMismatch,
+            "it has changed since it was read; read it again and decide anew",
+        )
+        .with("etag", present)),
+        _ => Ok(()),
+    }
+}
