@@ -1,12 +1,11 @@
 //! The SQLite dialect: what differs, and nothing else.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{Error, Result, copy_failed, unavailable};
+use super::{Result, copy_failed, unavailable};
 
 #[path = "sql/mod.rs"]
 mod sql;
@@ -44,8 +43,7 @@ use {blob, each, lock};
 
 /// Opens the database file, making it when it is missing.
 pub async fn open(path: &str) -> Result<sql::Sql> {
-    let options = SqliteConnectOptions::from_str("sqlite::memory:")
-        .map_err(|error| Error::invalid("database_url", "not a path for SQLite").because(error))?
+    let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
