@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{Database, Place, lacuna, run, said, setting, skipped};
+use crate::process::{Database, Place, Server, lacuna, run, said, setting, skipped};
 
 #[test]
 fn python_speaks_to_the_vault_on_sqlite() {
@@ -30,11 +30,12 @@ fn story(database: Option<&str>) {
     let ran = run(&mut command);
     assert!(ran.status.success(), "{}\nthe server's log:\n{}", said(&ran), place.log());
 
-    let erased = run(server.client(&place).args(["subject", "list", "--output=json"]));
-    assert!(erased.status.success() && said(&erased).contains("SUBJECT_STATE_SHREDDED"), "{}", said(&erased));
-
-    let stopped = server.stop();
-    assert_eq!(stopped.code(), Some(0), "after SIGTERM: {stopped}\n{}", place.log());
+    // What the client left survives a restart, as the program's own client sees it.
+    let people = remembered(&place, &server);
+    stop(server, &place);
+    let server = place.start(database);
+    assert_eq!(remembered(&place, &server), people);
+    stop(server, &place);
 
     let verify = || run(lacuna().args(["receipt", "verify"]).arg(&receipt));
     let verified = verify();
@@ -49,4 +50,16 @@ fn story(database: Option<&str>) {
         let refused = verify();
         assert!(refused.status.code().is_some_and(|code| code != 0), "{part}: {}", said(&refused));
     }
+}
+
+fn remembered(place: &Place, server: &Server) -> String {
+    let listed = run(server.client(place).args(["subject", "list", "--output=json"]));
+    let people = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.status.success() && people.contains("SUBJECT_STATE_SHREDDED"), "{}", said(&listed));
+    people
+}
+
+fn stop(server: Server, place: &Place) {
+    let stopped = server.stop();
+    assert_eq!(stopped.code(), Some(0), "after SIGTERM: {stopped}\n{}", place.log());
 }
