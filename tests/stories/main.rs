@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Stories: what the vault does, told from outside, one file a story.
 
 #![expect(
@@ -11,3 +12,10 @@ mod cli_client;
 mod process;
 mod python_client;
 mod tidy;
+=======
+//! The vault's stories, told through its doors. One file a subject, one test a story.
+
+mod cli_client;
+mod house;
+mod tokens;
+>>>>>>> main

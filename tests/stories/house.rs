@@ -1,0 +1,298 @@
+//! A whole vault for a test: real files, a real database, a real gRPC connection, and a clock that the test turns.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use lacuna::cli::serve::Running;
+use lacuna::config::Config;
+use lacuna::model::{Clock, Time};
+use lacuna::proto::v1;
+use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
+use lacuna::proto::v1::token_service_client::TokenServiceClient;
+use sqlx::Connection as _;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+/// Writes a story once and tells it on both stores. PostgreSQL needs `LACUNA_TEST_POSTGRES`, as `tests/run` sets it.
+macro_rules! on_both_stores {
+    ($($(#[$meta:meta])* async fn $name:ident($house:ident: House) $body:block)+) => {
+        $($(#[$meta])* async fn $name($house: $crate::house::House) $body)+
+
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name($crate::house::House::on_sqlite().await).await; })+
+        }
+
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(house) = $crate::house::House::on_postgres().await { super::$name(house).await; }
+            })+
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
+/// The moment at which every test begins: 2026-11-21T12:00:00Z.
+pub const NOON: i64 = 1_795_262_400_000_000;
+
+/// A clock that stands still until it is turned.
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    /// Turns it forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    /// Each look is a microsecond later than the one before, so that no two things happen at the same time.
+    fn now(&self) -> Time {
+        Time::from_micros(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+/// Sends the bearer token.
+#[derive(Clone)]
+pub struct Bearer(pub String);
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let header = format!("Bearer {}", self.0).parse().unwrap();
+        request.metadata_mut().insert("authorization", header);
+        Ok(request)
+    }
+}
+
+pub type Link = InterceptedService<Channel, Bearer>;
+
+/// A vault that serves, with everything it is made of.
+pub struct House {
+    /// What the vault is configured to be. Change it before [`House::reopen`].
+    pub config: Config,
+    pub clock: Arc<TestClock>,
+    pub running: Option<Running>,
+    pub tokens: TokenServiceClient<Link>,
+    pub subjects: SubjectServiceClient<Link>,
+    home: tempfile::TempDir,
+}
+
+impl House {
+    pub async fn on_sqlite() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        Self::open(home, None).await
+    }
+
+    /// `None`, with a notice, when no PostgreSQL was given.
+    pub async fn on_postgres() -> Option<Self> {
+        let url = fresh_database().await?;
+        Some(Self::open(tempfile::tempdir().unwrap(), Some(url)).await)
+    }
+
+    async fn open(home: tempfile::TempDir, url: Option<String>) -> Self {
+        let config = Config {
+            data_dir: Some(home.path().join("lacuna-data")),
+            database_url: url.map(Into::into),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            // Small, so that buckets are shared, fill up and are all touched.
+            index_buckets: Some(64),
+            ..Config::default()
+        };
+        Self::open_with(home, config).await
+    }
+
+    async fn open_with(home: tempfile::TempDir, config: Config) -> Self {
+        let clock = Arc::new(TestClock(AtomicI64::new(NOON)));
+        let running = Running::start(&config, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+        let (tokens, subjects) = connect(&running, bearer(&running)).await;
+        Self { config, clock, running: Some(running), tokens, subjects, home }
+    }
+
+    /// Where this house keeps its files.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    /// Stops the vault in good order.
+    pub async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await.unwrap();
+        }
+    }
+
+    /// Starts the vault again on what it left, or on what the test put there.
+    pub async fn reopen(&mut self) {
+        self.try_reopen().await.unwrap();
+    }
+
+    /// The same, where the start may be refused.
+    pub async fn try_reopen(&mut self) -> anyhow::Result<()> {
+        self.stop().await;
+        let running = Running::start(&self.config, Arc::clone(&self.clock) as Arc<dyn Clock>).await?;
+        (self.tokens, self.subjects) = connect(&running, bearer(&running)).await;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// Another connection, with any credential.
+    pub async fn connect_as(&self, token: &str) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
+        connect(self.running(), token.to_owned()).await
+    }
+
+    /// Tokenizes for a subject, or for a new one; answers the subject and the tokens.
+    pub async fn tokenize(&mut self, subject: &str, fields: Vec<v1::FieldInput>) -> (String, Vec<String>) {
+        let request = v1::TokenizeRequest {
+            subject: subject.to_owned(),
+            source: "web_form:checkout".to_owned(),
+            fields,
+            ..Default::default()
+        };
+        let response = self.tokens.tokenize(request).await.unwrap().into_inner();
+        (response.subject, response.tokens.into_iter().map(|token| token.token).collect())
+    }
+
+    /// Somebody with an e-mail address, a phone number and a name made from `name`.
+    pub async fn somebody(&mut self, name: &str) -> Somebody {
+        let person = Somebody::called(name);
+        let fields = vec![
+            field(v1::FieldType::Email, &person.email),
+            field(v1::FieldType::Phone, &person.phone),
+            field(v1::FieldType::PersonName, &person.name),
+        ];
+        let (subject, tokens) = self.tokenize("", fields).await;
+        Somebody { subject, tokens, ..person }
+    }
+
+    /// Reveals tokens for `purpose`: for each its value, or the reason why not.
+    pub async fn reveal(&mut self, tokens: &[String], purpose: &str) -> Vec<Result<String, String>> {
+        let request =
+            v1::DetokenizeRequest { tokens: tokens.to_vec(), purpose: purpose.to_owned(), ..Default::default() };
+        let response = self.tokens.detokenize(request).await.unwrap().into_inner();
+        response.results.iter().map(outcome).collect()
+    }
+
+    /// The tokens under a value.
+    pub async fn find(&mut self, kind: v1::FieldType, value: &str) -> Vec<String> {
+        let request = v1::FindTokensRequest {
+            r#type: kind.into(),
+            value: value.to_owned(),
+            purpose: "customer_care".to_owned(),
+        };
+        let response = self.tokens.find_tokens(request).await.unwrap().into_inner();
+        response.tokens.into_iter().map(|token| token.token).collect()
+    }
+
+    /// Erases a subject and answers the erasure.
+    pub async fn erase(&mut self, subject: &str) -> v1::Erasure {
+        let request = v1::EraseSubjectRequest {
+            subject: subject.to_owned(),
+            reason: "art17_1_b".to_owned(),
+            ..Default::default()
+        };
+        self.subjects.erase_subject(request).await.unwrap().into_inner().erasure.unwrap()
+    }
+
+    pub async fn subject(&mut self, subject: &str) -> v1::Subject {
+        let request = v1::GetSubjectRequest { subject: subject.to_owned() };
+        self.subjects.get_subject(request).await.unwrap().into_inner().subject.unwrap()
+    }
+}
+
+/// A person of a story.
+#[derive(Clone, Debug, Default)]
+pub struct Somebody {
+    pub subject: String,
+    /// For e-mail, phone and name.
+    pub tokens: Vec<String>,
+    pub email: String,
+    pub phone: String,
+    pub name: String,
+}
+
+impl Somebody {
+    fn called(name: &str) -> Self {
+        let digits: u64 = name.bytes().fold(7, |sum, byte| (sum * 31 + u64::from(byte)) % 100_000_000);
+        Self {
+            email: format!("{}@example.com", name.to_lowercase().replace(' ', ".")),
+            phone: format!("+4930{digits:08}"),
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What all three tokens reveal.
+    pub fn values(&self) -> Vec<Result<String, String>> {
+        [&self.email, &self.phone, &self.name].map(|value| Ok(value.clone())).to_vec()
+    }
+}
+
+/// One value to tokenize.
+pub fn field(kind: v1::FieldType, value: &str) -> v1::FieldInput {
+    let content = Some(v1::field_input::Content::Value(value.to_owned()));
+    v1::FieldInput { r#type: kind.into(), content, ..Default::default() }
+}
+
+/// A value, or the reason why there is none.
+pub fn outcome(result: &v1::DetokenizeResult) -> Result<String, String> {
+    use v1::detokenize_result::Outcome;
+    match result.outcome.as_ref().unwrap() {
+        Outcome::Value(value) => Ok(value.clone()),
+        Outcome::BytesValue(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        Outcome::Error(error) => {
+            use prost::Message as _;
+            let status = tonic::Status::with_details(error.code.into(), "", error.encode_to_vec().into());
+            Err(reason(&status))
+        }
+    }
+}
+
+/// The reason in a status: every error of the vault has one.
+pub fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt as _;
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "lacuna");
+    info.reason
+}
+
+/// The fields that a status says are wrong.
+pub fn fields_at_fault(status: &Status) -> Vec<String> {
+    use tonic_types::StatusExt as _;
+    let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+fn bearer(running: &Running) -> String {
+    let path: &PathBuf = running.dev_token_file.as_ref().unwrap();
+    std::fs::read_to_string(path).unwrap().trim().to_owned()
+}
+
+async fn connect(running: &Running, token: String) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
+    let channel = Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
+    let bearer = Bearer(token);
+    (
+        TokenServiceClient::with_interceptor(channel.clone(), bearer.clone()).max_decoding_message_size(80 << 20),
+        SubjectServiceClient::with_interceptor(channel, bearer),
+    )
+}
+
+/// Makes a database of its own for a test.
+pub async fn fresh_database() -> Option<String> {
+    let Ok(base) = std::env::var("LACUNA_TEST_POSTGRES") else {
+        eprintln!("skipped: LACUNA_TEST_POSTGRES names no PostgreSQL (tests/run starts one)");
+        return None;
+    };
+    let name = format!("lacuna_{}", uuid::Uuid::now_v7().simple());
+    let mut admin = sqlx::PgConnection::connect(&base).await.unwrap();
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(create).execute(&mut admin).await.unwrap();
+    let (server, _) = base.rsplit_once('/').unwrap();
+    Some(format!("{server}/{name}"))
+}
