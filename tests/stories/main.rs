@@ -1,5 +1,4 @@
-<<<<<<< HEAD
-//! Stories: what the vault does, told from outside, one file a story.
+//! The vault's stories, told through its doors. One file a subject, one test a story.
 
 #![expect(
     clippy::indexing_slicing,
@@ -9,13 +8,8 @@
 )]
 
 mod cli_client;
+mod house;
 mod process;
 mod python_client;
 mod tidy;
-=======
-//! The vault's stories, told through its doors. One file a subject, one test a story.
-
-mod cli_client;
-mod house;
 mod tokens;
->>>>>>> main
