@@ -10,7 +10,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::model::{Error, Reason, Result};
+/// Why an item has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// Too many items wait already.
+    Full,
+    /// The work fell over, or the batch has stopped.
+    FellOver,
+}
 
 /// How much a batch takes.
 #[derive(Clone, Copy, Debug)]
@@ -53,16 +60,14 @@ impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
         Self { queue }
     }
 
-    /// Waits for the outcome of one item. `Overloaded` when too many wait, `Internal` when the work fell over.
-    pub async fn call(&self, item: I) -> Result<O> {
+    /// Waits for the outcome of one item.
+    pub async fn call(&self, item: I) -> Result<O, Failed> {
         let (answer, outcome) = oneshot::channel();
         self.queue.try_send((item, answer)).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => {
-                Error::new(Reason::Overloaded, "the vault has as much work at hand as it takes; try again with backoff")
-            }
-            mpsc::error::TrySendError::Closed(_) => Error::internal("a batch has stopped"),
+            mpsc::error::TrySendError::Full(_) => Failed::Full,
+            mpsc::error::TrySendError::Closed(_) => Failed::FellOver,
         })?;
-        outcome.await.map_err(|_| Error::internal("the work of a batch fell over"))
+        outcome.await.map_err(|_| Failed::FellOver)
     }
 }
 
@@ -158,7 +163,7 @@ mod tests {
             assert!(!items.contains(&13), "thirteen");
             items
         });
-        assert_eq!(batch.call(13).await.unwrap_err().reason, Reason::Internal);
+        assert_eq!(batch.call(13).await, Err(Failed::FellOver));
         assert_eq!(batch.call(7).await.unwrap(), 7);
     }
 
@@ -183,7 +188,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             if let Some(Err(error)) = call.now_or_never() {
-                assert_eq!(error.reason, Reason::Overloaded);
+                assert_eq!(error, Failed::Full);
                 refused += 1;
             }
         }

@@ -116,7 +116,7 @@ struct Manifest {
 pub async fn init(here: Here) -> Result<()> {
     let config = here.place.config()?;
     let opened = serve::open(&config, Arc::new(SystemClock)).await?;
-    let public = fs::read_to_string(serve::signing_key(&config).with_extension("pub")).unwrap_or_default();
+    let public = public_key(&config);
     let answer = Answer::new(
         json!({
             "created": opened.report.created,
@@ -133,6 +133,11 @@ pub async fn init(here: Here) -> Result<()> {
     );
     opened.store.close().await;
     here.output.show(&answer)
+}
+
+fn public_key(config: &Config) -> String {
+    let read = |path: PathBuf| fs::read_to_string(path.with_extension("pub")).ok();
+    serve::signing_keys(config).into_iter().find_map(read).unwrap_or_default()
 }
 
 /// `lacuna migrate`: brings the database's schema up to date.

@@ -63,7 +63,7 @@ pub(super) fn spot_of(digest: &[u8; 32], buckets: u32) -> Spot {
 pub fn genesis(ring: &Keyring, buckets: u32, first_leaf: u32) -> Result<(Vec<Bucket>, Vec<Chunk>)> {
     let epoch = ring.epoch();
     let buckets: Vec<_> =
-        (0..buckets).map(|bucket| Bucket { bucket, leaf: first_leaf + bucket, chunks: 1 }).collect();
+        (0..buckets).map(|bucket| Bucket { bucket, leaf: first_leaf + bucket, chunks: 1, dirty: false }).collect();
     let mut chunks = Vec::new();
     for &bucket in &buckets {
         chunks.extend(Contents::default().seal(ring, &epoch, bucket)?.1);
@@ -114,13 +114,20 @@ pub async fn find_locked(ring: &Keyring, tx: &mut dyn Tx, spots: &[Spot]) -> Res
     find(ring, tx, spots).await
 }
 
-/// Takes entries out of the live index. Old copies keep them until their bucket is written anew by an erasure.
-pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Result<()> {
-    let numbers: Vec<u32> = by_bucket(entries).into_keys().collect();
-    let dead: HashSet<TokenRow> = entries.iter().map(|entry| entry.row).collect();
-    tx.lock_buckets(&numbers).await?;
-    let kept = read(ring, tx, &numbers).await?;
-    write_anew(ring, tx, kept.into_iter().map(|contents| contents.without(&dead)).collect()).await
+/// Takes a token out of buckets of the live index. Old copies keep the entry, so the buckets are marked, and the next
+/// erasure writes them anew.
+pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: Vec<u32>, row: TokenRow) -> Result<()> {
+    tx.lock_buckets(&buckets).await?;
+    let mut kept = Vec::new();
+    for contents in read(ring, tx, &buckets).await? {
+        let before = contents.entries.len();
+        let mut contents = contents.without(&HashSet::from([row]));
+        if contents.entries.len() < before {
+            contents.bucket.dirty = true;
+            kept.push(contents);
+        }
+    }
+    write_anew(ring, tx, kept).await
 }
 
 /// Writes buckets anew under fresh leaves, without the dead. `fresh` pairs each bucket, as it must still be, with its
@@ -146,6 +153,7 @@ pub async fn rekey(
         }
         let mut contents = contents.without(dead);
         contents.bucket.leaf = new;
+        contents.bucket.dirty = false;
         renewed.push(contents);
     }
     write_anew(ring, tx, renewed).await

@@ -110,13 +110,13 @@ impl Keyring {
 
     /// The tree as it is now.
     #[must_use]
-    pub fn epoch(&self) -> Epoch {
+    pub(super) fn epoch(&self) -> Epoch {
         self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces the tree. What was derived from the old one is to be dropped with [`Keyring::forget`], once the
     /// flights that may still derive from it have landed.
-    pub fn replace(&self, epoch: Epoch) {
+    pub(super) fn replace(&self, epoch: Epoch) {
         *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = epoch;
     }
 
@@ -124,11 +124,6 @@ impl Keyring {
     pub fn forget(&self) {
         let epoch = self.epoch();
         self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf));
-    }
-
-    /// Drops every key that is ready.
-    pub fn forget_all(&self) {
-        self.ready.clear();
     }
 
     /// The source of randomness that keys and nonces are drawn from.
@@ -195,6 +190,10 @@ impl Keyring {
         let Some(seed) = self.epoch().tree.derive(place.leaf) else { return Ok(None) };
         let key = Arc::new(Key::new(&place.key(&seed, &self.tree)));
         self.ready.insert(name, Arc::clone(&key));
+        // The leaf may have been punctured meanwhile; then it must not stay ready after `forget` has gone through.
+        if !self.epoch().tree.is_live(place.leaf) {
+            self.ready.remove(&name);
+        }
         Ok(Some(key))
     }
 }

@@ -45,6 +45,15 @@ impl Vault {
         }
     }
 
+    /// Waits until its batches have ended and the keys are let go.
+    pub async fn close(self: Arc<Self>) {
+        let custody = Arc::downgrade(&self.custody);
+        drop(self);
+        while custody.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The keys, for status and backup.
     #[must_use]
     pub fn custody(&self) -> &Custody {

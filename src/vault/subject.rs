@@ -1,8 +1,7 @@
 //! People: opening, describing, restricting.
 
 use super::Vault;
-use super::audit::Entry;
-use super::write::{NewTokens, Owner, Record};
+use super::write::{NewTokens, Owner};
 use crate::model::{
     Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time,
 };
@@ -106,6 +105,7 @@ impl Vault {
         etag: Option<u64>,
         change: impl FnOnce(&mut Subject) -> Result<()> + Send,
     ) -> Result<Subject> {
+        self.record_asked(caller, deed, id, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
         check_etag(etag, subject.version)?;
@@ -114,13 +114,7 @@ impl Vault {
         tx.commit().await?;
         // A reveal that read the facts before the change has landed when this returns.
         self.custody.flights.fence().await;
-        self.record_about(caller, deed, id).await?;
         Ok(subject)
-    }
-
-    pub(super) async fn record_about(&self, caller: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
-        let entry = Entry::about(&caller.name, deed, subject, self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 
     /// The answer that the same request got before, if it did.

@@ -314,29 +314,28 @@ impl Vault {
         if let Some(answer) = self.answered(caller, "UpdateToken", request).await? {
             return self.again(&answer).await;
         }
-        let before = self.facts(text).await?;
-        let value = Value::parse(before.token.kind, content)?;
+        let seen = self.facts(text).await?;
+        let value = Value::parse(seen.token.kind, content)?;
+        self.record_asked(caller, "UpdateToken", seen.token.subject, Some(seen.token.row)).await?;
         let mut tx = self.custody.store().write().await?;
-        let mut facts = lock(&mut *tx, &before, text).await?;
+        let before = lock(&mut *tx, &seen, text).await?;
+        let mut facts = before.clone();
         policy::check_change(facts.state, facts.profiling, Change::Correct(facts.token.kind))
             .map_err(|error| policy::tell_erasure(error, &facts))?;
         self.check_kept(&facts, text)?;
         super::subject::check_etag(etag, facts.token.version)?;
-        let old = self.custody.spot_of(&facts.token)?;
         let new = self.spot(&value);
         facts.token.version += 1;
         source.as_str().clone_into(&mut facts.token.source);
         facts.token.sealed = Some(self.custody.ring.seal(&Place::of(&facts.token), &value)?);
-        let row = facts.token.row;
-        let entry = |spot| IndexEntry { spot, row };
-        if old != new {
-            index::remove(&self.custody.ring, &mut *tx, &old.map(entry).into_iter().collect::<Vec<_>>()).await?;
-            index::insert(&self.custody.ring, &mut *tx, &new.map(entry).into_iter().collect::<Vec<_>>()).await?;
+        self.take_out_of_index(&mut *tx, &before.token).await?;
+        if let Some(spot) = new {
+            let entry = IndexEntry { spot, row: facts.token.row };
+            index::insert(&self.custody.ring, &mut *tx, &[entry]).await?;
         }
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
         self.remember(&mut *tx, caller, "UpdateToken", request, &facts.token).await?;
         tx.commit().await?;
-        self.record_touched(caller, "UpdateToken", &facts.token).await?;
         Ok(self.describe(facts.token, TokenState::Active))
     }
 
@@ -345,23 +344,32 @@ impl Vault {
         if self.answered(caller, "DeleteToken", request).await?.is_some() {
             return Ok(());
         }
-        let before = self.facts(text).await?;
+        let seen = self.facts(text).await?;
+        self.record_asked(caller, "DeleteToken", seen.token.subject, Some(seen.token.row)).await?;
         let mut tx = self.custody.store().write().await?;
-        let mut facts = lock(&mut *tx, &before, text).await?;
+        let mut facts = lock(&mut *tx, &seen, text).await?;
         policy::check_change(facts.state, facts.profiling, Change::Delete)
             .map_err(|error| policy::tell_erasure(error, &facts))?;
         if facts.token.deleted_at.is_some() {
             return Err(policy::unknown_token(text));
         }
-        if let Some(spot) = self.custody.spot_of(&facts.token)? {
-            index::remove(&self.custody.ring, &mut *tx, &[IndexEntry { spot, row: facts.token.row }]).await?;
-        }
+        self.take_out_of_index(&mut *tx, &facts.token).await?;
         facts.token.deleted_at = Some(self.clock.now());
         facts.token.sealed = None;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
         self.remember(&mut *tx, caller, "DeleteToken", request, &facts.token).await?;
-        tx.commit().await?;
-        self.record_touched(caller, "DeleteToken", &facts.token).await
+        tx.commit().await
+    }
+
+    /// Removes a token's entry from the search index. Where it was is told by its value; if that does not open, every
+    /// bucket is gone through.
+    async fn take_out_of_index(&self, tx: &mut dyn crate::store::Tx, token: &Token) -> Result<()> {
+        let buckets = match self.custody.spot_of(token) {
+            Ok(spot) => spot.map(|spot| spot.bucket).into_iter().collect(),
+            Err(error) if error.reason == Reason::SealBroken => (0..self.custody.buckets).collect(),
+            Err(error) => return Err(error),
+        };
+        index::remove(&self.custody.ring, tx, buckets, token.row).await
     }
 
     /// Whether a token still has a value that can be corrected.
@@ -392,9 +400,17 @@ impl Vault {
         self.remember_answer(tx, caller, deed, request, Some(token.subject), name).await
     }
 
-    async fn record_touched(&self, caller: &Caller, deed: &'static str, token: &Token) -> Result<()> {
-        let now = self.clock.now();
-        let entry = Entry { touched: vec![touched(token, "OK".to_owned())], ..entry(caller, deed, now) };
+    /// Records that a change was asked for, before it is made: nothing changes unrecorded.
+    pub(super) async fn record_asked(
+        &self,
+        caller: &Caller,
+        deed: &'static str,
+        subject: SubjectId,
+        row: Option<TokenRow>,
+    ) -> Result<()> {
+        let row = row.map(|row| hex(row.as_bytes()));
+        let touched = vec![Touched { row, subject: subject.to_string(), outcome: "ASKED".to_owned() }];
+        let entry = Entry { touched, ..entry(caller, deed, self.clock.now()) };
         self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 
@@ -407,7 +423,8 @@ impl Vault {
             Error::new(Reason::AuditUnavailable, "the record of this call could not be made durable; try again")
                 .because(error)
         };
-        match self.writes.call(Write::Record(Box::new(record))).await.and_then(|written| written).map_err(unavailable)? {
+        let written = self.writes.call(Write::Record(Box::new(record))).await.map_err(Error::from).flatten();
+        match written.map_err(unavailable)? {
             Written::Recorded(spent) => Ok(spent),
             Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
         }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::audit::{Entry, Head};
+use super::audit::{Entry, Head, Touched};
 use crate::batch::{Batch, Limits};
 use crate::crash;
 use crate::keys::Custody;
@@ -120,26 +120,31 @@ impl Writer {
         let all: Vec<&Write> = writes.iter().collect();
         match self.transact(&all).await {
             Ok(written) => written,
-            Err(error) if writes.len() == 1 => vec![Err(error)],
-            Err(_) => {
+            // Whether a commit that failed took effect nobody knows, so it must not be tried again.
+            Err(Failure::InCommit(error)) => writes.iter().map(|_| Err(error.share())).collect(),
+            Err(Failure::Before(error)) if writes.len() == 1 => vec![Err(error)],
+            Err(Failure::Before(_)) => {
                 let mut outcomes = Vec::with_capacity(writes.len());
                 for write in writes {
-                    outcomes.push(self.transact(&[write]).await.and_then(|mut written| {
-                        written.pop().unwrap_or_else(|| Err(Error::internal("a write left no outcome")))
-                    }));
+                    let lost = || Err(Error::internal("a write left no outcome"));
+                    outcomes.push(match self.transact(&[write]).await {
+                        Ok(mut written) => written.pop().unwrap_or_else(lost),
+                        Err(Failure::Before(error) | Failure::InCommit(error)) => Err(error),
+                    });
                 }
                 outcomes
             }
         }
     }
 
-    async fn transact(&self, writes: &[&Write]) -> Result<Vec<Result<Written>>> {
+    async fn transact(&self, writes: &[&Write]) -> Result<Vec<Result<Written>>, Failure> {
         let known_head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let now = self.clock.now();
         let mut tx = self.custody.store().write().await?;
-        let mut tokens = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
+        let (mut tokens, found) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
-        let entries: Vec<&Entry> = writes.iter().filter_map(|write| entry(write)).collect();
+        let mut entries: Vec<&Entry> = writes.iter().filter_map(|write| entry(write)).collect();
+        entries.extend(&found);
         let mut head = match known_head {
             Some(head) => head,
             None => Head::read(&mut *tx).await?,
@@ -148,7 +153,7 @@ impl Writer {
             head = head.append(&mut *tx, &entries, now).await?;
         }
         crash::point("write::before-commit");
-        tx.commit().await?;
+        tx.commit().await.map_err(Failure::InCommit)?;
         crash::point("write::after-commit");
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(writes
@@ -159,6 +164,20 @@ impl Writer {
                 Write::Record(record) => Ok(Written::Recorded(take_spent(&mut spent, &record.spend))),
             })
             .collect())
+    }
+}
+
+/// How a transaction failed.
+enum Failure {
+    /// Before it was asked to commit: it has had no effect.
+    Before(Error),
+    /// While it was asked to commit: it may have had its effect.
+    InCommit(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Before(error)
     }
 }
 
@@ -207,15 +226,17 @@ struct Keeping<'c> {
     new_tokens: Vec<Token>,
     new_entries: Vec<index::Entry>,
     new_answers: Vec<Answer>,
+    /// Who was told of a token that was there already: a lookup, to be recorded like any other.
+    found: Vec<Entry>,
 }
 
-/// Keeps the values of all writes, and answers each by its position.
+/// Keeps the values of all writes; answers each by its position, and what is to be recorded of it.
 async fn keep_tokens(
     custody: &Custody,
     tx: &mut dyn Tx,
     writes: &[&Write],
     now: Time,
-) -> Result<HashMap<usize, Result<Written>>> {
+) -> Result<(HashMap<usize, Result<Written>>, Vec<Entry>)> {
     let news: Vec<(usize, &NewTokens)> = writes
         .iter()
         .enumerate()
@@ -225,7 +246,7 @@ async fn keep_tokens(
         })
         .collect();
     if news.is_empty() {
-        return Ok(HashMap::new());
+        return Ok((HashMap::new(), Vec::new()));
     }
     let mut keeping = Keeping::read(custody, tx, &news, now).await?;
     let mut outcomes: HashMap<usize, Result<Tokenized>> =
@@ -238,7 +259,8 @@ async fn keep_tokens(
             }
         }
     }
-    Ok(outcomes.into_iter().map(|(at, outcome)| (at, outcome.map(Written::Tokens))).collect())
+    let outcomes = outcomes.into_iter().map(|(at, outcome)| (at, outcome.map(Written::Tokens))).collect();
+    Ok((outcomes, keeping.found))
 }
 
 impl<'c> Keeping<'c> {
@@ -273,6 +295,7 @@ impl<'c> Keeping<'c> {
             new_tokens: Vec::new(),
             new_entries: Vec::new(),
             new_answers: Vec::new(),
+            found: Vec::new(),
         };
         keeping.read_same(tx, news).await?;
         keeping.read_earlier(tx).await?;
@@ -334,9 +357,26 @@ impl<'c> Keeping<'c> {
         if opens {
             self.new_keys.extend(new.keys.iter().cloned());
         }
+        self.record_found(new, &planned);
         let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
         self.remember(new, subject, &tokens)?;
         Ok(Tokenized { subject, tokens })
+    }
+
+    fn record_found(&mut self, new: &NewTokens, planned: &[(Token, bool)]) {
+        let touched: Vec<Touched> = planned
+            .iter()
+            .filter(|(_, made)| !made)
+            .map(|(token, _)| Touched {
+                row: Some(crate::keys::checkpoint::hex(token.row.as_bytes())),
+                subject: token.subject.to_string(),
+                outcome: "SAME".to_owned(),
+            })
+            .collect();
+        if !touched.is_empty() {
+            let (time, caller) = (self.now.to_string(), new.caller.clone());
+            self.found.push(Entry { time, caller, deed: new.deed, touched, ..Entry::default() });
+        }
     }
 
     fn check_owner(&self, new: &NewTokens) -> Result<()> {

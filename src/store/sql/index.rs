@@ -8,13 +8,18 @@ impl Indexes for SqlTx {
     async fn put_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
         let mut rows = Rows::new();
         for bucket in buckets {
-            rows.row().number(bucket.bucket.into()).number(bucket.leaf.into()).number(bucket.chunks.into());
+            rows.row()
+                .number(bucket.bucket.into())
+                .number(bucket.leaf.into())
+                .number(bucket.chunks.into())
+                .flag(bucket.dirty);
         }
         self.run(
             concat!(
-                "INSERT INTO index_bucket (bucket, leaf, chunks) SELECT CAST(e.value ->> 0 AS BIGINT), ",
-                "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT) FROM ", each!("1"), " AS e WHERE true ",
-                "ON CONFLICT (bucket) DO UPDATE SET leaf = excluded.leaf, chunks = excluded.chunks"
+                "INSERT INTO index_bucket (bucket, leaf, chunks, dirty) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT), CAST(e.value ->> 3 AS BOOLEAN) FROM ",
+                each!("1"), " AS e WHERE true ON CONFLICT (bucket) DO UPDATE SET leaf = excluded.leaf, ",
+                "chunks = excluded.chunks, dirty = excluded.dirty"
             ),
             rows,
         )
@@ -51,12 +56,12 @@ impl Indexes for SqlTx {
         Ok(())
     }
 
-    async fn buckets(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>> {
+    async fn buckets_and_dirty(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>> {
         let rows = self
             .fetch(
                 concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks FROM ", each!("1"), " AS e CROSS JOIN index_bucket b ",
-                    "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket"
+                    "SELECT b.bucket, b.leaf, b.chunks, b.dirty FROM index_bucket b WHERE b.dirty OR b.bucket IN ",
+                    "(SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e) ORDER BY b.bucket"
                 ),
                 numbers(buckets),
             )
@@ -80,7 +85,7 @@ impl Indexes for SqlTx {
         let rows = self
             .fetch(
                 concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM ", each!("1"), " AS e ",
+                    "SELECT b.bucket, b.leaf, b.chunks, b.dirty, c.chunk, c.blob FROM ", each!("1"), " AS e ",
                     "CROSS JOIN index_bucket b JOIN index_chunk c ON c.bucket = b.bucket AND c.chunk = b.chunks - 1 ",
                     "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket"
                 ),
@@ -94,7 +99,7 @@ impl Indexes for SqlTx {
         let rows = self
             .fetch(
                 concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM ", each!("1"), " AS e ",
+                    "SELECT b.bucket, b.leaf, b.chunks, b.dirty, c.chunk, c.blob FROM ", each!("1"), " AS e ",
                     "CROSS JOIN index_bucket b JOIN index_chunk c ON c.bucket = b.bucket ",
                     "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket, c.chunk"
                 ),
@@ -114,6 +119,7 @@ fn bucket(columns: &mut Columns<'_>) -> Result<Bucket> {
         bucket: columns.unsigned("index_bucket", "bucket")?,
         leaf: columns.unsigned("index_bucket", "leaf")?,
         chunks: columns.unsigned("index_bucket", "chunks")?,
+        dirty: columns.take()?,
     })
 }
 

@@ -25,6 +25,19 @@ impl Keys for SqlTx {
         Ok(())
     }
 
+    async fn discard_vault(&mut self) -> Result<()> {
+        for statement in [
+            "DELETE FROM index_chunk",
+            "DELETE FROM index_bucket",
+            "DELETE FROM key_page",
+            "DELETE FROM key_tree",
+            "DELETE FROM vault",
+        ] {
+            sqlx::query(statement).execute(self.connection()).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     async fn vault(&mut self) -> Result<Option<Vault>> {
         let row = sqlx::query("SELECT tree, index_buckets, created_at FROM vault")
             .fetch_optional(self.connection())
@@ -98,7 +111,7 @@ impl Keys for SqlTx {
             concat!(
                 "INSERT INTO key_page (level, prefix, root_id, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", ", blob!("3"), " FROM ", each!("1"),
-                " AS e WHERE true ON CONFLICT (level, prefix, root_id) DO NOTHING"
+                " AS e WHERE true ON CONFLICT (level, prefix, root_id) DO UPDATE SET blob = excluded.blob"
             ),
             rows,
         )
