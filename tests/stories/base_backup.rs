@@ -21,7 +21,9 @@ impl BaseBackup {
     pub fn start(url: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("lacuna-base-").tempdir_in("/tmp").unwrap();
         let data = folder.path().join("data");
-        run(pg("pg_basebackup", url).args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--pgdata"]).arg(&data));
+        run(pg("pg_basebackup", url)
+            .args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--pgdata"])
+            .arg(&data));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut here = url::Url::parse(url).unwrap();
         here.set_port(Some(port)).unwrap();

@@ -97,14 +97,9 @@ const SHARED_BIRTHDAY: &str = "1990-02-28";
 fn everything_about(name: &str, number: u32) -> Vec<v1::FieldInput> {
     use v1::FieldType as Kind;
     let handle = name.to_lowercase().replace(' ', ".");
-    let in_class = |class: &str, kind, value: String| v1::FieldInput {
-        retention_class: class.to_owned(),
-        ..field(kind, &value)
-    };
-    let shaped = |kind, value: String| v1::FieldInput {
-        format: v1::TokenFormat::Shaped.into(),
-        ..field(kind, &value)
-    };
+    let in_class =
+        |class: &str, kind, value: String| v1::FieldInput { retention_class: class.to_owned(), ..field(kind, &value) };
+    let shaped = |kind, value: String| v1::FieldInput { format: v1::TokenFormat::Shaped.into(), ..field(kind, &value) };
     vec![
         field(Kind::Email, &format!("{handle}@example.com")),
         field(Kind::Phone, SHARED_PHONE),
