@@ -111,7 +111,9 @@ impl Custody {
     async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
         let all: Vec<u32> = (0..self.buckets).collect();
         let mut buckets = tx.buckets_and_dirty(&all).await?;
-        buckets.iter_mut().for_each(|bucket| bucket.dirty = true);
+        for bucket in &mut buckets {
+            bucket.dirty = true;
+        }
         tx.put_buckets(&buckets).await
     }
 

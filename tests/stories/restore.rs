@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::hoard::{Hoard, copy_tree, keys_now, pg, pg_program, run};
 use crate::house::{House, field, fresh_database, on_both_stores};
-use crate::process::{Database, Place, lacuna};
+use crate::process::{Database, Place, lacuna, setting};
 
 /// The database as it was, in the files that a careless operator would copy.
 struct Yesterday(TempDir);
@@ -255,7 +255,7 @@ fn on(data: &Path, slot: &Path, database: Option<&str>) -> Command {
     command.envs(database.map(|url| ("LACUNA_DATABASE_URL", url)));
     // The programs of PostgreSQL come from wherever the tests have theirs.
     let folder = pg_program("pg_dump").parent().unwrap().to_owned();
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = setting("PATH").unwrap_or_default();
     let folders = std::iter::once(folder).chain(std::env::split_paths(&path)).filter(|path| path.is_absolute());
     command.env("PATH", std::env::join_paths(folders).unwrap());
     command
