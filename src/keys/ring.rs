@@ -81,7 +81,8 @@ impl Keyring {
     pub fn new(epoch: Epoch, random: Arc<dyn Random>) -> Result<Self> {
         let tree = epoch.tree.id();
         let own = |leaf, name| {
-            let seed = epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
+            let seed =
+                epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
             Ok::<_, Error>(derive::subject_key(&seed, &tree, &[], name, 1))
         };
         let (tokens, index) = (BlockKey::new(&own(TOKEN_LEAF, "token")?), own(INDEX_LEAF, "index")?);
@@ -169,8 +170,7 @@ impl Keyring {
             return Err(damaged("it claims a leaf of the vault's own".to_owned()));
         }
         let Some(seed) = self.epoch().tree.derive(place.leaf) else { return Ok(None) };
-        let secret =
-            derive::subject_key(&seed, &self.tree, place.subject.as_bytes(), place.class, place.key_version);
+        let secret = derive::subject_key(&seed, &self.tree, place.subject.as_bytes(), place.class, place.key_version);
         let key = Arc::new(Key::new(&secret));
         self.ready.insert(name, Arc::clone(&key));
         // The leaf may have been punctured meanwhile; then it must not stay ready after `forget` has gone through.

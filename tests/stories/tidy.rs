@@ -9,9 +9,9 @@ use std::path::Path;
 
 /// From the ground up: each floor may use those before it, never itself under another name, one beside it or above.
 const FLOORS: [&[&str]; 10] = [
-    &["crypto", "crash"],
+    &["batch", "crash", "crypto"],
     &["model"],
-    &["batch", "policy"],
+    &["policy"],
     &["store"],
     &["keys"],
     &["vault"],
