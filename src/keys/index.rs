@@ -47,9 +47,13 @@ pub struct Entry {
 /// The spot of a normal form among `buckets`.
 #[must_use]
 pub fn spot(ring: &Keyring, buckets: u32, kind: FieldType, normal: &[u8]) -> Spot {
-    let digest = ring.index_digest(kind, normal);
+    spot_of(&ring.index_digest(kind, normal), buckets)
+}
+
+/// The spot that a digest under the index key names.
+pub(super) fn spot_of(digest: &[u8; 32], buckets: u32) -> Spot {
     let (mut number, mut tag) = ([0; 8], [0; 16]);
-    number.iter_mut().zip(&digest).for_each(|(to, from)| *to = *from);
+    number.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
     tag.iter_mut().zip(digest.iter().skip(16)).for_each(|(to, from)| *to = *from);
     let bucket = u64::from_be_bytes(number) % u64::from(buckets.max(1));
     Spot { bucket: u32::try_from(bucket).unwrap_or_default(), tag }
@@ -75,7 +79,7 @@ pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
     let (epoch, mut chunks, mut grown) = (ring.epoch(), Vec::new(), Vec::new());
     for tail in tx.tail_chunks(&numbers).await? {
         let key = bucket_key(&epoch, tail.bucket)?;
-        let mut rows = open_chunk(&key, &epoch, &tail)?;
+        let mut rows = open_chunk(&key, &epoch.tree.id(), &tail)?;
         rows.extend(touched.get(&tail.bucket.bucket).into_iter().flatten().copied());
         let (bucket, sealed) = seal_from(ring, &epoch, &key, tail.bucket, tail.chunk, &rows);
         if bucket != tail.bucket {
@@ -196,7 +200,7 @@ async fn read(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Vec<Co
             all.push(Contents { bucket: chunk.bucket, entries: Vec::new() });
         }
         if let (Some(key), Some(contents)) = (&key, all.last_mut()) {
-            contents.entries.extend(open_chunk(key, &epoch, &chunk)?);
+            contents.entries.extend(open_chunk(key, &epoch.tree.id(), &chunk)?);
         }
     }
     Ok(all)
@@ -226,16 +230,18 @@ fn seal_from(
 ) -> (Bucket, Vec<Chunk>) {
     let parts: Vec<&[Entry]> = if entries.is_empty() { vec![&[]] } else { entries.chunks(ROOM).collect() };
     let grown = Bucket { chunks: from + u32::try_from(parts.len()).unwrap_or(u32::MAX), ..bucket };
+    let tree = epoch.tree.id();
     let seal_part = |(chunk, part): (u32, &[Entry])| Chunk {
         bucket: grown,
         chunk,
-        blob: seal(key, bucket.leaf.into(), &bind(epoch, bucket, chunk), encode(part).expose(), ring.random()),
+        blob: seal(key, bucket.leaf.into(), &bind(&tree, bucket, chunk), encode(part).expose(), ring.random()),
     };
     (grown, (from..).zip(parts).map(seal_part).collect())
 }
 
-fn open_chunk(key: &Key, epoch: &Epoch, chunk: &Chunk) -> Result<Vec<Entry>> {
-    let plain = open(key, &bind(epoch, chunk.bucket, chunk.chunk), &chunk.blob).map_err(|_| damaged())?;
+/// The entries of one chunk.
+pub(super) fn open_chunk(key: &Key, tree: &[u8; 16], chunk: &Chunk) -> Result<Vec<Entry>> {
+    let plain = open(key, &bind(tree, chunk.bucket, chunk.chunk), &chunk.blob).map_err(|_| damaged())?;
     decode(chunk.bucket.bucket, plain.expose()).ok_or_else(damaged)
 }
 
@@ -265,9 +271,9 @@ fn decode(bucket: u32, plain: &[u8]) -> Option<Vec<Entry>> {
     rows.chunks_exact(ENTRY).take(count).map(entry).collect()
 }
 
-fn bind(epoch: &Epoch, bucket: Bucket, chunk: u32) -> Aad {
+fn bind(tree: &[u8; 16], bucket: Bucket, chunk: u32) -> Aad {
     Aad::new("lacuna/index-chunk/v1")
-        .bytes(&epoch.tree.id())
+        .bytes(tree)
         .number(bucket.bucket.into())
         .number(bucket.leaf.into())
         .number(chunk.into())
