@@ -7,7 +7,10 @@
     reason = "a panic is how a test fails, in what tests share too"
 )]
 
+mod base_backup;
 mod cli_client;
+mod copies;
+mod hoard;
 mod house;
 mod process;
 mod python_client;
