@@ -129,14 +129,18 @@ mod tests {
         let gate = Arc::new(Semaphore::new(0));
         let batch = {
             let (rounds, gate) = (Arc::clone(&rounds), Arc::clone(&gate));
-            Batch::start(ONE, |_| 1, move |items: Vec<u32>| {
-                let (rounds, gate) = (Arc::clone(&rounds), Arc::clone(&gate));
-                async move {
-                    rounds.fetch_add(1, Ordering::SeqCst);
-                    gate.acquire().await.unwrap().forget();
-                    items.into_iter().map(|n| n * 2).collect()
-                }
-            })
+            Batch::start(
+                ONE,
+                |_| 1,
+                move |items: Vec<u32>| {
+                    let (rounds, gate) = (Arc::clone(&rounds), Arc::clone(&gate));
+                    async move {
+                        rounds.fetch_add(1, Ordering::SeqCst);
+                        gate.acquire().await.unwrap().forget();
+                        items.into_iter().map(|n| n * 2).collect()
+                    }
+                },
+            )
         };
         let calls: Vec<_> = (0..50)
             .map(|n| {
@@ -159,10 +163,14 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_falls_over_fails_its_callers_and_not_the_next_ones() {
-        let batch = Batch::start(ONE, |_| 1, |items: Vec<u32>| async move {
-            assert!(!items.contains(&13), "thirteen");
-            items
-        });
+        let batch = Batch::start(
+            ONE,
+            |_| 1,
+            |items: Vec<u32>| async move {
+                assert!(!items.contains(&13), "thirteen");
+                items
+            },
+        );
         assert_eq!(batch.call(13).await, Err(Failed::FellOver));
         assert_eq!(batch.call(7).await.unwrap(), 7);
     }
@@ -173,13 +181,17 @@ mod tests {
         let limits = Limits { weight: 1, in_flight: 1, waiting: 1 };
         let batch = {
             let gate = Arc::clone(&gate);
-            Batch::start(limits, |_| 1, move |items: Vec<u32>| {
-                let gate = Arc::clone(&gate);
-                async move {
-                    gate.acquire().await.unwrap().forget();
-                    items
-                }
-            })
+            Batch::start(
+                limits,
+                |_| 1,
+                move |items: Vec<u32>| {
+                    let gate = Arc::clone(&gate);
+                    async move {
+                        gate.acquire().await.unwrap().forget();
+                        items
+                    }
+                },
+            )
         };
         let mut waiting: Vec<_> = (0..8).map(|n| Box::pin(batch.call(n))).collect();
         let mut refused = 0;

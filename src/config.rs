@@ -288,7 +288,8 @@ impl Config {
     /// The purposes that rest on consent, which nobody can have given yet.
     #[must_use]
     pub fn consent_purposes(&self) -> Vec<String> {
-        let rests = |(code, purpose): (String, crate::policy::Purpose)| (purpose.basis == Basis::Consent).then_some(code);
+        let rests =
+            |(code, purpose): (String, crate::policy::Purpose)| (purpose.basis == Basis::Consent).then_some(code);
         self.purposes().into_iter().filter_map(rests).collect()
     }
 }

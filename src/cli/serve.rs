@@ -295,6 +295,7 @@ pub fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
 }
 
 /// The checkpoint sinks.
+#[must_use]
 pub fn sinks(config: &Config) -> Vec<Arc<dyn CheckpointSink>> {
     let sink = |path: &PathBuf| Arc::new(DirectorySink::new(path)) as Arc<dyn CheckpointSink>;
     config.sink_directories().iter().map(sink).collect()
@@ -306,6 +307,7 @@ fn slot_directories(config: &Config) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The files of the key that signs receipts, one beside each copy of the slot; the public half stands beside each.
+#[must_use]
 pub fn signing_keys(config: &Config) -> Vec<PathBuf> {
     slot_directories(config).map(|directory| directory.join("receipt-signing.key")).collect()
 }

@@ -105,6 +105,12 @@ impl Spoils {
         Value::decode(token.kind, plain.expose())
     }
 
+    /// Every token of the loot, read or not.
+    #[must_use]
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
     /// Every token of the loot that can be read, with its value.
     pub fn values(&self) -> impl Iterator<Item = (&Token, Value)> {
         self.tokens.iter().filter_map(|token| Some((token, self.value(token)?)))

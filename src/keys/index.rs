@@ -135,7 +135,7 @@ pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: Vec<u32>, row: Tok
 ///
 /// # Errors
 /// `Internal` when a bucket is no longer under the leaf that the batch punctures.
-pub async fn rekey(
+pub(super) async fn rekey(
     ring: &Keyring,
     tx: &mut dyn Tx,
     fresh: &[(Bucket, u32)],

@@ -84,7 +84,13 @@ impl Signer {
     }
 
     /// The receipt of an erasure that is complete at `erased_at`.
-    pub fn sign(&self, erasure: &Erasure, root: (u64, &[u8; 16]), slot: (&str, Assurance), at: Time) -> Result<Vec<u8>> {
+    pub fn sign(
+        &self,
+        erasure: &Erasure,
+        root: (u64, &[u8; 16]),
+        slot: (&str, Assurance),
+        at: Time,
+    ) -> Result<Vec<u8>> {
         let statement = Statement {
             version: 1,
             erasure: erasure.id.to_string(),

@@ -13,9 +13,7 @@ use super::shred::advance_head;
 use super::slot::{Content, Root};
 use super::tree::{PageId, Tree};
 use crate::crash;
-use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Reason, Reference, Result, SubjectId, SubjectState, Time,
-};
+use crate::model::{Erasure, ErasureId, ErasureState, Error, Reason, Reference, Result, SubjectId, SubjectState, Time};
 use crate::store::Tx;
 use crate::store::index::Bucket;
 use crate::store::key::{Page, TreeHead, Vault};
@@ -74,8 +72,7 @@ impl Custody {
         self.delete_stray_pages().await?;
         report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
         let mut tx = self.store().read().await?;
-        report.erasures_pending =
-            tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
+        report.erasures_pending = tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
         Ok(())
     }
 
@@ -275,8 +272,7 @@ async fn begin_again(parts: Parts) -> Result<(Custody, Report)> {
 impl Custody {
     async fn write_new_vault(&self, pages: &[Page]) -> Result<()> {
         let tree = self.ring.epoch().tree;
-        let vault =
-            Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
+        let vault = Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
         let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets };
         let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
         let mut tx = self.store().write().await?;
@@ -298,12 +294,11 @@ async fn take_up(parts: Parts, content: Content, vault: Vault) -> Result<(Custod
     let content = newest(&parts, content).await?;
     check_sinks(&parts, &content).await?;
     let pages = parts.store.read().await?.key_pages().await?;
-    let (tree, checkpoint) = match load(&content, &pages) {
-        Ok(tree) => (tree, None),
-        Err(_) => {
-            let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
-            (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
-        }
+    let (tree, checkpoint) = if let Ok(tree) = load(&content, &pages) {
+        (tree, None)
+    } else {
+        let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
+        (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
     };
     let epoch = Epoch { tree, number: content.current.epoch };
     let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;

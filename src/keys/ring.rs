@@ -101,7 +101,8 @@ impl Keyring {
     pub fn new(epoch: Epoch, random: Arc<dyn Random>) -> Result<Self> {
         let tree = epoch.tree.id();
         let own = |leaf, name| {
-            let seed = epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
+            let seed =
+                epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
             Ok::<_, Error>(own_key(&seed, &tree, name))
         };
         let (tokens, index) = (BlockKey::new(&own(TOKEN_LEAF, "token")?), own(INDEX_LEAF, INDEX_KEY)?);

@@ -57,6 +57,7 @@ pub struct Touched {
     pub outcome: String,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -210,12 +210,8 @@ async fn present(tx: &mut dyn Tx, subject: &Subject) -> Result<Erasure> {
 async fn plan(tx: &mut dyn Tx, subject: SubjectId) -> Result<Vec<PlanItem>> {
     let classes = tx.count_values(subject).await?;
     let total = classes.iter().map(|(_, count)| count).sum();
-    let destroy = |(class, count)| PlanItem {
-        element: Element::Fields,
-        class: Some(class),
-        verdict: Verdict::Destroy,
-        count,
-    };
+    let destroy =
+        |(class, count)| PlanItem { element: Element::Fields, class: Some(class), verdict: Verdict::Destroy, count };
     let mut plan: Vec<PlanItem> = classes.into_iter().map(destroy).collect();
     plan.push(PlanItem { element: Element::Tokens, class: None, verdict: Verdict::KeepPseudonym, count: total });
     Ok(plan)

@@ -2,13 +2,14 @@
 
 use super::Vault;
 use super::write::{NewTokens, Owner};
-use crate::model::{
-    Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time,
-};
+use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
 use crate::policy::Caller;
 use crate::store::Tx;
 use crate::store::request::Answer;
 use crate::store::subject::Filter;
+
+/// What a subject is when nobody says.
+pub const DEFAULT_KIND: &str = "customer";
 
 /// A subject to be opened.
 pub struct Create {
@@ -163,11 +164,10 @@ pub(super) fn mismatch(id: RequestId) -> Error {
 /// Refuses a change that was decided on an older version.
 pub(super) fn check_etag(asked: Option<u64>, present: u64) -> Result<()> {
     match asked {
-        Some(etag) if etag != present => Err(Error::new(
-            Reason::EtagMismatch,
-            "it has changed since it was read; read it again and decide anew",
-        )
-        .with("etag", present)),
+        Some(etag) if etag != present => {
+            Err(Error::new(Reason::EtagMismatch, "it has changed since it was read; read it again and decide anew")
+                .with("etag", present))
+        }
         _ => Ok(()),
     }
 }

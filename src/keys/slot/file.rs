@@ -228,11 +228,8 @@ fn moved(current: &Root) -> Error {
 
 fn unusable(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let source = source.into();
-    Error::new(
-        Reason::KeyCustodianUnavailable,
-        format!("the root slot at {} cannot be used: {source}", path.display()),
-    )
-    .because(io::Error::other(source))
+    Error::new(Reason::KeyCustodianUnavailable, format!("the root slot at {} cannot be used: {source}", path.display()))
+        .because(io::Error::other(source))
 }
 
 #[cfg(test)]
