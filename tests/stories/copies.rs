@@ -214,14 +214,14 @@ async fn erase_with_obstacles(house: &mut House, hoard: &mut Hoard, person: &Per
     forbid(house, "INSERT", "key_page").await;
     assert_eq!(house.erase(&person.subject).await.state(), v1::ErasureState::Pending);
     hoard.collect(house, "no pages").await;
-    let spoils = hoard.spoils(keys_now(house).await);
+    let spoils = hoard.spoils(hoard.keys_of(house, "no pages").await);
     assert_open(&spoils, hoard, person, "while the slot has not advanced");
     allow(house, "key_page").await;
 
     forbid(house, "UPDATE OF root_id", "key_tree").await;
     assert_eq!(house.erase(&person.subject).await.state(), v1::ErasureState::Pending);
     hoard.collect(house, "no receipt").await;
-    let spoils = hoard.spoils(keys_now(house).await);
+    let spoils = hoard.spoils(hoard.keys_of(house, "no receipt").await);
     assert_forgotten(&spoils, hoard, person, "once the slot has advanced");
     allow(house, "key_tree").await;
 
