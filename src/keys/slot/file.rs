@@ -116,6 +116,15 @@ impl FileSlot {
     }
 }
 
+impl Drop for FileSlot {
+    /// Lets go of the lock itself, because a program that was started a moment ago may still share the open file.
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
+            tracing::warn!(%error, "the lock on the root slot goes with the process");
+        }
+    }
+}
+
 #[async_trait]
 impl RootSlot for FileSlot {
     async fn load(&self) -> Result<Option<Content>> {
