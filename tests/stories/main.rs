@@ -14,5 +14,6 @@ mod hoard;
 mod house;
 mod process;
 mod python_client;
+mod restore;
 mod tidy;
 mod tokens;
