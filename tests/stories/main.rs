@@ -7,9 +7,22 @@
     reason = "a panic is how a test fails, in what tests share too"
 )]
 
+mod asks;
 mod cli_client;
+mod configuration;
+mod doors;
+mod erasures;
 mod house;
+mod idempotency;
 mod process;
+mod purposes;
 mod python_client;
+mod refusals;
+mod reuse;
+mod shapes;
+mod storm;
+mod store_contract;
+mod streams;
+mod subjects;
 mod tidy;
 mod tokens;
