@@ -2,7 +2,6 @@
 //!
 //! Messages that carry plaintext have no derived `Debug`; the ones written here show counts and names only.
 
-
 use std::fmt;
 
 /// `google.rpc`: the status of a single item.

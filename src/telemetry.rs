@@ -16,6 +16,7 @@
 //! | `lacuna_key_leaves_punctured` | | leaves that are gone |
 //! | `lacuna_slot_copy_epoch`, `lacuna_sink_epoch` | `copy`, `sink` | where each copy stands, by its number |
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
@@ -25,8 +26,7 @@ use crate::config::Log;
 use crate::keys::status::Status;
 
 /// Bounds of the histograms, in seconds.
-const SECONDS: [f64; 14] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Starts logging to standard error.
 ///
@@ -35,6 +35,7 @@ const SECONDS: [f64; 14] =
 pub fn start_logging(log: &Log) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&log.filter).context("log.filter")?;
     let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logger = logger.with_ansi(std::io::stderr().is_terminal());
     let started = if log.json { logger.json().try_init() } else { logger.try_init() };
     // A process that logs already, as a test does, keeps its logger.
     let _already = started;

@@ -181,11 +181,8 @@ impl House {
 
     /// The tokens under a value.
     pub async fn find(&mut self, kind: v1::FieldType, value: &str) -> Vec<String> {
-        let request = v1::FindTokensRequest {
-            r#type: kind.into(),
-            value: value.to_owned(),
-            purpose: "customer_care".to_owned(),
-        };
+        let request =
+            v1::FindTokensRequest { r#type: kind.into(), value: value.to_owned(), purpose: "customer_care".to_owned() };
         let response = self.tokens.find_tokens(request).await.unwrap().into_inner();
         response.tokens.into_iter().map(|token| token.token).collect()
     }

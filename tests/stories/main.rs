@@ -8,10 +8,13 @@
 )]
 
 mod asks;
+mod base_backup;
 mod cli_client;
 mod configuration;
+mod copies;
 mod doors;
 mod erasures;
+mod hoard;
 mod house;
 mod idempotency;
 mod process;
