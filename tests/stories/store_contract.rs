@@ -123,7 +123,7 @@ fn batch(node: u8, seq: u64) -> Batch {
 }
 
 fn bucket(bucket: u32) -> Bucket {
-    Bucket { bucket, leaf: 100 + bucket, chunks: 1 }
+    Bucket { bucket, leaf: 100 + bucket, chunks: 1, dirty: false }
 }
 
 fn chunk(bucket: Bucket, chunk: u32) -> Chunk {
@@ -216,7 +216,7 @@ promises! {
             tx.put_chunks(&[]).await.unwrap();
             tx.delete_chunks(&[]).await.unwrap();
             tx.lock_buckets(&[]).await.unwrap();
-            assert_eq!(tx.buckets(&[]).await.unwrap(), []);
+            assert_eq!(tx.buckets_and_dirty(&[]).await.unwrap(), []);
             assert!(tx.tail_chunks(&[]).await.unwrap().is_empty());
             assert!(tx.chunks(&[]).await.unwrap().is_empty());
             tx.insert_pages(&[]).await.unwrap();
@@ -518,7 +518,15 @@ promises! {
             tx.lock_buckets(&[2, 1, 9]).await.unwrap();
         }).await;
         let mut tx = store.read().await.unwrap();
-        assert_eq!(tx.buckets(&[2, 1, 9]).await.unwrap(), [bucket(1), long]);
+        assert_eq!(tx.buckets_and_dirty(&[2, 1, 9]).await.unwrap(), [bucket(1), long]);
+        drop(tx);
+        let dirty = Bucket { dirty: true, ..bucket(1) };
+        write(store, async |tx| tx.put_buckets(&[dirty]).await.unwrap()).await;
+        let mut tx = store.read().await.unwrap();
+        assert_eq!(tx.buckets_and_dirty(&[2]).await.unwrap(), [dirty, long], "a dirty one comes unasked");
+        drop(tx);
+        write(store, async |tx| tx.put_buckets(&[bucket(1)]).await.unwrap()).await;
+        let mut tx = store.read().await.unwrap();
         let told = |chunks: Vec<Chunk>| chunks.iter().map(|chunk| (chunk.bucket, chunk.chunk, chunk.blob[0])).collect::<Vec<_>>();
         assert_eq!(told(tx.tail_chunks(&[2, 1]).await.unwrap()), [(bucket(1), 0, 0), (long, 2, 2)]);
         let all = [(bucket(1), 0, 0), (long, 0, 0), (long, 1, 7), (long, 2, 2)];
