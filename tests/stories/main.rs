@@ -7,13 +7,26 @@
     reason = "a panic is how a test fails, in what tests share too"
 )]
 
+mod asks;
 mod base_backup;
 mod cli_client;
+mod configuration;
 mod copies;
+mod doors;
+mod erasures;
 mod hoard;
 mod house;
+mod idempotency;
 mod process;
+mod purposes;
 mod python_client;
+mod refusals;
 mod restore;
+mod reuse;
+mod shapes;
+mod store_contract;
+mod storm;
+mod streams;
+mod subjects;
 mod tidy;
 mod tokens;
