@@ -118,9 +118,13 @@ on_both_stores! {
         for Rpc { path, streams } in rpcs() {
             match call(&house, &path, Vec::new(), Some(&good)).await {
                 // Lists need nothing, and a stream answers within.
-                Ok(_) => assert!(streams || path.ends_with("/ListSubjects") || path.ends_with("/ListErasures"), "{path}"),
+                Ok(_) => {
+                    assert!(streams || path.ends_with("/ListSubjects") || path.ends_with("/ListErasures"), "{path}")
+                }
                 // What is no token at all is no token of the vault.
-                Err(refused) if refused.code() == Code::NotFound => assert_eq!(reason(&refused), "TOKEN_UNKNOWN", "{path}"),
+                Err(refused) if refused.code() == Code::NotFound => {
+                    assert_eq!(reason(&refused), "TOKEN_UNKNOWN", "{path}")
+                }
                 Err(refused) => {
                     assert_eq!(refused.code(), Code::InvalidArgument, "{path}: {refused:?}");
                     assert_eq!(fields_at_fault(&refused).len(), 1, "{path}: {refused:?}");

@@ -88,7 +88,9 @@ on_both_stores! {
         let longest = "\u{e9}".repeat(32 * 1024);
         let token = house.one("", text(&longest)).await.token;
         assert_eq!(house.reveal(&[token], CARE).await, [Ok(longest.clone())]);
-        for (kind, maximum) in [(FieldType::Text, 65_536), (FieldType::PersonName, 256), (FieldType::PostalAddress, 1024)] {
+        for (kind, maximum) in
+            [(FieldType::Text, 65_536), (FieldType::PersonName, 256), (FieldType::PostalAddress, 1024)]
+        {
             let long = "a".repeat(maximum + 1);
             let refused = house.tokens.tokenize(tokenize("", vec![field(kind, &long)])).await.unwrap_err();
             assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "VALUE_TOO_LARGE"));
