@@ -267,6 +267,9 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     let opened = serve::open(&config, Arc::new(SystemClock)).await.context(
         "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
     )?;
+    if !opened.report.from_checkpoint {
+        opened.custody.after_restore().await.map_err(anyhow::Error::from)?;
+    }
     opened.store.close().await;
     let report = &opened.report;
     let human = format!(

@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::index::{self, Entry};
-use super::ring::{self, INDEX_KEY, INDEX_LEAF, Place};
+use super::ring::{INDEX_KEY, INDEX_LEAF, Place, bucket_key, index_digest, own_key};
 use super::tree::{Branch, Loose};
 use crate::crypto::{Key, Secret, open};
 use crate::model::{FieldType, Token, TokenRow, Value};
@@ -120,7 +120,7 @@ impl Spoils {
     #[must_use]
     pub fn entries(&self, chunk: &Chunk) -> Option<Vec<Entry>> {
         let seed = self.leaf_seed(chunk.bucket.leaf);
-        let derived = seed.map(|seed| Key::new(&ring::bucket_key(&seed, &self.tree, chunk.bucket.bucket)));
+        let derived = seed.map(|seed| Key::new(&bucket_key(&seed, &self.tree, chunk.bucket.bucket)));
         let mut keys = derived.iter().chain(&self.keys);
         keys.find_map(|key| index::open_chunk(key, &self.tree, chunk).ok())
     }
@@ -134,8 +134,8 @@ impl Spoils {
     /// The tokens that the index lists under a guessed value, in its normal form; `None` without the index key.
     #[must_use]
     pub fn listed_under(&self, kind: FieldType, normal: &[u8]) -> Option<BTreeSet<TokenRow>> {
-        let key = ring::own_key(&self.leaf_seed(INDEX_LEAF)?, &self.tree, INDEX_KEY);
-        let spot = index::spot_of(&ring::index_digest(&key, kind, normal), self.buckets);
+        let key = own_key(&self.leaf_seed(INDEX_LEAF)?, &self.tree, INDEX_KEY);
+        let spot = index::spot_of(&index_digest(&key, kind, normal), self.buckets);
         Some(self.entries.iter().filter(|entry| entry.spot == spot).map(|entry| entry.row).collect())
     }
 

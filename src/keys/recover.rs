@@ -87,8 +87,31 @@ impl Custody {
         for erased in &checkpoint.erasures {
             reapplied += u64::from(self.reapply(&mut *tx, content, erased).await?);
         }
+        self.distrust_buckets(&mut *tx).await?;
         tx.commit().await?;
         Ok(reapplied)
+    }
+
+    /// Sets right what a backup of the present epoch cannot know: which leaves were handed out since, and which index
+    /// entries were made. With an older backup, opening it does the same. Close the vault afterwards.
+    pub async fn after_restore(&self) -> Result<()> {
+        let mut tx = self.store().write().await?;
+        if let Some(head) = tx.tree_head().await? {
+            tx.raise_next_leaf(head.next_leaf.saturating_add(SKIPPED_LEAVES)).await?;
+        }
+        self.distrust_buckets(&mut *tx).await?;
+        tx.commit().await
+    }
+
+    /// Has the next erasure write every bucket anew: copies of the time that a restore lost may hold entries that the
+    /// backup never had, under the leaves that it has.
+    async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
+        let all: Vec<u32> = (0..self.buckets).collect();
+        let mut buckets = tx.buckets_and_dirty(&all).await?;
+        for bucket in &mut buckets {
+            bucket.dirty = true;
+        }
+        tx.put_buckets(&buckets).await
     }
 
     /// Marks one subject as erased if the database has them otherwise.

@@ -186,7 +186,17 @@ impl Hoard {
     /// Every leaf that anybody or any bucket had in any copy.
     pub fn leaves(&self) -> BTreeSet<u32> {
         let people = self.rows.subject_keys.iter().map(|key| key.leaf);
-        people.chain(self.rows.chunks.iter().map(|chunk| chunk.bucket.leaf)).collect()
+        people.chain(self.bucket_leaves()).collect()
+    }
+
+    /// Every leaf that any bucket of the index had in any copy.
+    pub fn bucket_leaves(&self) -> BTreeSet<u32> {
+        self.rows.chunks.iter().map(|chunk| chunk.bucket.leaf).collect()
+    }
+
+    /// The leaves of a subject in any copy.
+    pub fn leaves_of(&self, subject: SubjectId) -> BTreeSet<u32> {
+        self.rows.subject_keys.iter().filter(|key| key.subject == subject).map(|key| key.leaf).collect()
     }
 
     /// Every key that the slot held at a moment, and all others that exist beside it.

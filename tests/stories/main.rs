@@ -21,6 +21,7 @@ mod process;
 mod purposes;
 mod python_client;
 mod refusals;
+mod restore;
 mod reuse;
 mod shapes;
 mod store_contract;
