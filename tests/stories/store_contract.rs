@@ -244,7 +244,7 @@ promises! {
         people(store, 2).await;
         let mut tx = store.write().await.unwrap();
         let full = Subject { kind: subject(1).kind, jurisdiction: None, ..full_subject(1) };
-        tx.update_subjects(&[full.clone()]).await.unwrap();
+        tx.update_subjects(std::slice::from_ref(&full)).await.unwrap();
         tx.commit().await.unwrap();
         let mut tx = store.write().await.unwrap();
         let mut locked = tx.lock_subjects(&[subject_id(1), subject_id(0), subject_id(7)]).await.unwrap();
@@ -456,9 +456,9 @@ promises! {
         };
         write(store, async |tx| tx.update_erasures(std::slice::from_ref(&done)).await.unwrap()).await;
         let mut tx = store.read().await.unwrap();
-        assert_eq!(tx.erasures(&[erasure_id(2)]).await.unwrap(), [done.clone()]);
+        assert_eq!(tx.erasures(&[erasure_id(2)]).await.unwrap(), std::slice::from_ref(&done));
         assert_eq!(tx.list_erasures(None, 1).await.unwrap(), [erasure(1, 0)]);
-        assert_eq!(tx.list_erasures(Some(erasure_id(1)), 5).await.unwrap(), [done.clone()]);
+        assert_eq!(tx.list_erasures(Some(erasure_id(1)), 5).await.unwrap(), std::slice::from_ref(&done));
         assert_eq!(tx.erasures_in(ErasureState::Pending, Time::from_micros(0)).await.unwrap(), [erasure(1, 0)]);
         assert_eq!(tx.erasures_in(ErasureState::Shredded, AT).await.unwrap(), [done]);
         drop(tx);
@@ -518,8 +518,8 @@ promises! {
             tx.create_vault(&vault, &TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 16 }).await.unwrap();
         })
         .await;
-        let takes = (0..20).map(|_| write(store, async |tx| tx.take_leaves(3).await.unwrap()));
-        let mut taken = futures_util::future::join_all(takes).await;
+        let calls = (0..20).map(|_| write(store, async |tx| tx.take_leaves(3).await.unwrap()));
+        let mut taken = futures_util::future::join_all(calls).await;
         taken.sort_unstable();
         assert_eq!(taken, (0..20).map(|number| 16 + 3 * number).collect::<Vec<_>>());
     }

@@ -127,8 +127,3 @@ on_both_stores! {
         assert_eq!(house.subjects.list_erasures(request).await.unwrap().into_inner().erasures.len(), 10);
     }
 }
-
-/// How often the root key has changed.
-async fn epoch(house: &crate::house::House) -> u64 {
-    house.running().vault.custody().slot().load().await.unwrap().unwrap().current.epoch
-}

@@ -32,7 +32,7 @@ on_both_stores! {
         while let Some(answer) = answers.next().await {
             match answer.unwrap().outcome.unwrap() {
                 detokenize_stream_response::Outcome::Response(response) => {
-                    values.extend(response.results.iter().map(outcome))
+                    values.extend(response.results.iter().map(outcome));
                 }
                 detokenize_stream_response::Outcome::Error(error) => panic!("{error:?}"),
             }
