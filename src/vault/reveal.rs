@@ -56,7 +56,7 @@ impl Vault {
             .collect();
         let record = record(caller, &admission, ask, &found, &revealed, now);
         let spent = self.record(record).await?;
-        refuse_unspent(&mut revealed, &found, &spent);
+        self.refuse_unspent(&admission, ask, &found, &spent, &mut revealed).await?;
         flight.may_land()?;
         Ok(revealed)
     }
@@ -79,6 +79,39 @@ impl Vault {
             tracing::error!(subject = %facts.token.subject, ?error, "a stored ciphertext does not open");
         }
         Revealed { outcome, known: Some((facts.token.kind, facts.token.subject)) }
+    }
+
+    /// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
+    async fn refuse_unspent(
+        &self,
+        admission: &Admission<'_>,
+        ask: &Detokenize,
+        found: &[Option<Arc<Facts>>],
+        spent: &[TokenRow],
+        revealed: &mut [Revealed],
+    ) -> Result<()> {
+        let mut spent: HashSet<TokenRow> = spent.iter().copied().collect();
+        let mut late = Vec::new();
+        for ((revealed, facts), text) in revealed.iter_mut().zip(found).zip(&ask.tokens) {
+            let single_use = facts.as_ref().filter(|facts| facts.token.single_use && revealed.outcome.is_ok());
+            if single_use.is_some_and(|facts| !spent.remove(&facts.token.row)) {
+                late.push((revealed, text));
+            }
+        }
+        if late.is_empty() {
+            return Ok(());
+        }
+        let names = late.iter().map(|(_, text)| Name::parse(text, &self.custody)).collect();
+        let (found, now) = (self.reads.call(names).await??, self.clock.now());
+        for ((revealed, text), facts) in late.into_iter().zip(found) {
+            let decided = facts.map(|facts| policy::decide(admission, ask.redaction, &facts, text, now));
+            revealed.outcome = match decided {
+                Some(Err(refusal)) => Err(refusal),
+                None => Err(policy::unknown_token(text)),
+                Some(Ok(_)) => Err(Error::internal("a token was spent and is not")),
+            };
+        }
+        Ok(())
     }
 
     fn open(&self, permit: &Permit, token: &Token) -> Result<Content> {
@@ -195,17 +228,5 @@ const fn redaction_name(redaction: Redaction) -> &'static str {
         Redaction::Masked => "MASKED",
         Redaction::LastFour => "LAST_FOUR",
         Redaction::Redacted => "REDACTED",
-    }
-}
-
-/// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
-fn refuse_unspent(revealed: &mut [Revealed], found: &[Option<Arc<Facts>>], spent: &[TokenRow]) {
-    let mut spent: HashSet<TokenRow> = spent.iter().copied().collect();
-    for (revealed, facts) in revealed.iter_mut().zip(found) {
-        let Some(facts) = facts.as_ref().filter(|facts| facts.token.single_use) else { continue };
-        if revealed.outcome.is_ok() && !spent.remove(&facts.token.row) {
-            revealed.outcome = Err(Error::new(Reason::TokenSpent, "the single-use token has been revealed before")
-                .with("subject", facts.token.subject));
-        }
     }
 }

@@ -103,6 +103,15 @@ impl FileSlot {
         self.deciding().await?.ok_or_else(missing)
     }
 
+    /// Refuses to go on without a copy that is not where it was: it may come back, when its disk is mounted again, with
+    /// an old root in it. Only a start makes copies that are missing.
+    async fn check_complete(&self) -> Result<()> {
+        for path in &self.paths {
+            self.read(path).await?.ok_or_else(|| unusable(path, "the file is missing"))?;
+        }
+        Ok(())
+    }
+
     /// Makes every copy hold `content`, and nothing else.
     async fn write_all(&self, content: &Content) -> Result<()> {
         for path in &self.paths {
@@ -146,6 +155,7 @@ impl RootSlot for FileSlot {
         if found.current.id != *expect {
             return Err(moved(&found.current));
         }
+        self.check_complete().await?;
         let content = Content { tree: found.tree, current: found.current, next: Some(copy(next)) };
         for path in &self.paths {
             self.write(path, &content).await?;
@@ -154,6 +164,7 @@ impl RootSlot for FileSlot {
     }
 
     async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
+        self.check_complete().await?;
         let found = self.set().await?;
         if found.current.id == *next {
             return self.settle().await;
