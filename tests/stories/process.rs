@@ -1,0 +1,223 @@
+//! The real program as a server, on either store: what stories start, speak to, kill and start again.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+/// How long a server may take to start, to stop, or a program to end. A healthy one takes a second.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A setting of `tests/run`, if the tests run under it.
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration but this")]
+pub fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Says on the real standard error, which the test harness does not swallow, that something was not tested.
+pub fn skipped(what: &str, setting: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {setting} is not set; `tests/run` sets it");
+}
+
+/// The program, ready to be given arguments. It sees nothing of the environment's settings for Lacuna.
+pub fn lacuna() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LACUNA_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a program to its end and keeps what it said.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.code().is_some(), "{command:?} was killed: {}", said(&output));
+    output
+}
+
+/// Both outputs of a program, for a message.
+pub fn said(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{}\n{out}\n{err}", output.status)
+}
+
+/// A folder for a vault: its data, its root slot, and its log, in places of their own.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    pub fn slot(&self) -> PathBuf {
+        self.path().join("slot")
+    }
+
+    /// The bearer token that a vault without configuration writes for its developer.
+    pub fn token(&self) -> PathBuf {
+        self.data().join("dev-token")
+    }
+
+    /// What servers here said on standard error, all of them one after the other.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log")).unwrap_or_default()
+    }
+
+    /// `lacuna serve` here, on a free port, ready to be given more arguments.
+    pub fn serve(&self, database: Option<&str>) -> Command {
+        let log = fs::File::options().create(true).append(true).open(self.path().join("log")).unwrap();
+        let mut command = lacuna();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
+        command.arg("--slot-dir").arg(self.slot()).current_dir(self.path()).stderr(log);
+        if let Some(url) = database {
+            command.args(["--database-url", url]);
+        }
+        command
+    }
+
+    /// Starts a server here and waits until it listens.
+    pub fn start(&self, database: Option<&str>) -> Server {
+        Server::start(&mut self.serve(database)).unwrap_or_else(|fault| panic!("{fault}\n{}", self.log()))
+    }
+}
+
+/// A running server. Dropped, it is killed, as a power cut would.
+pub struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    /// Starts it and waits for its first line, `listening on ADDRESS`; answers what came instead.
+    pub fn start(command: &mut Command) -> Result<Self, String> {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        // Kills the child if what follows panics.
+        let mut server = Self { child, address: String::new() };
+        let (send, lines) = mpsc::channel();
+        // Reads to the end, so that the server never waits for somebody to read.
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => match line.strip_prefix("listening on ") {
+                Some(address) => address.clone_into(&mut server.address),
+                None => return Err(format!("the server's first line is {line:?}")),
+            },
+            Err(RecvTimeoutError::Timeout) => return Err(format!("the server said nothing for {PATIENCE:?}")),
+            Err(RecvTimeoutError::Disconnected) => return Err(format!("the server ended: {}", server.wait())),
+        }
+        Ok(server)
+    }
+
+    /// Where it listens, as `127.0.0.1:50051`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The program as a client of this server.
+    pub fn client(&self, place: &Place) -> Command {
+        let mut command = lacuna();
+        command.env("LACUNA_ADDRESS", format!("http://{}", self.address)).env("LACUNA_TOKEN_FILE", place.token());
+        command
+    }
+
+    /// Asks it to stop, as a service manager does, and answers how it ended.
+    pub fn stop(mut self) -> ExitStatus {
+        // Of the shell, because `kill` is in no package that every system has.
+        let kill = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success(), "the server has ended before it was asked to");
+        self.wait()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the server does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An empty database on the PostgreSQL that the tests were given, dropped with it.
+pub struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    /// `None`, and a notice, without a PostgreSQL.
+    pub fn create(story: &str) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let Some(server) = setting("LACUNA_TEST_POSTGRES") else {
+            skipped(&format!("{story} on PostgreSQL"), "LACUNA_TEST_POSTGRES");
+            return None;
+        };
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lacuna_story_{}_{count}", std::process::id());
+        execute(&server, &format!("CREATE DATABASE {name}")).unwrap();
+        Some(Self { server, name })
+    }
+
+    /// What `--database-url` takes.
+    pub fn url(&self) -> String {
+        let (before, _) = self.server.rsplit_once('/').unwrap();
+        format!("{before}/{}", self.name)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let dropped = execute(&self.server, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        if !std::thread::panicking() {
+            dropped.unwrap();
+        }
+    }
+}
+
+/// Runs a statement on a PostgreSQL.
+pub fn execute(url: &str, sql: &str) -> Result<(), sqlx::Error> {
+    // In a thread of its own, so that a story with a runtime may call it too.
+    std::thread::scope(|scope| {
+        let task = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(url).await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+                connection.close().await
+            })
+        });
+        task.join().unwrap()
+    })
+}
