@@ -12,6 +12,7 @@ use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::shred::advance_head;
 use super::slot::{Content, Root};
 use super::tree::{PageId, Tree};
+use crate::crash;
 use crate::crypto::Secret;
 use crate::model::{
     Erasure, ErasureId, ErasureState, Error, Reason, Reference, Result, SubjectId, SubjectState, Time,
@@ -67,9 +68,12 @@ impl Custody {
         if let Some(checkpoint) = checkpoint {
             report.from_checkpoint = true;
             report.erasures_reapplied = self.import(content, checkpoint).await?;
+            crash::point("recover::imported");
         }
         report.erasures_completed = self.complete_interrupted(content).await?;
+        crash::point("recover::completed");
         self.delete_stray_pages().await?;
+        crash::point("recover::swept");
         report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
         let mut tx = self.store().read().await?;
         report.erasures_pending =
@@ -145,6 +149,7 @@ impl Custody {
         }
         drop(tx);
         let subjects: Vec<_> = done.iter().map(|erasure| erasure.subject).collect();
+        crash::point("recover::settled");
         self.record_shredded(&done, &subjects, root, &[]).await?;
         Ok(done.len() as u64)
     }
@@ -215,7 +220,9 @@ async fn create(parts: Parts) -> Result<(Custody, Report)> {
     let buckets = parts.index_buckets;
     let custody = Custody::new(parts, ring, buckets);
     custody.put_checkpoint(&custody.ring.epoch().tree, &root, pages.clone(), &[], Vec::new()).await?;
+    crash::point("create::checkpointed");
     custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
+    crash::point("create::slot-set");
     custody.write_new_vault(&pages).await?;
     Ok((custody, Report { created: true, ..Report::default() }))
 }
@@ -251,7 +258,10 @@ impl Custody {
         tx.insert_pages(pages).await?;
         tx.put_buckets(&buckets).await?;
         tx.put_chunks(&chunks).await?;
-        tx.commit().await
+        crash::point("create::before-commit");
+        tx.commit().await?;
+        crash::point("create::committed");
+        Ok(())
     }
 }
 

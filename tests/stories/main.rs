@@ -8,7 +8,10 @@
 )]
 
 mod cli_client;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod house;
+mod outside;
 mod process;
 mod python_client;
 mod tidy;

@@ -190,6 +190,15 @@ impl Database {
         Some(Self { server, name })
     }
 
+    /// A copy, raw, of a database that nobody is connected to.
+    pub fn copy(&self, story: &str) -> Self {
+        let copy = Self::create(story).unwrap();
+        let Self { server, name } = &copy;
+        execute(server, &format!("DROP DATABASE {name}")).unwrap();
+        execute(server, &format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).unwrap();
+        copy
+    }
+
     /// What `--database-url` takes.
     pub fn url(&self) -> String {
         let (before, _) = self.server.rsplit_once('/').unwrap();

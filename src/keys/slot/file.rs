@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Assurance, Content, CopyStatus, Root, RootSlot};
+use crate::crash;
 use crate::crypto::{Secret, SecretBytes, derive};
 use crate::keys::files;
 use crate::keys::kek::Kek;
@@ -123,6 +124,7 @@ impl RootSlot for FileSlot {
         // Mirrors first: once the deciding file is there, the slot is complete.
         for path in self.paths.iter().rev() {
             self.write(path, content).await?;
+            crash::point("slot::copy-created");
         }
         Ok(())
     }
@@ -135,6 +137,7 @@ impl RootSlot for FileSlot {
         let content = Content { tree: found.tree, current: found.current, next: Some(copy(next)) };
         for path in &self.paths {
             self.write(path, &content).await?;
+            crash::point("slot::copy-prepared");
         }
         Ok(())
     }
@@ -142,6 +145,7 @@ impl RootSlot for FileSlot {
     async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
         for path in &self.paths {
             self.forward(path, expect, next).await?;
+            crash::point("slot::copy-advanced");
         }
         Ok(())
     }
@@ -152,6 +156,7 @@ impl RootSlot for FileSlot {
             let current = self.read(path).await?.map(|content| content.current.id);
             if current != Some(decided.current.id) {
                 self.write(path, &decided).await?;
+                crash::point("slot::copy-settled");
             }
         }
         Ok(())
