@@ -242,6 +242,8 @@ async fn resume_creation(parts: Parts, content: Content) -> Result<(Custody, Rep
     let ring = Keyring::new(Epoch { tree, number: 0 }, std::sync::Arc::clone(&parts.random))?;
     let buckets = parts.index_buckets;
     let custody = Custody::new(parts, ring, buckets);
+    // Of a slot with mirrors, only some copies may have been written.
+    custody.parts.slot.settle().await?;
     custody.write_new_vault(&pages).await?;
     Ok((custody, Report { created: true, ..Report::default() }))
 }
