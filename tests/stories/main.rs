@@ -11,6 +11,7 @@ mod cli_client;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod house;
+mod leaks;
 mod outside;
 mod process;
 mod python_client;

@@ -99,7 +99,12 @@ impl Outside {
 
     /// `lacuna serve` for this vault, ready to be given more.
     pub fn serve(&self) -> Command {
-        let mut command = self.place.serve(Some(&self.url()));
+        self.serve_through(&self.url())
+    }
+
+    /// The same, with its database under another name.
+    pub fn serve_through(&self, url: &str) -> Command {
+        let mut command = self.place.serve(Some(url));
         command.arg("--config").arg(self.place.path().join("lacuna.toml"));
         command
     }
@@ -114,7 +119,11 @@ impl Outside {
 
     /// Starts it to abort at failpoints, as `("shred::start", "return")`.
     pub async fn try_start(&self, failpoints: &[(&str, String)]) -> Result<Door, String> {
-        let mut command = self.serve();
+        self.start_with(self.serve(), failpoints).await
+    }
+
+    /// The same with a command of [`Outside::serve`], to which something was added.
+    pub async fn start_with(&self, mut command: Command, failpoints: &[(&str, String)]) -> Result<Door, String> {
         let armed: Vec<_> = failpoints.iter().map(|(name, action)| format!("{name}={action}")).collect();
         command.env("FAILPOINTS", armed.join(";"));
         let server = Server::start(&mut command)?;
