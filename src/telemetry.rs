@@ -25,8 +25,8 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Log;
@@ -42,14 +42,13 @@ const SECONDS: [f64; 14] =
 /// When the filter makes no sense.
 pub fn start_logging(log: &Log) -> Result<()> {
     let asked = EnvFilter::try_new(&log.filter).context("log.filter")?;
-    let filter = asked.and(filter_fn(|told| may_be_told(told.target(), *told.level())));
+    // Filters of the whole logger, not of its layer: one of a layer forgets lines after somebody has only asked whether
+    // a line would be logged, as the driver of PostgreSQL does.
+    let logger = tracing_subscriber::registry()
+        .with(asked)
+        .with(filter_fn(|told| may_be_told(told.target(), *told.level())));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let logger = tracing_subscriber::registry();
-    let started = if log.json {
-        logger.with(lines.json().with_filter(filter)).try_init()
-    } else {
-        logger.with(lines.with_filter(filter)).try_init()
-    };
+    let started = if log.json { logger.with(lines.json()).try_init() } else { logger.with(lines).try_init() };
     // A process that logs already, as a test does, keeps its logger.
     let _already = started;
     Ok(())

@@ -117,7 +117,7 @@ outside_on_both_stores! {
     async fn a_crash_while_a_value_is_kept_loses_nothing_that_was_acknowledged(vault: Outside) {
         let people = inhabited(&vault).await;
         for point in points_of(&TOKENIZING, &[]) {
-            let vault = vault.copy(&point);
+            let vault = vault.copy();
             let mut door = vault.try_start(&[(&point, after(0))]).await.unwrap();
             door.try_tokenize("eve").await.unwrap_err();
             door.aborted();
@@ -140,7 +140,7 @@ outside_on_both_stores! {
         let (victim, other) = (&people[0], &people[1]);
         for point in points_of(&ERASING, &[&ONLY_CREATING, &ONLY_RECOVERING]) {
             for times in 0..OFTEN {
-                let mut vault = vault.copy(&point);
+                let mut vault = vault.copy();
                 let mut door = vault.try_start(&[(&point, after(times))]).await.unwrap();
                 if let Ok(erasure) = door.try_erase(victim, REQUEST).await {
                     assert!(times > 0, "an erasure does not come by {point}");
@@ -148,7 +148,7 @@ outside_on_both_stores! {
                     break;
                 }
                 door.aborted();
-                let torn = vault.copy(&point);
+                let torn = vault.copy();
 
                 let mut door = vault.start().await;
                 let begun = assert_erased_or_not_begun(&mut door, victim, REQUEST).await;
@@ -174,7 +174,7 @@ outside_on_both_stores! {
         let (victim, other) = (&people[0], &people[1]);
         let erasing = points_of(&ERASING, &[&ONLY_CREATING, &ONLY_RECOVERING]);
         for (at, first) in erasing.iter().enumerate() {
-            let torn = vault.copy(first);
+            let torn = vault.copy();
             let mut door = torn.try_start(&[(first, after(0))]).await.unwrap();
             door.try_erase(victim, REQUEST).await.unwrap_err();
             door.aborted();
@@ -184,15 +184,13 @@ outside_on_both_stores! {
             // The same point again, and another one, which is a different one for each first.
             let seconds = [first.clone(), erasing[(at + 5) % erasing.len()].clone(), "recover::completed".to_owned()];
             for second in seconds {
-                let vault = torn.copy(first);
+                let vault = torn.copy();
                 match vault.try_start(&[(&second, after(0))]).await {
                     // It comes by in upkeep, or no more.
-                    Ok(mut door) => {
-                        let erasure = door.subject(victim).await;
-                        if erasure.state() == v1::SubjectState::Shredding {
-                            let _done_or_dead = door.try_erase(victim, REQUEST).await;
-                        }
-                    }
+                    Ok(mut door) => match door.try_erase(victim, REQUEST).await {
+                        Ok(erasure) => assert_eq!(erasure.state(), v1::ErasureState::Shredded),
+                        Err(_) => door.aborted(),
+                    },
                     Err(fault) => assert!(fault.contains("SIGABRT"), "{fault}\n{}", vault.place.log()),
                 }
                 let mut door = vault.start().await;
@@ -206,13 +204,13 @@ outside_on_both_stores! {
     async fn a_crash_while_an_old_database_is_brought_up_to_date_ends_up_to_date(vault: Outside) {
         let people = inhabited(&vault).await;
         let (victim, other) = (&people[0], &people[1]);
-        let old = vault.copy("old");
+        let old = vault.copy();
         let mut door = vault.start().await;
         door.erase(victim).await;
         door.kill();
         for point in points_of(&RECOVERING, &[]) {
-            let mut vault = vault.copy(&point);
-            vault.take_data_of(old.copy(&point));
+            let mut vault = vault.copy();
+            vault.take_data_of(old.copy());
             let fault = vault.try_start(&[(&point, after(0))]).await.err().expect("it does not come by");
             assert!(fault.contains("SIGABRT"), "{fault}");
             let mut door = vault.start().await;
@@ -240,7 +238,7 @@ outside_on_both_stores! {
     async fn a_crash_while_a_vault_is_made_leaves_one_that_can_be_made(vault: Outside) {
         for point in points_of(&CREATING, &[&ONLY_ERASING, &ONLY_RECOVERING]) {
             for times in 0..OFTEN {
-                let vault = vault.copy(&point);
+                let vault = vault.copy();
                 match vault.try_start(&[(&point, after(times))]).await {
                     Ok(_) => {
                         assert!(times > 0, "making a vault does not come by {point}");

@@ -141,8 +141,8 @@ impl Outside {
     }
 
     /// A copy of everything, raw, of a vault that does not run.
-    pub fn copy(&self, story: &str) -> Self {
-        let copy = Self { place: Place::new(), database: self.database.as_ref().map(|from| from.copy(story)) };
+    pub fn copy(&self) -> Self {
+        let copy = Self { place: Place::new(), database: self.database.as_ref().map(Database::copy) };
         copy_folder(self.place.path(), copy.place.path());
         // The log is the copy's own, and its paths are.
         let _ = fs::remove_file(copy.place.path().join("log"));

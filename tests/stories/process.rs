@@ -194,24 +194,24 @@ pub struct Database {
 impl Database {
     /// `None`, and a notice, without a PostgreSQL.
     pub fn create(story: &str) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let Some(server) = setting("LACUNA_TEST_POSTGRES") else {
             skipped(&format!("{story} on PostgreSQL"), "LACUNA_TEST_POSTGRES");
             return None;
         };
+        Some(Self::named(server, ""))
+    }
+
+    fn named(server: String, how: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lacuna_story_{}_{count}", std::process::id());
-        execute(&server, &format!("CREATE DATABASE {name}")).unwrap();
-        Some(Self { server, name })
+        execute(&server, &format!("CREATE DATABASE {name} {how}")).unwrap();
+        Self { server, name }
     }
 
     /// A copy, raw, of a database that nobody is connected to.
-    pub fn copy(&self, story: &str) -> Self {
-        let copy = Self::create(story).unwrap();
-        let Self { server, name } = &copy;
-        execute(server, &format!("DROP DATABASE {name}")).unwrap();
-        execute(server, &format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).unwrap();
-        copy
+    pub fn copy(&self) -> Self {
+        Self::named(self.server.clone(), &format!("TEMPLATE {}", self.name))
     }
 
     /// What `--database-url` takes.
