@@ -18,7 +18,7 @@ use prost::Message;
 use tonic::{Response, Status};
 
 use crate::house::field;
-use crate::outside::{Door, outside_on_both_stores};
+use crate::outside::{Door, free_address, metrics, outside_on_both_stores};
 use crate::process::setting;
 
 /// Something that must not be found, in every form in which it could hide.
@@ -401,15 +401,6 @@ async fn speak_of_subjects(door: &mut Door, values: &Values, subject: &str, ear:
     ask!(ear, door.subjects, get_receipt, v1::GetReceiptRequest { erasure: erasure.erasure }).unwrap();
 }
 
-/// The metrics page, without a client that could hide something of it.
-fn metrics(address: SocketAddr) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-    let mut page = Vec::new();
-    stream.read_to_end(&mut page).unwrap();
-    page
-}
-
 /// Stands between the vault and PostgreSQL and keeps all that the vault sends: what the server could log.
 struct Wire {
     address: SocketAddr,
@@ -497,7 +488,7 @@ outside_on_both_stores! {
     async fn no_value_is_anywhere_but_in_the_answer_to_a_permitted_reveal(vault: Outside) {
         let mut values = Values::new();
         vault.configure("[log]\nfilter = \"trace\"\njson = true");
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = free_address();
         let mut url = vault.url();
         let wire = vault.database.as_ref().map(|database| {
             let mut through = url::Url::parse(&database.url()).unwrap();

@@ -7,9 +7,11 @@
     reason = "a panic is how a test fails, in what tests share too"
 )]
 
+mod audit;
 mod cli_client;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod health;
 mod house;
 mod leaks;
 mod outside;

@@ -2,6 +2,8 @@
 //! is stopped, watched or taken apart.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use lacuna::proto::v1;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
+use sqlx::Connection as _;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -20,7 +23,7 @@ use crate::process::{Database, Place, Server, lacuna, run, said};
 const SIGABRT: i32 = 6;
 
 /// How long something may take that the vault does by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Writes a story once and tells it on both stores.
 macro_rules! outside_on_both_stores {
@@ -109,6 +112,33 @@ impl Outside {
         command
     }
 
+    /// Waits until the server has logged it.
+    pub async fn logged(&self, what: &str) {
+        let looking = async {
+            while !self.place.log().contains(what) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("{what:?} is never logged"));
+    }
+
+    /// Runs statements on the database, beside the vault.
+    pub async fn sql(&self, statements: &str) {
+        let statements = sqlx::AssertSqlSafe(statements);
+        match &self.database {
+            Some(database) => {
+                let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            None => {
+                let mut connection = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
     /// Starts it and connects.
     pub async fn start(&self) -> Door {
         match self.try_start(&[]).await {
@@ -169,6 +199,20 @@ fn copy_folder(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// An address that nobody listens on, for what cannot tell which one it took.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The metrics page, without a client that could hide something of it.
+pub fn metrics(address: SocketAddr) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut page = Vec::new();
+    stream.read_to_end(&mut page).unwrap();
+    page
 }
 
 /// Somebody whose values were acknowledged.
