@@ -33,8 +33,7 @@ use crate::config::Log;
 use crate::keys::status::Status;
 
 /// Bounds of the histograms, in seconds.
-const SECONDS: [f64; 14] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Starts logging to standard error.
 ///
@@ -44,9 +43,8 @@ pub fn start_logging(log: &Log) -> Result<()> {
     let asked = EnvFilter::try_new(&log.filter).context("log.filter")?;
     // Filters of the whole logger, not of its layer: one of a layer forgets lines after somebody has only asked whether
     // a line would be logged, as the driver of PostgreSQL does.
-    let logger = tracing_subscriber::registry()
-        .with(asked)
-        .with(filter_fn(|told| may_be_told(told.target(), *told.level())));
+    let logger =
+        tracing_subscriber::registry().with(asked).with(filter_fn(|told| may_be_told(told.target(), *told.level())));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = if log.json { logger.with(lines.json()).try_init() } else { logger.with(lines).try_init() };
     // A process that logs already, as a test does, keeps its logger.
@@ -97,7 +95,7 @@ mod tests {
     fn other_crates_are_not_heard_below_info() {
         assert!(may_be_told("lacuna::keys::shred", Level::TRACE));
         assert!(may_be_told("h2::codec", Level::INFO));
-        for target in ["h2::codec::framed_read", "hyper", "sqlx::query", "tonic", "rustls", "lacunae"] {
+        for target in ["h2::codec::framed_read", "hyper", "sqlx", "tonic", "rustls", "lacunae"] {
             assert!(!may_be_told(target, Level::DEBUG) && !may_be_told(target, Level::TRACE), "{target}");
         }
     }

@@ -37,16 +37,16 @@ fn told(entry: &Value) -> Value {
 /// Makes every write to the audit fail, as a full disk or a lost privilege does.
 async fn make_unwritable(vault: &Outside) {
     vault
-        .sql(match vault.database {
-            Some(_) => {
-                "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$;
+        .sql(
+            match vault.database {
+                Some(_) => "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$;
                  CREATE TRIGGER unwritable BEFORE INSERT ON audit_batch FOR EACH ROW EXECUTE FUNCTION full()"
-                    .replace("full()", "refuse()")
+                    .replace("full()", "refuse()"),
+                None => "CREATE TRIGGER unwritable BEFORE INSERT ON audit_batch BEGIN SELECT RAISE(ABORT, 'full'); END"
+                    .to_owned(),
             }
-            None => "CREATE TRIGGER unwritable BEFORE INSERT ON audit_batch BEGIN SELECT RAISE(ABORT, 'full'); END"
-                .to_owned(),
-        }
-        .as_str())
+            .as_str(),
+        )
         .await;
 }
 

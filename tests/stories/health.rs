@@ -96,7 +96,7 @@ outside_on_both_stores! {
         let mut door = vault.start().await;
         let ada = door.tokenize("ada").await;
         let fault = Server::start(&mut vault.serve()).err().expect("two servers hold one slot");
-        assert!(fault.contains("exit status: 1"), "{fault}");
+        assert!(fault.contains("exit status: ") && !fault.contains("exit status: 0"), "{fault}");
         let log = vault.place.log();
         assert!(log.contains("another lacuna process holds this root slot; stop it first"), "{log}");
         assert!(log.contains(&vault.place.slot().display().to_string()), "{log}");
@@ -158,7 +158,7 @@ outside_on_both_stores! {
         let erasure = door.erase(&ada).await;
         assert_eq!(erasure.state(), v1::ErasureState::Pending);
         assert!(erasure.pending_reason.contains("mirror"), "{}", erasure.pending_reason);
-        assert_eq!(door.reveal(&ada).await, vec![Err("SUBJECT_ERASED".to_owned()); 2]);
+        assert_eq!(door.reveal(&ada).await, vec![Err("ERASURE_PENDING".to_owned()); 2]);
         assert!(door.server.stop().success());
 
         fs::remove_file(vault.mirror()).unwrap();

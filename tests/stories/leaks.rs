@@ -37,7 +37,8 @@ impl Mark {
         let mut forms = Vec::new();
         let text = std::str::from_utf8(mark).ok();
         let cases = text.map(|text| vec![text.to_owned(), text.to_lowercase(), text.to_uppercase()]);
-        let mut variants: Vec<Vec<u8>> = cases.map_or(vec![mark.to_vec()], |c| c.into_iter().map(String::into_bytes).collect());
+        let mut variants: Vec<Vec<u8>> =
+            cases.map_or(vec![mark.to_vec()], |c| c.into_iter().map(String::into_bytes).collect());
         variants.sort();
         variants.dedup();
         for bytes in variants {
@@ -57,11 +58,17 @@ impl Mark {
                 forms.push(("UTF-16BE", latin(&wide(u16::to_be_bytes))));
                 let quoted = serde_json::to_string(text).unwrap();
                 forms.push(("JSON", latin(quoted.trim_matches('"').as_bytes())));
-                forms.push(("JSON in JSON", latin(serde_json::to_string(&quoted).unwrap().trim_matches('"').as_bytes())));
-                forms.push(("escaped", text.encode_utf16().fold(String::new(), |mut all, unit| {
-                    write!(all, "\\u{unit:04x}").unwrap();
-                    all
-                })));
+                forms.push((
+                    "JSON in JSON",
+                    latin(serde_json::to_string(&quoted).unwrap().trim_matches('"').as_bytes()),
+                ));
+                forms.push((
+                    "escaped",
+                    text.encode_utf16().fold(String::new(), |mut all, unit| {
+                        write!(all, "\\u{unit:04x}").unwrap();
+                        all
+                    }),
+                ));
                 forms.push(("Debug", latin(format!("{text:?}").trim_matches('"').as_bytes())));
             } else {
                 forms.push(("Debug", latin(bytes.escape_ascii().to_string().as_bytes())));
@@ -127,10 +134,15 @@ fn card() -> String {
     let body = format!("4{}", digits(14));
     let right = |last: &u32| {
         let number = format!("{body}{last}");
-        let sum: u32 = number.bytes().rev().enumerate().map(|(at, byte)| {
-            let digit = u32::from(byte - b'0') * (1 + u32::try_from(at % 2).unwrap());
-            digit / 10 + digit % 10
-        }).sum();
+        let sum: u32 = number
+            .bytes()
+            .rev()
+            .enumerate()
+            .map(|(at, byte)| {
+                let digit = u32::from(byte - b'0') * (1 + u32::try_from(at % 2).unwrap());
+                digit / 10 + digit % 10
+            })
+            .sum();
         sum.is_multiple_of(10)
     };
     format!("{body}{}", (0..10).find(right).unwrap())
@@ -262,12 +274,14 @@ fn detokenize(tokens: &[String]) -> v1::DetokenizeRequest {
 /// Values where they belong, and where they do not, in every rpc about tokens. Answers a subject and its tokens.
 async fn speak_of_tokens(door: &mut Door, values: &Values, ear: &mut Ear) -> (String, Vec<String>) {
     let kept = ask!(ear, door.tokens, tokenize, tokenize(values.good())).unwrap();
-    let (subject, tokens): (String, Vec<_>) = (kept.subject, kept.tokens.into_iter().map(|token| token.token).collect());
+    let (subject, tokens): (String, Vec<_>) =
+        (kept.subject, kept.tokens.into_iter().map(|token| token.token).collect());
     for text in values.texts() {
         let text = || text.clone();
         for number in -1..=16 {
             for format in [v1::TokenFormat::Opaque, v1::TokenFormat::Shaped] {
-                let one = v1::FieldInput { r#type: number, format: format.into(), ..field(v1::FieldType::Text, &text()) };
+                let one =
+                    v1::FieldInput { r#type: number, format: format.into(), ..field(v1::FieldType::Text, &text()) };
                 ask!(ear, door.tokens, tokenize, tokenize(vec![v1::FieldInput { deduplicate: true, ..one.clone() }]));
                 ask!(ear, door.tokens, tokenize, tokenize(vec![v1::FieldInput { tags: vec![text()], ..one.clone() }]));
                 ask!(ear, door.tokens, tokenize, tokenize(vec![v1::FieldInput { retention_class: text(), ..one }]));
@@ -341,7 +355,8 @@ async fn stream(door: &mut Door, values: &Values, tokens: &[String], ear: &mut E
     }
     assert_eq!(count, 4);
     let good = detokenize(tokens);
-    let requests = vec![v1::DetokenizeRequest { purpose: values.phone.clone(), ..good }, detokenize(&[values.json.clone()])];
+    let requests =
+        vec![v1::DetokenizeRequest { purpose: values.phone.clone(), ..good }, detokenize(&[values.json.clone()])];
     let mut answers = door.tokens.detokenize_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
     while let Some(answer) = answers.next().await {
         use v1::detokenize_stream_response::Outcome;
@@ -473,7 +488,8 @@ fn the_hunter_finds_what_is_planted() {
             planted.push(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
             planted.push(text.encode_utf16().flat_map(u16::to_be_bytes).collect());
             planted.push(serde_json::to_vec(text).unwrap());
-            planted.push(serde_json::to_vec(&serde_json::json!({ "in": serde_json::to_string(text).unwrap() })).unwrap());
+            planted
+                .push(serde_json::to_vec(&serde_json::json!({ "in": serde_json::to_string(text).unwrap() })).unwrap());
             planted.push(format!("{text:?}").into_bytes());
             planted.push(text.to_uppercase().into_bytes());
         }

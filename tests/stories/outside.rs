@@ -72,9 +72,8 @@ impl Outside {
     pub fn configure(&self, more: &str) {
         let (sink, mirror) = (self.checkpoints(), self.mirror());
         // Few buckets of the search index, so that people share them.
-        let text = format!(
-            "index_buckets = 64\n{more}\n[slot]\nmirrors = [{mirror:?}]\n[[sinks]]\ndirectory = {sink:?}\n"
-        );
+        let text =
+            format!("index_buckets = 64\n{more}\n[slot]\nmirrors = [{mirror:?}]\n[[sinks]]\ndirectory = {sink:?}\n");
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
 
