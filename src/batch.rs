@@ -10,7 +10,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::model::{Error, Reason, Result};
+/// Why an item has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// Too many items wait already.
+    Full,
+    /// The work fell over, or the batch has stopped.
+    FellOver,
+}
 
 /// How much a batch takes.
 #[derive(Clone, Copy, Debug)]
@@ -53,16 +60,14 @@ impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
         Self { queue }
     }
 
-    /// Waits for the outcome of one item. `Overloaded` when too many wait, `Internal` when the work fell over.
-    pub async fn call(&self, item: I) -> Result<O> {
+    /// Waits for the outcome of one item.
+    pub async fn call(&self, item: I) -> Result<O, Failed> {
         let (answer, outcome) = oneshot::channel();
         self.queue.try_send((item, answer)).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => {
-                Error::new(Reason::Overloaded, "the vault has as much work at hand as it takes; try again with backoff")
-            }
-            mpsc::error::TrySendError::Closed(_) => Error::internal("a batch has stopped"),
+            mpsc::error::TrySendError::Full(_) => Failed::Full,
+            mpsc::error::TrySendError::Closed(_) => Failed::FellOver,
         })?;
-        outcome.await.map_err(|_| Error::internal("the work of a batch fell over"))
+        outcome.await.map_err(|_| Failed::FellOver)
     }
 }
 
@@ -124,14 +129,18 @@ mod tests {
         let gate = Arc::new(Semaphore::new(0));
         let batch = {
             let (rounds, gate) = (Arc::clone(&rounds), Arc::clone(&gate));
-            Batch::start(ONE, |_| 1, move |items: Vec<u32>| {
-                let (rounds, gate) = (Arc::clone(&rounds), Arc::clone(&gate));
-                async move {
-                    rounds.fetch_add(1, Ordering::SeqCst);
-                    gate.acquire().await.unwrap().forget();
-                    items.into_iter().map(|n| n * 2).collect()
-                }
-            })
+            Batch::start(
+                ONE,
+                |_| 1,
+                move |items: Vec<u32>| {
+                    let (rounds, gate) = (Arc::clone(&rounds), Arc::clone(&gate));
+                    async move {
+                        rounds.fetch_add(1, Ordering::SeqCst);
+                        gate.acquire().await.unwrap().forget();
+                        items.into_iter().map(|n| n * 2).collect()
+                    }
+                },
+            )
         };
         let calls: Vec<_> = (0..50)
             .map(|n| {
@@ -154,11 +163,15 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_falls_over_fails_its_callers_and_not_the_next_ones() {
-        let batch = Batch::start(ONE, |_| 1, |items: Vec<u32>| async move {
-            assert!(!items.contains(&13), "thirteen");
-            items
-        });
-        assert_eq!(batch.call(13).await.unwrap_err().reason, Reason::Internal);
+        let batch = Batch::start(
+            ONE,
+            |_| 1,
+            |items: Vec<u32>| async move {
+                assert!(!items.contains(&13), "thirteen");
+                items
+            },
+        );
+        assert_eq!(batch.call(13).await, Err(Failed::FellOver));
         assert_eq!(batch.call(7).await.unwrap(), 7);
     }
 
@@ -168,13 +181,17 @@ mod tests {
         let limits = Limits { weight: 1, in_flight: 1, waiting: 1 };
         let batch = {
             let gate = Arc::clone(&gate);
-            Batch::start(limits, |_| 1, move |items: Vec<u32>| {
-                let gate = Arc::clone(&gate);
-                async move {
-                    gate.acquire().await.unwrap().forget();
-                    items
-                }
-            })
+            Batch::start(
+                limits,
+                |_| 1,
+                move |items: Vec<u32>| {
+                    let gate = Arc::clone(&gate);
+                    async move {
+                        gate.acquire().await.unwrap().forget();
+                        items
+                    }
+                },
+            )
         };
         let mut waiting: Vec<_> = (0..8).map(|n| Box::pin(batch.call(n))).collect();
         let mut refused = 0;
@@ -183,7 +200,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             if let Some(Err(error)) = call.now_or_never() {
-                assert_eq!(error.reason, Reason::Overloaded);
+                assert_eq!(error, Failed::Full);
                 refused += 1;
             }
         }

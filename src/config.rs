@@ -183,6 +183,10 @@ impl Config {
                 );
             }
         }
+        ensure!(
+            self.slot.mirrors.is_empty() || self.slot.kek_file.is_some(),
+            "slot.mirrors need slot.kek_file: the default lies beside the first copy, and without it no mirror opens"
+        );
         for code in self.purposes.keys() {
             crate::model::Label::purpose(code).with_context(|| format!("purposes: {code:?}"))?;
         }
@@ -284,7 +288,8 @@ impl Config {
     /// The purposes that rest on consent, which nobody can have given yet.
     #[must_use]
     pub fn consent_purposes(&self) -> Vec<String> {
-        let rests = |(code, purpose): (String, crate::policy::Purpose)| (purpose.basis == Basis::Consent).then_some(code);
+        let rests =
+            |(code, purpose): (String, crate::policy::Purpose)| (purpose.basis == Basis::Consent).then_some(code);
         self.purposes().into_iter().filter_map(rests).collect()
     }
 }
@@ -331,6 +336,7 @@ mod tests {
             ("[[callers]]\nname = 'a'\ntoken = 't'\npurposes = ['nope']", "nope"),
             ("[purposes.x]\nbasis = 'whim'", "whim"),
             ("index_buckets = 3", "index_buckets"),
+            ("[slot]\nmirrors = ['/b']", "kek_file"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.contains(named), "{text:?}: {error}");

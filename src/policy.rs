@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::model::{
-    Error, Facts, FieldType, Reason, Redaction, Result, SubjectState, Time, TokenRow, TokenState,
-};
+use crate::model::{Error, Facts, FieldType, Reason, Redaction, Result, SubjectState, Time, TokenRow, TokenState};
 
 /// On what ground a purpose may process personal data (Art. 6(1) GDPR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -174,7 +172,13 @@ pub fn token_state(facts: &Facts, now: Time) -> TokenState {
 ///
 /// # Errors
 /// The reason, with the ids and times that a program can act on; `token` is the name the caller used.
-pub fn decide(admission: &Admission<'_>, redaction: Redaction, facts: &Facts, token: &str, now: Time) -> Result<Permit> {
+pub fn decide(
+    admission: &Admission<'_>,
+    redaction: Redaction,
+    facts: &Facts,
+    token: &str,
+    now: Time,
+) -> Result<Permit> {
     check_alive(facts, token, now)?;
     check_subject(admission, facts, now)?;
     check_profiling(admission, facts)?;
@@ -207,7 +211,10 @@ pub fn check_change(state: SubjectState, profiling: bool, change: Change) -> Res
             ));
         }
         (SubjectState::Scheduled, _) => {
-            return Err(Error::new(Reason::SubjectScheduled, "an erasure of this subject is scheduled; cancel it first"));
+            return Err(Error::new(
+                Reason::SubjectScheduled,
+                "an erasure of this subject is scheduled; cancel it first",
+            ));
         }
         (SubjectState::Shredding, _) => {
             return Err(Error::new(Reason::ErasurePending, "the subject is being erased; nothing can be changed"));

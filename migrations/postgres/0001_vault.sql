@@ -3,16 +3,16 @@
 CREATE TABLE vault (
     -- Immutable.
     id            BIGINT PRIMARY KEY CHECK (id = 1), -- there is one vault in a database
-    tree          BYTEA   NOT NULL,                   -- 16 bytes: the id of its key tree
+    tree          BYTEA  NOT NULL,                   -- 16 bytes: the id of its key tree
     index_buckets BIGINT NOT NULL,                   -- how many buckets the search index has
     created_at    BIGINT NOT NULL                    -- microseconds since 1970
 );
 
 CREATE TABLE key_tree (
     -- Immutable.
-    tree      BYTEA   PRIMARY KEY,
+    tree      BYTEA  PRIMARY KEY,
     -- Mutable.
-    root_id   BYTEA   NOT NULL, -- 16 bytes: which root key opens the tree, as far as this database knows
+    root_id   BYTEA  NOT NULL, -- 16 bytes: which root key opens the tree, as far as this database knows
     epoch     BIGINT NOT NULL, -- how often the root has changed
     next_leaf BIGINT NOT NULL  -- the lowest leaf never handed out
 );
@@ -22,8 +22,8 @@ CREATE TABLE key_page (
     -- Immutable.
     level   BIGINT NOT NULL, -- 0 is the root
     prefix  BIGINT NOT NULL, -- the leading bits that all leaves below the page share
-    root_id BYTEA   NOT NULL, -- the root under which this version was written
-    blob    BYTEA   NOT NULL, -- sealed under a single-use key that the parent page holds
+    root_id BYTEA  NOT NULL, -- the root under which this version was written
+    blob    BYTEA  NOT NULL, -- sealed under a single-use key that the parent page holds
     PRIMARY KEY (level, prefix, root_id)
 );
 

@@ -2,7 +2,7 @@
 
 CREATE TABLE subject (
     -- Immutable.
-    id                 BYTEA    PRIMARY KEY, -- UUIDv7
+    id                 BYTEA   PRIMARY KEY, -- UUIDv7
     kind               TEXT    NOT NULL,    -- what the person is to the controller
     jurisdiction       TEXT    NOT NULL,    -- ISO 3166 code, or empty
     source             TEXT    NOT NULL,    -- where the subject came from
@@ -21,7 +21,7 @@ CREATE TABLE subject (
 CREATE TABLE subject_key (
     -- Immutable.
     leaf       BIGINT PRIMARY KEY,
-    subject    BYTEA   NOT NULL REFERENCES subject (id),
+    subject    BYTEA  NOT NULL REFERENCES subject (id),
     class      TEXT   NOT NULL, -- retention class
     version    BIGINT NOT NULL, -- key version
     created_at BIGINT NOT NULL

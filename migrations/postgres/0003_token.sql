@@ -19,6 +19,6 @@ CREATE TABLE token (
     version    BIGINT  NOT NULL,    -- counts changes of the value; the etag
     spent_at   BIGINT,              -- when a single-use token was revealed
     deleted_at BIGINT,              -- when a caller deleted it
-    sealed     BYTEA                 -- the envelope; absent once deleted or erased
+    sealed     BYTEA                -- the envelope; absent once deleted or erased
 );
 CREATE INDEX token_subject ON token (subject, id);

@@ -2,8 +2,8 @@
 
 CREATE TABLE erasure (
     -- Immutable.
-    id             BYTEA   PRIMARY KEY, -- UUIDv7
-    subject        BYTEA   NOT NULL REFERENCES subject (id),
+    id             BYTEA  PRIMARY KEY, -- UUIDv7
+    subject        BYTEA  NOT NULL REFERENCES subject (id),
     reason         TEXT   NOT NULL,    -- a legal ground or a ticket
     requested_by   TEXT   NOT NULL,    -- the caller
     requested_at   BIGINT NOT NULL,
@@ -14,6 +14,6 @@ CREATE TABLE erasure (
     epoch          BIGINT,             -- the epoch whose root lacks the keys
     shredded_at    BIGINT,             -- when the slot had advanced
     pending_reason TEXT,               -- what it waits for
-    receipt        BYTEA                -- the signed receipt
+    receipt        BYTEA               -- the signed receipt
 );
 CREATE INDEX erasure_state ON erasure (state, execute_at);

@@ -3,7 +3,7 @@
 CREATE TABLE request (
     -- Immutable.
     caller     TEXT   NOT NULL,
-    id         BYTEA   NOT NULL, -- the UUID
+    id         BYTEA  NOT NULL, -- the UUID
     deed       TEXT   NOT NULL, -- the rpc
     subject    BYTEA,            -- the subject answered
     answer     TEXT   NOT NULL, -- JSON: ids of what was made

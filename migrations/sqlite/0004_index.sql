@@ -6,7 +6,10 @@ CREATE TABLE index_bucket (
     bucket BIGINT PRIMARY KEY,
     -- Mutable.
     leaf   BIGINT NOT NULL, -- whose key seals the bucket's chunks
-    chunks BIGINT NOT NULL  -- how many chunks it has; at least one
+    chunks BIGINT NOT NULL, -- how many chunks it has; at least one
+    -- Whether an entry was taken out since the bucket got its leaf. Old copies still have it, so the next erasure
+    -- writes the bucket anew whoever it is about.
+    dirty  BOOLEAN NOT NULL
 );
 
 CREATE TABLE index_chunk (

@@ -116,7 +116,7 @@ struct Manifest {
 pub async fn init(here: Here) -> Result<()> {
     let config = here.place.config()?;
     let opened = serve::open(&config, Arc::new(SystemClock)).await?;
-    let public = fs::read_to_string(serve::signing_key(&config).with_extension("pub")).unwrap_or_default();
+    let public = public_key(&config);
     let answer = Answer::new(
         json!({
             "created": opened.report.created,
@@ -135,6 +135,11 @@ pub async fn init(here: Here) -> Result<()> {
     here.output.show(&answer)
 }
 
+fn public_key(config: &Config) -> String {
+    let read = |path: PathBuf| fs::read_to_string(path.with_extension("pub")).ok();
+    serve::signing_keys(config).into_iter().find_map(read).unwrap_or_default()
+}
+
 /// `lacuna migrate`: brings the database's schema up to date.
 pub async fn migrate(here: Here) -> Result<()> {
     let config = here.place.config()?;
@@ -144,7 +149,8 @@ pub async fn migrate(here: Here) -> Result<()> {
     let about = store.describe().await.map_err(anyhow::Error::from)?;
     store.close().await;
     let done = if was { "is up to date" } else { "has been brought up to date" };
-    here.output.show(&Answer::new(json!({ "database": about, "changed": !was }), format!("the schema on {about} {done}")))
+    here.output
+        .show(&Answer::new(json!({ "database": about, "changed": !was }), format!("the schema on {about} {done}")))
 }
 
 /// `lacuna keys`.
@@ -168,7 +174,8 @@ pub async fn keys(args: KeysArgs) -> Result<()> {
     lines.extend(found.copies.iter().map(|copy| ("slot copy", tell(copy))));
     lines.extend(found.sinks.iter().map(|sink| ("sink", tell(sink))));
     let json = serde_json::to_value(&found).map_err(anyhow::Error::from)?;
-    let lagging = found.copies.iter().chain(&found.sinks).any(|copy| copy.epoch.is_none_or(|epoch| epoch < found.epoch));
+    let lagging =
+        found.copies.iter().chain(&found.sinks).any(|copy| copy.epoch.is_none_or(|epoch| epoch < found.epoch));
     here.output.show(&Answer { json, human: record(&lines), failed: lagging })
 }
 
@@ -260,6 +267,9 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     let opened = serve::open(&config, Arc::new(SystemClock)).await.context(
         "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
     )?;
+    if !opened.report.from_checkpoint {
+        opened.custody.after_restore().await.map_err(anyhow::Error::from)?;
+    }
     opened.store.close().await;
     let report = &opened.report;
     let human = format!(
@@ -267,7 +277,10 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
         manifest.taken_at,
         manifest.epoch,
         record(&[
-            ("key state", if report.from_checkpoint { "from the newest checkpoint" } else { "as in the backup" }.into()),
+            (
+                "key state",
+                if report.from_checkpoint { "from the newest checkpoint" } else { "as in the backup" }.into()
+            ),
             ("erasures applied again", report.erasures_reapplied.to_string()),
             ("erasures completed", report.erasures_completed.to_string()),
             ("erasures still pending", report.erasures_pending.to_string()),

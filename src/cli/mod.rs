@@ -8,6 +8,7 @@ mod admin;
 mod bench;
 mod bulk;
 mod client;
+mod demo;
 mod erasure;
 mod failure;
 mod import;
@@ -59,6 +60,8 @@ enum Command {
     Backup(admin::BackupArgs),
     /// Put a backup in place; whoever was erased since stays erased
     Restore(admin::RestoreArgs),
+    /// See the vault at work, and the attack that it withstands, in a temporary folder
+    Demo(demo::Args),
     /// Check erasure receipts, offline
     Receipt(admin::ReceiptArgs),
     /// Check a configuration
@@ -92,6 +95,7 @@ impl Cli {
             Command::Keys(args) => Output::Human.finish(admin::keys(args).await),
             Command::Backup(args) => args.here.output.finish(admin::backup(args).await),
             Command::Restore(args) => args.here.output.finish(admin::restore(args).await),
+            Command::Demo(args) => Output::Human.finish(demo::run(args).await),
             Command::Receipt(args) => args.output.finish(admin::receipt(args)),
             Command::Config(args) => Output::Human.finish(admin::config(args).await),
             Command::Token(args) => args.remote.output.finish(token::run(args).await),

@@ -30,6 +30,9 @@ use crate::{model, telemetry};
 /// How often the vault looks for what is due and how it is itself.
 const UPKEEP: Duration = Duration::from_secs(1);
 
+/// The fewest characters that a configured bearer token may have.
+const SHORTEST_TOKEN: usize = 16;
+
 /// The file of the slot in each of its directories.
 const SLOT_FILE: &str = "root.slot";
 
@@ -138,8 +141,9 @@ impl Running {
         self.stop.send_replace(true);
         self.door.await??;
         self.upkeep.await?;
-        drop(self.vault);
+        // The root slot stays ours until nothing is written any more.
         self.store.close().await;
+        self.vault.close().await;
         Ok(())
     }
 
@@ -174,7 +178,7 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 
 /// Looks once a second for what is due, and tells health and metrics how the vault is.
 async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<bool>) {
-    let mut serving = false;
+    let (mut serving, mut told, mut rest) = (false, None, Rest::default());
     loop {
         let checked = vault.check().await;
         if let Err(error) = &checked {
@@ -186,19 +190,59 @@ async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<b
         }
         pulse.set(serving).await;
         metrics::gauge!("lacuna_serving").set(f64::from(u8::from(serving)));
-        if serving {
-            if let Err(error) = vault.upkeep().await {
-                tracing::warn!(%error, "what is due has to wait");
+        if serving && rest.is_over() {
+            match vault.upkeep().await {
+                Ok(0) => rest = Rest::default(),
+                Ok(waiting) => rest.lengthen(waiting),
+                Err(error) => {
+                    tracing::warn!(%error, "what is due has to wait");
+                    rest.lengthen(1);
+                }
             }
-            let custody = vault.custody();
-            match status::ask(custody.store(), custody.slot(), custody.sinks()).await {
-                Ok(status) => telemetry::publish(&status),
-                Err(error) => tracing::debug!(%error, "the status of the keys cannot be told"),
-            }
+            told = publish(&vault, told).await;
         }
         tokio::select! {
             () = tokio::time::sleep(UPKEEP) => {}
             _ = stopped.changed() => return pulse.set(false).await,
+        }
+    }
+}
+
+/// How long to leave alone what could not be done: a second, then twice as long each time, up to a minute.
+#[derive(Default)]
+struct Rest {
+    rounds: u32,
+    left: u32,
+}
+
+impl Rest {
+    fn lengthen(&mut self, waiting: usize) {
+        self.rounds = (self.rounds * 2).clamp(1, 60);
+        self.left = self.rounds;
+        tracing::warn!(waiting, again_in_seconds = self.rounds, "erasures wait");
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+}
+
+/// Publishes how the keys are, once for each epoch: telling it walks through the whole tree.
+async fn publish(vault: &Vault, told: Option<u64>) -> Option<u64> {
+    let custody = vault.custody();
+    let epoch = custody.slot().load().await.ok().flatten().map(|content| content.current.epoch);
+    if epoch == told {
+        return told;
+    }
+    match status::ask(custody.store(), custody.slot(), custody.sinks()).await {
+        Ok(status) => {
+            telemetry::publish(&status);
+            epoch
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the status of the keys cannot be told");
+            told
         }
     }
 }
@@ -222,10 +266,11 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
         .with_context(|| format!("cannot make the data directory {}", config.data_dir().display()))?;
     files::make_private_directory(&config.slot_dir())
         .with_context(|| format!("cannot make the slot directory {}", config.slot_dir().display()))?;
-    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), is_new(config), Arc::clone(&random))?);
+    let new = is_new(config);
+    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), new, Arc::clone(&random))?);
     let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
     let slot = Arc::new(FileSlot::hold(&config.slot_dir().join(SLOT_FILE), &mirrors, Arc::clone(&kek))?);
-    let signer = Signer::open(&signing_key(config), &*kek, is_new(config), &*random).await?;
+    let signer = Signer::open(&signing_keys(config), &*kek, new, &*random).await?;
     let store = store::open(config.database_url()?.expose()).await?;
     store.migrate().await?;
     store.check().await?;
@@ -250,27 +295,37 @@ pub fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
 }
 
 /// The checkpoint sinks.
+#[must_use]
 pub fn sinks(config: &Config) -> Vec<Arc<dyn CheckpointSink>> {
     let sink = |path: &PathBuf| Arc::new(DirectorySink::new(path)) as Arc<dyn CheckpointSink>;
     config.sink_directories().iter().map(sink).collect()
 }
 
-/// The file of the key that signs receipts; its public half stands beside it.
-pub fn signing_key(config: &Config) -> PathBuf {
-    config.slot_dir().join("receipt-signing.key")
+/// The directories of the slot's copies.
+fn slot_directories(config: &Config) -> impl Iterator<Item = PathBuf> {
+    std::iter::once(config.slot_dir()).chain(config.slot.mirrors.iter().cloned())
+}
+
+/// The files of the key that signs receipts, one beside each copy of the slot; the public half stands beside each.
+#[must_use]
+pub fn signing_keys(config: &Config) -> Vec<PathBuf> {
+    slot_directories(config).map(|directory| directory.join("receipt-signing.key")).collect()
 }
 
 /// Whether keys may be made: only where there is no slot yet. A vault that lost a key must say so, not get another.
 fn is_new(config: &Config) -> bool {
-    !config.slot_dir().join(SLOT_FILE).exists()
+    slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())
 }
 
 /// Who may call: those in the configuration, or else whoever holds the development credential.
 fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<PathBuf>)> {
     let mut callers = Callers::default();
     for caller in &config.callers {
+        let token = caller.token()?;
+        anyhow::ensure!(token.expose().len() >= SHORTEST_TOKEN, "the token of caller {} is too short", caller.name);
         let grants = caller.purposes.clone().map_or(Grants::All, |codes| Grants::Only(codes.into_iter().collect()));
-        callers.add(caller.token()?.expose(), Caller { name: caller.name.clone(), grants });
+        let added = callers.add(token.expose(), Caller { name: caller.name.clone(), grants });
+        anyhow::ensure!(added, "caller {} has the token of another caller", caller.name);
     }
     if !config.callers.is_empty() {
         return Ok((callers, None));

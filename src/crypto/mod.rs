@@ -9,7 +9,6 @@ mod block;
 pub mod derive;
 pub mod dsse;
 pub mod merkle;
-mod pad;
 mod random;
 mod seal;
 mod secret;
@@ -19,7 +18,6 @@ pub(crate) mod testing;
 
 pub use bind::Aad;
 pub use block::BlockKey;
-pub use pad::{pad, unpad};
 pub use random::{Random, SystemRandom};
 pub use seal::{Broken, Key, OVERHEAD, leaf_of, open, seal};
 pub use secret::{Secret, SecretBytes};

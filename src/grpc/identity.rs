@@ -16,9 +16,9 @@ use crate::policy::Caller;
 pub struct Callers(HashMap<[u8; 32], Caller>);
 
 impl Callers {
-    /// Admits a caller by their token.
-    pub fn add(&mut self, token: &str, caller: Caller) {
-        self.0.insert(digest(token), caller);
+    /// Admits a caller by their token. `false` when another caller has it already.
+    pub fn add(&mut self, token: &str, caller: Caller) -> bool {
+        self.0.insert(digest(token), caller).is_none()
     }
 
     fn find(&self, token: &str) -> Option<&Caller> {

@@ -33,7 +33,7 @@ const LARGEST_MESSAGE: usize = 80 << 20;
 /// How many calls one connection may have in flight.
 const CALLS_PER_CONNECTION: usize = 1024;
 /// How long a call may take, erasures waiting for a fence included.
-const LONGEST_CALL: Duration = Duration::from_secs(60);
+const LONGEST_CALL: Duration = Duration::from_mins(1);
 
 /// Serves the API on `listener` until `stop` is ready, then lets the calls under way finish.
 ///

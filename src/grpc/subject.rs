@@ -1,4 +1,4 @@
-//! SubjectService.
+//! `SubjectService`.
 
 use std::sync::Arc;
 
@@ -15,10 +15,7 @@ use crate::proto::v1::subject_service_server::SubjectService;
 use crate::store::subject::Filter;
 use crate::vault::Vault;
 use crate::vault::erasure::{Erase, Erased};
-use crate::vault::subject::Create;
-
-/// What a subject is when nobody says.
-const DEFAULT_KIND: &str = "customer";
+use crate::vault::subject::{Create, DEFAULT_KIND};
 
 /// The service.
 pub struct Subjects {
@@ -131,9 +128,8 @@ impl SubjectService for Subjects {
         answer("LiftRestriction", async {
             let ask = request.into_inner();
             let (id, etag) = (subject_id(&ask.subject)?, parse::etag(&ask.etag)?);
-            let missing = || {
-                Error::invalid("subject_informed_time", "is required: the person is told first (Art. 18(3) GDPR)")
-            };
+            let missing =
+                || Error::invalid("subject_informed_time", "is required: the person is told first (Art. 18(3) GDPR)");
             let informed = ask.subject_informed_time.ok_or_else(missing)?;
             let informed = parse::time("subject_informed_time", informed)?;
             let subject = self.vault.lift_restriction(&caller, id, informed, etag).await?;
@@ -255,8 +251,8 @@ fn wire(subject: Subject) -> v1::Subject {
         jurisdiction: subject.jurisdiction.as_ref().map(Jurisdiction::as_str).unwrap_or_default().to_owned(),
         source: subject.source.as_str().to_owned(),
         state: wire_subject_state(subject.state).into(),
-        restriction_ground: subject.restriction.as_ref().map(|r| r.ground.as_str()).unwrap_or_default().to_owned(),
         restrict_time: subject.restriction.as_ref().map(|restriction| parse::wire_time(restriction.since)),
+        restriction_ground: subject.restriction.map(|restriction| restriction.ground.to_string()).unwrap_or_default(),
         profiling: subject.profiling,
         create_time: Some(parse::wire_time(subject.created_at)),
         erasure: subject.erasure.map(|id| id.to_string()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! TokenService.
+//! `TokenService`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::token_service_server::TokenService;
 use crate::vault::Vault;
-use crate::vault::token::{Described, Detokenize, Revealed, Tokenize};
+use crate::vault::reveal::{Detokenize, Revealed};
+use crate::vault::token::{Described, Tokenize};
 
 /// How many requests of one stream are worked on at once.
 const PIPELINE: usize = 64;
@@ -37,10 +38,7 @@ impl TokenService for Tokens {
     type DetokenizeStreamStream = Answers<v1::DetokenizeStreamResponse>;
     type TokenizeStreamStream = Answers<v1::TokenizeStreamResponse>;
 
-    async fn tokenize(
-        &self,
-        request: Request<v1::TokenizeRequest>,
-    ) -> Result<Response<v1::TokenizeResponse>, Status> {
+    async fn tokenize(&self, request: Request<v1::TokenizeRequest>) -> Result<Response<v1::TokenizeResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("Tokenize", tokenize(&self.vault, &caller, request.into_inner())).await
     }

@@ -45,7 +45,8 @@ pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Refuses a file that others than its owner may read.
 pub fn check_private(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
+    let others = mode & 0o077;
+    if others == 0 {
         return Ok(());
     }
     let message = format!("{} has mode {mode:o}; others may read it: chmod 600 {}", path.display(), path.display());
@@ -58,6 +59,7 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
 }
 
 /// The directory a file is in.
+#[must_use]
 pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }

@@ -47,9 +47,13 @@ pub struct Entry {
 /// The spot of a normal form among `buckets`.
 #[must_use]
 pub fn spot(ring: &Keyring, buckets: u32, kind: FieldType, normal: &[u8]) -> Spot {
-    let digest = ring.index_digest(kind, normal);
+    spot_of(&ring.index_digest(kind, normal), buckets)
+}
+
+/// The spot that a digest under the index key names.
+pub(super) fn spot_of(digest: &[u8; 32], buckets: u32) -> Spot {
     let (mut number, mut tag) = ([0; 8], [0; 16]);
-    number.iter_mut().zip(&digest).for_each(|(to, from)| *to = *from);
+    number.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
     tag.iter_mut().zip(digest.iter().skip(16)).for_each(|(to, from)| *to = *from);
     let bucket = u64::from_be_bytes(number) % u64::from(buckets.max(1));
     Spot { bucket: u32::try_from(bucket).unwrap_or_default(), tag }
@@ -59,7 +63,7 @@ pub fn spot(ring: &Keyring, buckets: u32, kind: FieldType, normal: &[u8]) -> Spo
 pub fn genesis(ring: &Keyring, buckets: u32, first_leaf: u32) -> Result<(Vec<Bucket>, Vec<Chunk>)> {
     let epoch = ring.epoch();
     let buckets: Vec<_> =
-        (0..buckets).map(|bucket| Bucket { bucket, leaf: first_leaf + bucket, chunks: 1 }).collect();
+        (0..buckets).map(|bucket| Bucket { bucket, leaf: first_leaf + bucket, chunks: 1, dirty: false }).collect();
     let mut chunks = Vec::new();
     for &bucket in &buckets {
         chunks.extend(Contents::default().seal(ring, &epoch, bucket)?.1);
@@ -75,7 +79,7 @@ pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
     let (epoch, mut chunks, mut grown) = (ring.epoch(), Vec::new(), Vec::new());
     for tail in tx.tail_chunks(&numbers).await? {
         let key = bucket_key(&epoch, tail.bucket)?;
-        let mut rows = open_chunk(&key, &epoch, &tail)?;
+        let mut rows = open_chunk(&key, &epoch.tree.id(), &tail)?;
         rows.extend(touched.get(&tail.bucket.bucket).into_iter().flatten().copied());
         let (bucket, sealed) = seal_from(ring, &epoch, &key, tail.bucket, tail.chunk, &rows);
         if bucket != tail.bucket {
@@ -110,13 +114,20 @@ pub async fn find_locked(ring: &Keyring, tx: &mut dyn Tx, spots: &[Spot]) -> Res
     find(ring, tx, spots).await
 }
 
-/// Takes entries out of the live index. Old copies keep them until their bucket is written anew by an erasure.
-pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Result<()> {
-    let numbers: Vec<u32> = by_bucket(entries).into_keys().collect();
-    let dead: HashSet<TokenRow> = entries.iter().map(|entry| entry.row).collect();
-    tx.lock_buckets(&numbers).await?;
-    let kept = read(ring, tx, &numbers).await?;
-    write_anew(ring, tx, kept.into_iter().map(|contents| contents.without(&dead)).collect()).await
+/// Takes a token out of buckets of the live index. Old copies keep the entry, so the buckets are marked, and the next
+/// erasure writes them anew.
+pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: Vec<u32>, row: TokenRow) -> Result<()> {
+    tx.lock_buckets(&buckets).await?;
+    let mut kept = Vec::new();
+    for contents in read(ring, tx, &buckets).await? {
+        let before = contents.entries.len();
+        let mut contents = contents.without(&HashSet::from([row]));
+        if contents.entries.len() < before {
+            contents.bucket.dirty = true;
+            kept.push(contents);
+        }
+    }
+    write_anew(ring, tx, kept).await
 }
 
 /// Writes buckets anew under fresh leaves, without the dead. `fresh` pairs each bucket, as it must still be, with its
@@ -124,7 +135,7 @@ pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
 ///
 /// # Errors
 /// `Internal` when a bucket is no longer under the leaf that the batch punctures.
-pub async fn rekey(
+pub(super) async fn rekey(
     ring: &Keyring,
     tx: &mut dyn Tx,
     fresh: &[(Bucket, u32)],
@@ -142,6 +153,7 @@ pub async fn rekey(
         }
         let mut contents = contents.without(dead);
         contents.bucket.leaf = new;
+        contents.bucket.dirty = false;
         renewed.push(contents);
     }
     write_anew(ring, tx, renewed).await
@@ -188,7 +200,7 @@ async fn read(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Vec<Co
             all.push(Contents { bucket: chunk.bucket, entries: Vec::new() });
         }
         if let (Some(key), Some(contents)) = (&key, all.last_mut()) {
-            contents.entries.extend(open_chunk(key, &epoch, &chunk)?);
+            contents.entries.extend(open_chunk(key, &epoch.tree.id(), &chunk)?);
         }
     }
     Ok(all)
@@ -218,16 +230,18 @@ fn seal_from(
 ) -> (Bucket, Vec<Chunk>) {
     let parts: Vec<&[Entry]> = if entries.is_empty() { vec![&[]] } else { entries.chunks(ROOM).collect() };
     let grown = Bucket { chunks: from + u32::try_from(parts.len()).unwrap_or(u32::MAX), ..bucket };
+    let tree = epoch.tree.id();
     let seal_part = |(chunk, part): (u32, &[Entry])| Chunk {
         bucket: grown,
         chunk,
-        blob: seal(key, bucket.leaf.into(), &bind(epoch, bucket, chunk), encode(part).expose(), ring.random()),
+        blob: seal(key, bucket.leaf.into(), &bind(&tree, bucket, chunk), encode(part).expose(), ring.random()),
     };
     (grown, (from..).zip(parts).map(seal_part).collect())
 }
 
-fn open_chunk(key: &Key, epoch: &Epoch, chunk: &Chunk) -> Result<Vec<Entry>> {
-    let plain = open(key, &bind(epoch, chunk.bucket, chunk.chunk), &chunk.blob).map_err(|_| damaged())?;
+/// The entries of one chunk.
+pub(super) fn open_chunk(key: &Key, tree: &[u8; 16], chunk: &Chunk) -> Result<Vec<Entry>> {
+    let plain = open(key, &bind(tree, chunk.bucket, chunk.chunk), &chunk.blob).map_err(|_| damaged())?;
     decode(chunk.bucket.bucket, plain.expose()).ok_or_else(damaged)
 }
 
@@ -257,9 +271,9 @@ fn decode(bucket: u32, plain: &[u8]) -> Option<Vec<Entry>> {
     rows.chunks_exact(ENTRY).take(count).map(entry).collect()
 }
 
-fn bind(epoch: &Epoch, bucket: Bucket, chunk: u32) -> Aad {
+fn bind(tree: &[u8; 16], bucket: Bucket, chunk: u32) -> Aad {
     Aad::new("lacuna/index-chunk/v1")
-        .bytes(&epoch.tree.id())
+        .bytes(tree)
         .number(bucket.bucket.into())
         .number(bucket.leaf.into())
         .number(chunk.into())

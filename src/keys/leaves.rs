@@ -18,7 +18,7 @@ impl Leaves {
     /// A leaf that nobody had before. Usually from stock; otherwise after one small transaction.
     pub async fn take(&self, store: &dyn Store) -> Result<u32> {
         loop {
-            if let Some(leaf) = self.from_stock() {
+            if let Some(leaf) = self.stocked() {
                 return Ok(leaf);
             }
             let mut tx = store.write().await?;
@@ -28,7 +28,7 @@ impl Leaves {
         }
     }
 
-    fn from_stock(&self) -> Option<u32> {
+    fn stocked(&self) -> Option<u32> {
         let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(block) = stock.last_mut() {
             if let Some(leaf) = block.next() {

@@ -6,7 +6,10 @@
 //!
 //! Every key but three follows from the tree: the root key R is in the [slot], what wraps the slot is the [kek], and
 //! receipts are signed by a key outside the tree, so that they outlive it.
+//!
+//! [`adversary`] is the other side: what somebody can read who has copied everything. Tests hold it against the rest.
 
+pub mod adversary;
 pub mod checkpoint;
 pub mod custody;
 pub mod files;

@@ -4,7 +4,7 @@
 //! tree, wrapped like the slot: it must outlive every root. A receipt says what was destroyed and how certain it is;
 //! it never says that data was anonymised, because that is not what happened.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ pub struct Statement {
     pub plan: Vec<PlanItem>,
     /// The epoch of the key tree that lacks the keys.
     pub epoch: u64,
-    /// The root key of that epoch, by its public name. Every earlier root key is destroyed.
+    /// The root key of that epoch, by its public name. The slot holds no earlier one.
     pub root_id: String,
     /// The kind of root slot.
     pub slot: String,
@@ -58,27 +58,39 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Reads the wrapped signing key from `path`, after making one if `create` and there is none. The public key is
-    /// written beside it, with the ending `pub`.
-    pub async fn open(path: &Path, kek: &dyn Kek, create: bool, random: &dyn Random) -> Result<Self> {
+    /// Reads the wrapped signing key from the first of `paths` where it is, after making one if `create` and there is
+    /// none. Each place gets a copy, and beside it the public key, with the ending `pub`.
+    pub async fn open(paths: &[PathBuf], kek: &dyn Kek, create: bool, random: &dyn Random) -> Result<Self> {
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| {
-            let message = format!("the key that signs receipts, in {}, cannot be used: {source}", path.display());
+            let places = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            let message = format!("the key that signs receipts, in {places}, cannot be used: {source}");
             Error::new(Reason::KeyCustodianUnavailable, message)
         };
-        if create && !path.exists() {
+        if create && paths.iter().all(|path| !path.exists()) {
             let (key, pkcs8) = SigningKey::generate(random).map_err(|error| unusable(error.into()))?;
             let public = format!("{}\n", data_encoding::BASE64.encode(&key.public()));
-            files::replace(&path.with_extension("pub"), public.as_bytes()).map_err(|error| unusable(error.into()))?;
-            files::replace(path, &kek.wrap(LABEL, &pkcs8).await?).map_err(|error| unusable(error.into()))?;
+            let wrapped = kek.wrap(LABEL, &pkcs8).await?;
+            for path in paths {
+                let written = files::replace(&path.with_extension("pub"), public.as_bytes());
+                written.and_then(|()| files::replace(path, &wrapped)).map_err(|error| unusable(error.into()))?;
+            }
         }
-        let wrapped = std::fs::read(path).map_err(|error| unusable(error.into()))?;
+        let found = paths.iter().find_map(|path| files::read_if_there(path).transpose()).transpose();
+        let found = found.map_err(|error| unusable(error.into()))?;
+        let wrapped = found.ok_or_else(|| unusable("it is nowhere; bring it back".into()))?;
         let pkcs8 = kek.unwrap(LABEL, &wrapped).await?;
         let key = SigningKey::from_pkcs8(&pkcs8).map_err(|error| unusable(error.into()))?;
         Ok(Self { key })
     }
 
     /// The receipt of an erasure that is complete at `erased_at`.
-    pub fn sign(&self, erasure: &Erasure, root: (u64, &[u8; 16]), slot: (&str, Assurance), at: Time) -> Result<Vec<u8>> {
+    pub fn sign(
+        &self,
+        erasure: &Erasure,
+        root: (u64, &[u8; 16]),
+        slot: (&str, Assurance),
+        at: Time,
+    ) -> Result<Vec<u8>> {
         let statement = Statement {
             version: 1,
             erasure: erasure.id.to_string(),
@@ -92,8 +104,9 @@ impl Signer {
             slot: slot.0.to_owned(),
             assurance: slot.1.name().to_owned(),
             promise: "The keys to the values listed as DESTROY are destroyed, and their ciphertexts deleted from the \
-                      live vault. No copy of its databases, logs or backups, taken at any time, opens them with the \
-                      keys that still exist. Copies of values that callers were given before are not covered."
+                      live vault. No copy of its databases, logs or backups, taken at any time, opens them, unless \
+                      somebody kept a copy of an earlier root slot together with the key that wraps it. Values that \
+                      callers were given before are not covered."
                 .to_owned(),
             public_key: data_encoding::BASE64.encode(&self.key.public()),
         };

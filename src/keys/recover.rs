@@ -13,13 +13,11 @@ use super::shred::advance_head;
 use super::slot::{Content, Root};
 use super::tree::{PageId, Tree};
 use crate::crash;
-use crate::crypto::Secret;
-use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Reason, Reference, Result, SubjectId, SubjectState, Time,
-};
+use crate::model::{Erasure, ErasureId, ErasureState, Error, Reason, Reference, Result, SubjectId, SubjectState, Time};
 use crate::store::Tx;
 use crate::store::index::Bucket;
 use crate::store::key::{Page, TreeHead, Vault};
+use crate::store::subject::Filter;
 
 /// How many leaves are skipped after a restore: those that were handed out after the checkpoint was taken.
 const SKIPPED_LEAVES: u32 = 1 << 16;
@@ -54,11 +52,12 @@ impl Custody {
         let vault = parts.store.read().await?.vault().await?;
         match (slot, vault) {
             (None, None) => create(parts).await,
-            (Some(content), None) => resume_creation(parts, content).await,
-            (None, Some(_)) => Err(refuse(
-                "the database holds a vault but its root slot is empty: bring back the slot or one of its mirrors; \
-                 without it nothing in this database can be read",
-            )),
+            (Some(content), None) => Err(refuse(
+                "the root slot belongs to a vault, but the database is empty: restore a backup of the database with \
+                 `lacuna restore`, or point to the right database",
+            )
+            .with("epoch", content.current.epoch)),
+            (None, Some(_)) => begin_again(parts).await,
             (Some(content), Some(vault)) => take_up(parts, content, vault).await,
         }
     }
@@ -76,8 +75,7 @@ impl Custody {
         crash::point("recover::swept");
         report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
         let mut tx = self.store().read().await?;
-        report.erasures_pending =
-            tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
+        report.erasures_pending = tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
         Ok(())
     }
 
@@ -92,8 +90,31 @@ impl Custody {
         for erased in &checkpoint.erasures {
             reapplied += u64::from(self.reapply(&mut *tx, content, erased).await?);
         }
+        self.distrust_buckets(&mut *tx).await?;
         tx.commit().await?;
         Ok(reapplied)
+    }
+
+    /// Sets right what a backup of the present epoch cannot know: which leaves were handed out since, and which index
+    /// entries were made. With an older backup, opening it does the same. Close the vault afterwards.
+    pub async fn after_restore(&self) -> Result<()> {
+        let mut tx = self.store().write().await?;
+        if let Some(head) = tx.tree_head().await? {
+            tx.raise_next_leaf(head.next_leaf.saturating_add(SKIPPED_LEAVES)).await?;
+        }
+        self.distrust_buckets(&mut *tx).await?;
+        tx.commit().await
+    }
+
+    /// Has the next erasure write every bucket anew: copies of the time that a restore lost may hold entries that the
+    /// backup never had, under the leaves that it has.
+    async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
+        let all: Vec<u32> = (0..self.buckets).collect();
+        let mut buckets = tx.buckets_and_dirty(&all).await?;
+        for bucket in &mut buckets {
+            bucket.dirty = true;
+        }
+        tx.put_buckets(&buckets).await
     }
 
     /// Marks one subject as erased if the database has them otherwise.
@@ -104,12 +125,19 @@ impl Custody {
         let Some(row) = locked.first_mut().filter(|row| row.state != SubjectState::Shredded) else {
             return Ok(false);
         };
+        let leftover = row.erasure.filter(|leftover| row.state == SubjectState::Scheduled && *leftover != id);
         if row.state != SubjectState::Shredding {
             row.begin_shred(id)?;
         }
         row.erasure = Some(id);
         row.finish_shred(at)?;
         tx.update_subjects(&locked).await?;
+        if let Some(leftover) = leftover {
+            // It was called off after the backup was taken, or another erasure overtook it.
+            let mut scheduled = tx.lock_erasures(&[leftover]).await?;
+            scheduled.iter_mut().try_for_each(Erasure::cancel)?;
+            tx.update_erasures(&scheduled).await?;
+        }
         let mut known = tx.lock_erasures(&[id]).await?;
         if known.is_empty() {
             let reason = Reference::stored(erased.reason.clone());
@@ -167,7 +195,7 @@ impl Custody {
     async fn rebuild_unreadable_buckets(&self) -> Result<u64> {
         let epoch = self.ring.epoch();
         let all: Vec<u32> = (0..self.buckets).collect();
-        let mut lost = self.store().read().await?.buckets(&all).await?;
+        let mut lost = self.store().read().await?.buckets_and_dirty(&all).await?;
         lost.retain(|bucket| !epoch.tree.is_live(bucket.leaf));
         if lost.is_empty() {
             return Ok(0);
@@ -175,7 +203,7 @@ impl Custody {
         let numbers: HashSet<u32> = lost.iter().map(|bucket| bucket.bucket).collect();
         let entries = self.entries_of_live_tokens(&numbers).await?;
         for bucket in &mut lost {
-            *bucket = Bucket { leaf: self.take_leaf().await?, chunks: 1, ..*bucket };
+            *bucket = Bucket { leaf: self.take_leaf().await?, chunks: 1, dirty: false, ..*bucket };
         }
         let mut tx = self.store().write().await?;
         index::rebuild(&self.ring, &mut *tx, &lost, &entries).await?;
@@ -208,51 +236,47 @@ impl Custody {
     }
 }
 
-/// Makes a new vault: its key state goes to the sinks, then into the slot, then into the database, so that a crash
-/// in between can be taken up.
+/// Makes a new vault: its key state goes to the sinks, then into the database, then into the slot. A vault without a
+/// slot has never answered anybody, so a crash in between loses nothing.
 async fn create(parts: Parts) -> Result<(Custody, Report)> {
     let mut tree = [0; 16];
     parts.random.fill(&mut tree);
     let genesis = Tree::genesis(tree, &*parts.random);
-    let root = Root { id: genesis.root_id, epoch: 0, key: copy(&genesis.root) };
+    let root = Root { id: genesis.root_id, epoch: 0, key: genesis.root };
     let pages = genesis.written;
     let ring = Keyring::new(Epoch { tree: genesis.tree, number: 0 }, std::sync::Arc::clone(&parts.random))?;
     let buckets = parts.index_buckets;
     let custody = Custody::new(parts, ring, buckets);
+    crash::point("create::start");
     custody.put_checkpoint(&custody.ring.epoch().tree, &root, pages.clone(), &[], Vec::new()).await?;
     crash::point("create::checkpointed");
+    custody.write_new_vault(&pages).await?;
+    crash::point("create::written");
     custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
     crash::point("create::slot-set");
-    custody.write_new_vault(&pages).await?;
     Ok((custody, Report { created: true, ..Report::default() }))
 }
 
-/// Goes on where [`create`] was interrupted after the slot was set.
-async fn resume_creation(parts: Parts, content: Content) -> Result<(Custody, Report)> {
-    let checkpoint = find_checkpoint(&parts, &content).await?;
-    let Some(checkpoint) = checkpoint.filter(|_| content.current.epoch == 0) else {
+/// Makes a vault where one was begun and its slot never set. Refuses when somebody is in it: then the slot was lost.
+async fn begin_again(parts: Parts) -> Result<(Custody, Report)> {
+    let mut tx = parts.store.write().await?;
+    let used = !tx.list_subjects(&Filter::default(), None, 1).await?.is_empty()
+        || tx.tree_head().await?.is_some_and(|head| head.epoch > 0);
+    if used {
         return Err(refuse(
-            "the root slot belongs to a vault, but the database is empty: restore a backup of the database with \
-             `lacuna restore`, or point to the right database",
-        )
-        .with("epoch", content.current.epoch));
-    };
-    let pages = checkpoint.pages()?;
-    let tree = load(&content, &pages)?;
-    let ring = Keyring::new(Epoch { tree, number: 0 }, std::sync::Arc::clone(&parts.random))?;
-    let buckets = parts.index_buckets;
-    let custody = Custody::new(parts, ring, buckets);
-    // Of a slot with mirrors, only some copies may have been written.
-    custody.parts.slot.settle().await?;
-    custody.write_new_vault(&pages).await?;
-    Ok((custody, Report { created: true, ..Report::default() }))
+            "the database holds a vault but its root slot is empty: bring back the slot or one of its mirrors; \
+             without it nothing in this database can be read",
+        ));
+    }
+    tx.discard_vault().await?;
+    tx.commit().await?;
+    create(parts).await
 }
 
 impl Custody {
     async fn write_new_vault(&self, pages: &[Page]) -> Result<()> {
         let tree = self.ring.epoch().tree;
-        let vault =
-            Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
+        let vault = Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
         let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets };
         let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
         let mut tx = self.store().write().await?;
@@ -261,9 +285,7 @@ impl Custody {
         tx.put_buckets(&buckets).await?;
         tx.put_chunks(&chunks).await?;
         crash::point("create::before-commit");
-        tx.commit().await?;
-        crash::point("create::committed");
-        Ok(())
+        tx.commit().await
     }
 }
 
@@ -275,13 +297,13 @@ async fn take_up(parts: Parts, content: Content, vault: Vault) -> Result<(Custod
             .with("database", hex(&vault.tree)));
     }
     let content = newest(&parts, content).await?;
+    check_sinks(&parts, &content).await?;
     let pages = parts.store.read().await?.key_pages().await?;
-    let (tree, checkpoint) = match load(&content, &pages) {
-        Ok(tree) => (tree, None),
-        Err(_) => {
-            let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
-            (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
-        }
+    let (tree, checkpoint) = if let Ok(tree) = load(&content, &pages) {
+        (tree, None)
+    } else {
+        let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
+        (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
     };
     let epoch = Epoch { tree, number: content.current.epoch };
     let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;
@@ -310,6 +332,24 @@ async fn newest(parts: &Parts, content: Content) -> Result<Content> {
     .with("database_epoch", head.epoch))
 }
 
+/// Refuses a slot that a checkpoint sink is ahead of: then slot and database are old copies, put back together. A run
+/// that failed may have left a checkpoint one epoch ahead.
+async fn check_sinks(parts: &Parts, content: &Content) -> Result<()> {
+    for sink in &parts.sinks {
+        let newest = sink.newest().await?.unwrap_or_default();
+        if newest > content.current.epoch + 1 {
+            return Err(refuse(
+                "a checkpoint sink knows a later epoch than the root slot: the slot is an old copy, under which erased \
+                 people could be read again. Bring back the present slot, and destroy the old copy",
+            )
+            .with("sink", sink.describe())
+            .with("sink_epoch", newest)
+            .with("slot_epoch", content.current.epoch));
+        }
+    }
+    Ok(())
+}
+
 fn load(content: &Content, pages: &[Page]) -> Result<Tree> {
     let by_id: HashMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
     Tree::load(content.tree, &content.current.key, |id| by_id.get(&id).copied())
@@ -326,10 +366,6 @@ async fn find_checkpoint(parts: &Parts, content: &Content) -> Result<Option<Chec
         }
     }
     Ok(None)
-}
-
-fn copy(key: &Secret<32>) -> Secret<32> {
-    Secret::build(|bytes| bytes.copy_from_slice(key.expose()))
 }
 
 fn lost(content: &Content) -> Error {

@@ -5,14 +5,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use quick_cache::sync::Cache;
 
 use super::tree::Tree;
-use crate::crypto::{Aad, BlockKey, Key, Random, derive, open, seal};
+use crate::crypto::{Aad, BlockKey, Key, Random, Secret, derive, open, seal};
 use crate::model::{Error, FieldType, OpaqueToken, Reason, Result, SubjectId, Token, TokenRow, Value};
 use crate::policy::Permit;
 
 /// Leaf of the key behind opaque tokens.
 const TOKEN_LEAF: u32 = 0;
 /// Leaf of the key that names index buckets.
-const INDEX_LEAF: u32 = 1;
+pub(super) const INDEX_LEAF: u32 = 1;
+/// The name of that key.
+pub(super) const INDEX_KEY: &str = "index";
 /// The first leaf that is not reserved for the vault's own keys.
 pub const FIRST_LEAF: u32 = 16;
 
@@ -52,6 +54,24 @@ impl<'a> Place<'a> {
             version: token.version,
         }
     }
+
+    /// The key of the place, from the seed of its leaf.
+    pub(super) fn key(&self, seed: &Secret<32>, tree: &[u8; 16]) -> Secret<32> {
+        derive::subject_key(seed, tree, self.subject.as_bytes(), self.class, self.key_version)
+    }
+
+    /// What the seal of a value is bound to.
+    pub(super) fn bind(&self, tree: &[u8; 16]) -> Aad {
+        Aad::new("lacuna/field/v1")
+            .bytes(tree)
+            .bytes(self.subject.as_bytes())
+            .number(self.leaf.into())
+            .text(self.class)
+            .number(self.key_version.into())
+            .bytes(self.row.as_bytes())
+            .number(self.kind.number().cast_unsigned().into())
+            .number(self.version)
+    }
 }
 
 /// The tree at an epoch.
@@ -70,7 +90,7 @@ pub struct Keyring {
     epoch: RwLock<Epoch>,
     ready: Cache<(u32, SubjectId), Arc<Key>>,
     tokens: BlockKey,
-    index: crate::crypto::Secret<32>,
+    index: Secret<32>,
 }
 
 impl Keyring {
@@ -81,22 +101,23 @@ impl Keyring {
     pub fn new(epoch: Epoch, random: Arc<dyn Random>) -> Result<Self> {
         let tree = epoch.tree.id();
         let own = |leaf, name| {
-            let seed = epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
-            Ok::<_, Error>(derive::subject_key(&seed, &tree, &[], name, 1))
+            let seed =
+                epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
+            Ok::<_, Error>(own_key(&seed, &tree, name))
         };
-        let (tokens, index) = (BlockKey::new(&own(TOKEN_LEAF, "token")?), own(INDEX_LEAF, "index")?);
+        let (tokens, index) = (BlockKey::new(&own(TOKEN_LEAF, "token")?), own(INDEX_LEAF, INDEX_KEY)?);
         Ok(Self { tree, random, ready: Cache::new(CACHED_KEYS), tokens, index, epoch: RwLock::new(epoch) })
     }
 
     /// The tree as it is now.
     #[must_use]
-    pub fn epoch(&self) -> Epoch {
+    pub(super) fn epoch(&self) -> Epoch {
         self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces the tree. What was derived from the old one is to be dropped with [`Keyring::forget`], once the
     /// flights that may still derive from it have landed.
-    pub fn replace(&self, epoch: Epoch) {
+    pub(super) fn replace(&self, epoch: Epoch) {
         *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = epoch;
     }
 
@@ -104,11 +125,6 @@ impl Keyring {
     pub fn forget(&self) {
         let epoch = self.epoch();
         self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf));
-    }
-
-    /// Drops every key that is ready.
-    pub fn forget_all(&self) {
-        self.ready.clear();
     }
 
     /// The source of randomness that keys and nonces are drawn from.
@@ -123,7 +139,7 @@ impl Keyring {
     /// `SubjectErased` when the key is gone.
     pub fn seal(&self, place: &Place<'_>, value: &Value) -> Result<Vec<u8>> {
         let key = self.key(place)?.ok_or_else(|| gone(place))?;
-        Ok(seal(&key, place.leaf.into(), &self.bind(place), value.encode().expose(), &*self.random))
+        Ok(seal(&key, place.leaf.into(), &place.bind(&self.tree), value.encode().expose(), &*self.random))
     }
 
     /// Opens the value that a permit is for.
@@ -138,7 +154,7 @@ impl Keyring {
         }
         let sealed = token.sealed.as_deref().ok_or_else(|| gone(&place))?;
         let key = self.key(&place)?.ok_or_else(|| gone(&place))?;
-        let plain = open(&key, &self.bind(&place), sealed).map_err(|broken| damaged(broken.to_string()))?;
+        let plain = open(&key, &place.bind(&self.tree), sealed).map_err(|broken| damaged(broken.to_string()))?;
         Value::decode(place.kind, plain.expose()).ok_or_else(|| damaged("it opened and makes no sense".to_owned()))
     }
 
@@ -156,13 +172,12 @@ impl Keyring {
 
     /// Names the place of a normal form in the search index.
     pub(super) fn index_digest(&self, kind: FieldType, normal: &[u8]) -> [u8; 32] {
-        derive::tag(&self.index, &[b"lacuna/index/v1", &kind.number().to_be_bytes(), normal])
+        index_digest(&self.index, kind, normal)
     }
 
     /// The key of a bucket of the index, as the tree `epoch` gives it; `None` when its leaf is punctured.
     pub(super) fn bucket_key(epoch: &Epoch, bucket: u32, leaf: u32) -> Option<Key> {
-        let seed = epoch.tree.derive(leaf)?;
-        Some(Key::new(&derive::subject_key(&seed, &epoch.tree.id(), &bucket.to_be_bytes(), "index-bucket", 1)))
+        Some(Key::new(&self::bucket_key(&epoch.tree.derive(leaf)?, &epoch.tree.id(), bucket)))
     }
 
     fn key(&self, place: &Place<'_>) -> Result<Option<Arc<Key>>> {
@@ -174,24 +189,29 @@ impl Keyring {
             return Err(damaged("it claims a leaf of the vault's own".to_owned()));
         }
         let Some(seed) = self.epoch().tree.derive(place.leaf) else { return Ok(None) };
-        let secret =
-            derive::subject_key(&seed, &self.tree, place.subject.as_bytes(), place.class, place.key_version);
-        let key = Arc::new(Key::new(&secret));
+        let key = Arc::new(Key::new(&place.key(&seed, &self.tree)));
         self.ready.insert(name, Arc::clone(&key));
+        // The leaf may have been punctured meanwhile; then it must not stay ready after `forget` has gone through.
+        if !self.epoch().tree.is_live(place.leaf) {
+            self.ready.remove(&name);
+        }
         Ok(Some(key))
     }
+}
 
-    fn bind(&self, place: &Place<'_>) -> Aad {
-        Aad::new("lacuna/field/v1")
-            .bytes(&self.tree)
-            .bytes(place.subject.as_bytes())
-            .number(place.leaf.into())
-            .text(place.class)
-            .number(place.key_version.into())
-            .bytes(place.row.as_bytes())
-            .number(place.kind.number().cast_unsigned().into())
-            .number(place.version)
-    }
+/// A key of the vault's own, from the seed of its leaf.
+pub(super) fn own_key(seed: &Secret<32>, tree: &[u8; 16], name: &str) -> Secret<32> {
+    derive::subject_key(seed, tree, &[], name, 1)
+}
+
+/// The key of an index bucket, from the seed of the bucket's leaf.
+pub(super) fn bucket_key(seed: &Secret<32>, tree: &[u8; 16], bucket: u32) -> Secret<32> {
+    derive::subject_key(seed, tree, &bucket.to_be_bytes(), "index-bucket", 1)
+}
+
+/// Names the place of a normal form in the search index, under the index key.
+pub(super) fn index_digest(index: &Secret<32>, kind: FieldType, normal: &[u8]) -> [u8; 32] {
+    derive::tag(index, &[b"lacuna/index/v1", &kind.number().to_be_bytes(), normal])
 }
 
 fn gone(place: &Place<'_>) -> Error {

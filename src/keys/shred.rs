@@ -122,7 +122,7 @@ impl Custody {
             ranges.insert((range.first, range.last));
         }
         let mut fresh = Vec::new();
-        for bucket in tx.buckets(&self.buckets_of(&tokens)?).await? {
+        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens)?).await? {
             ranges.insert((bucket.leaf, bucket.leaf));
             fresh.push(bucket);
         }
@@ -192,6 +192,10 @@ impl Custody {
         if pages.len() != wanted.len() {
             return Err(Error::internal("a page of the key tree is missing in the database"));
         }
+        // What was damaged in the database must not become the only state that the slot opens.
+        let by_id: BTreeMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
+        super::tree::Tree::load(tree.id(), &root.key, |id| by_id.get(&id).copied())
+            .map_err(|error| Error::internal("the key state in the database is damaged").because(error))?;
         let punctured: Vec<_> = all.into_values().collect();
         let state = State { pages: &pages, punctured: &punctured, erasures };
         let taken_at = self.parts.clock.now().micros();

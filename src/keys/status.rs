@@ -1,5 +1,6 @@
 //! How the keys are, for people and for metrics. Needs no lock on the slot, so it can be asked beside a running vault.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -67,7 +68,8 @@ pub async fn ask(store: &dyn Store, slot: &dyn RootSlot, sinks: &[Arc<dyn Checkp
     let stored = tx.key_pages().await?;
     let pending = tx.erasures_in(ErasureState::Pending, Time::from_micros(i64::MAX)).await?;
     drop(tx);
-    let find = |id| stored.iter().find(|page| page.id == id).map(|page| page.blob.as_slice());
+    let by_id: HashMap<_, _> = stored.iter().map(|page| (page.id, page.blob.as_slice())).collect();
+    let find = |id| by_id.get(&id).copied();
     let tree = Tree::load(content.tree, &content.current.key, find)
         .map_err(|error| refuse("the key state in the database does not open under the slot's root").because(error))?;
     let bytes = tree.pages().filter_map(find).map(|blob| blob.len() as u64).sum();

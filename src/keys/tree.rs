@@ -25,6 +25,7 @@ use crate::crypto::{Random, Secret, derive};
 
 use block::Block;
 pub use load::LoadError;
+pub(super) use load::{Branch, Loose};
 use page::{Page, Tile};
 
 /// A page as it is stored: noise without the key that its parent, or the root slot, holds.

@@ -211,7 +211,8 @@ mod tests {
 
     fn scheduled() -> Erasure {
         let reason = Reference::parse("reason", "CASE-7").unwrap();
-        Erasure::scheduled(ErasureId::from_bytes([1; 16]), SubjectId::from_bytes([2; 16]), reason, "svc", NOW, LATER).unwrap()
+        Erasure::scheduled(ErasureId::from_bytes([1; 16]), SubjectId::from_bytes([2; 16]), reason, "svc", NOW, LATER)
+            .unwrap()
     }
 
     #[test]

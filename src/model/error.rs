@@ -118,6 +118,17 @@ impl Error {
     }
 }
 
+impl From<crate::batch::Failed> for Error {
+    fn from(failed: crate::batch::Failed) -> Self {
+        match failed {
+            crate::batch::Failed::Full => {
+                Self::new(Reason::Overloaded, "the vault has as much work at hand as it takes; try again with backoff")
+            }
+            crate::batch::Failed::FellOver => Self::internal("the work of a batch fell over"),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(field) = &self.field {

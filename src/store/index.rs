@@ -13,6 +13,8 @@ pub struct Bucket {
     pub leaf: u32,
     /// How many chunks it has, at least one.
     pub chunks: u32,
+    /// Whether an entry was taken out since it got its leaf.
+    pub dirty: bool,
 }
 
 /// One sealed chunk of a bucket.
@@ -38,8 +40,8 @@ pub trait Indexes {
     /// Removes every chunk of the buckets.
     async fn delete_chunks(&mut self, buckets: &[u32]) -> Result<()>;
 
-    /// Those of the buckets that exist, in order.
-    async fn buckets(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>>;
+    /// Those of the buckets that exist, and every dirty one, in order.
+    async fn buckets_and_dirty(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>>;
 
     /// Locks the buckets, in order, until the transaction ends. Read their chunks afterwards, not before.
     async fn lock_buckets(&mut self, buckets: &[u32]) -> Result<()>;

@@ -78,6 +78,9 @@ pub trait Keys {
     /// Writes the rows of a new vault; refuses when there is one.
     async fn create_vault(&mut self, vault: &Vault, head: &TreeHead) -> Result<()>;
 
+    /// Removes a vault that holds nobody, whose making was interrupted before its slot was set.
+    async fn discard_vault(&mut self) -> Result<()>;
+
     /// The vault's row, once there is one.
     async fn vault(&mut self) -> Result<Option<Vault>>;
 
@@ -99,7 +102,7 @@ pub trait Keys {
     /// Names of every page version.
     async fn key_page_ids(&mut self) -> Result<Vec<PageId>>;
 
-    /// Adds page versions; those that are there stay.
+    /// Adds page versions, or writes those that are there again.
     async fn insert_pages(&mut self, pages: &[Page]) -> Result<()>;
 
     /// Removes page versions.

@@ -95,7 +95,8 @@ async fn run(program: &'static str, url: &str, arguments: &[&str], file: &Path) 
     let mut url = url::Url::parse(url).map_err(|_| Error::invalid("database_url", "is not a URL"))?;
     let mut command = tokio::process::Command::new(program);
     if let Some(password) = url.password() {
-        command.env("PGPASSWORD", password);
+        let password = percent_encoding::percent_decode_str(password).decode_utf8_lossy();
+        command.env("PGPASSWORD", password.as_ref());
     }
     // Cannot fail for a URL that has a host.
     let _ = url.set_password(None);

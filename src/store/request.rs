@@ -1,4 +1,4 @@
-//! Answers to writes that carried a request_id, so that the same id gets the first answer.
+//! Answers to writes that carried a `request_id`, so that the same id gets the first answer.
 
 use async_trait::async_trait;
 

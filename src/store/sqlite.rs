@@ -84,7 +84,8 @@ pub async fn open(path: &str) -> Result<sql::Sql> {
         .pragma("cache_size", "-65536")
         .statement_cache_capacity(200)
         .optimize_on_close(true, None);
-    let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(unavailable)?;
+    let writer =
+        SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(unavailable)?;
     let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let reader = SqlitePoolOptions::new()
         .max_connections(u32::try_from(readers).unwrap_or(8) + 2)

@@ -52,19 +52,12 @@ pub struct Touched {
     pub row: Option<String>,
     /// The subject.
     pub subject: String,
-    /// `OK`, or the reason of the refusal.
+    /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, or `SAME` for a token that was
+    /// answered because it stands for the same value.
     pub outcome: String,
 }
 
-impl Entry {
-    /// An entry about one subject.
-    #[must_use]
-    pub fn about(caller: &str, deed: &'static str, subject: impl std::fmt::Display, now: Time) -> Self {
-        let touched = vec![Touched { row: None, subject: subject.to_string(), outcome: "OK".to_owned() }];
-        Self { time: now.to_string(), caller: caller.to_owned(), deed, touched, ..Self::default() }
-    }
-}
-
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -49,6 +49,7 @@ impl Vault {
         if ask.validate_only {
             return self.validate(erasure).await;
         }
+        self.record_asked(caller, "EraseSubject", ask.subject, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, ask.subject).await?;
         erasure = match (subject.state, ask.execute_at) {
@@ -76,7 +77,6 @@ impl Vault {
         crash::point("erase::before-request");
         tx.commit().await?;
         crash::point("erase::requested");
-        self.record_about(caller, "EraseSubject", ask.subject).await?;
         self.carry_out(erasure).await
     }
 
@@ -131,6 +131,7 @@ impl Vault {
     /// Cancels an erasure that has not begun.
     pub async fn cancel_erasure(&self, caller: &Caller, id: ErasureId) -> Result<Erasure> {
         let subject = self.erasure(id).await?.subject;
+        self.record_asked(caller, "CancelErasure", subject, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, subject).await?;
         let mut erasure = tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
@@ -139,7 +140,6 @@ impl Vault {
         tx.update_erasures(std::slice::from_ref(&erasure)).await?;
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.commit().await?;
-        self.record_about(caller, "CancelErasure", subject.id).await?;
         Ok(erasure)
     }
 
@@ -158,23 +158,30 @@ impl Vault {
         Ok((receipt, json))
     }
 
-    /// Begins the scheduled erasures whose time has come, and carries out whatever is pending.
-    pub(super) async fn carry_out_due(&self) -> Result<()> {
+    /// Begins the scheduled erasures whose time has come, and carries out whatever is pending. Answers how many still
+    /// wait for something. One that cannot be begun does not keep the others waiting.
+    pub(super) async fn carry_out_due(&self) -> Result<usize> {
         let now = self.clock.now();
         let due = self.custody.store().read().await?.erasures_in(ErasureState::Scheduled, now).await?;
         for erasure in due {
-            self.begin(erasure.id).await?;
+            if let Err(error) = self.begin(erasure.id).await {
+                tracing::error!(erasure = %erasure.id, %error, "a scheduled erasure cannot be begun");
+            }
         }
         let pending = self.custody.store().read().await?.erasures_in(ErasureState::Pending, now).await?;
         let runs = pending.into_iter().map(|erasure| self.carry_out(erasure));
+        let mut waiting = 0;
         for outcome in futures_util::future::join_all(runs).await {
-            outcome?;
+            waiting += usize::from(outcome?.erasure.state == ErasureState::Pending);
         }
-        Ok(())
+        Ok(waiting)
     }
 
     async fn begin(&self, id: ErasureId) -> Result<()> {
-        let subject = self.erasure(id).await?.subject;
+        let scheduled = self.erasure(id).await?;
+        let subject = scheduled.subject;
+        let caller = Caller { name: scheduled.requested_by, grants: crate::policy::Grants::Only([].into()) };
+        self.record_asked(&caller, "EraseSubject", subject, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, subject).await?;
         let mut erasure = tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
@@ -203,12 +210,8 @@ async fn present(tx: &mut dyn Tx, subject: &Subject) -> Result<Erasure> {
 async fn plan(tx: &mut dyn Tx, subject: SubjectId) -> Result<Vec<PlanItem>> {
     let classes = tx.count_values(subject).await?;
     let total = classes.iter().map(|(_, count)| count).sum();
-    let destroy = |(class, count)| PlanItem {
-        element: Element::Fields,
-        class: Some(class),
-        verdict: Verdict::Destroy,
-        count,
-    };
+    let destroy =
+        |(class, count)| PlanItem { element: Element::Fields, class: Some(class), verdict: Verdict::Destroy, count };
     let mut plan: Vec<PlanItem> = classes.into_iter().map(destroy).collect();
     plan.push(PlanItem { element: Element::Tokens, class: None, verdict: Verdict::KeepPseudonym, count: total });
     Ok(plan)

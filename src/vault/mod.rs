@@ -8,7 +8,9 @@
 
 pub mod audit;
 pub mod erasure;
+mod keep;
 mod read;
+pub mod reveal;
 pub mod subject;
 pub mod token;
 pub mod upkeep;
@@ -45,6 +47,15 @@ impl Vault {
         }
     }
 
+    /// Waits until its batches have ended and the keys are let go.
+    pub async fn close(self: Arc<Self>) {
+        let custody = Arc::downgrade(&self.custody);
+        drop(self);
+        while custody.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The keys, for status and backup.
     #[must_use]
     pub fn custody(&self) -> &Custody {
@@ -62,10 +73,14 @@ impl Vault {
 /// Erasures that arrive together share one run, and so one advance of the slot.
 fn start_shredding(custody: Arc<Custody>) -> Batch<ErasureId, Result<Erasure>> {
     let limits = Limits { weight: 256, in_flight: 1, waiting: 65_536 };
-    Batch::start(limits, |_| 1, move |ids: Vec<ErasureId>| {
-        let custody = Arc::clone(&custody);
-        async move { shred(&custody, &ids).await }
-    })
+    Batch::start(
+        limits,
+        |_| 1,
+        move |ids: Vec<ErasureId>| {
+            let custody = Arc::clone(&custody);
+            async move { shred(&custody, &ids).await }
+        },
+    )
 }
 
 async fn shred(custody: &Custody, ids: &[ErasureId]) -> Vec<Result<Erasure>> {

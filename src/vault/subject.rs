@@ -1,15 +1,15 @@
 //! People: opening, describing, restricting.
 
 use super::Vault;
-use super::audit::Entry;
-use super::write::{NewTokens, Owner, Record};
-use crate::model::{
-    Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time,
-};
+use super::write::{NewTokens, Owner};
+use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
 use crate::policy::Caller;
 use crate::store::Tx;
 use crate::store::request::Answer;
 use crate::store::subject::Filter;
+
+/// What a subject is when nobody says.
+pub const DEFAULT_KIND: &str = "customer";
 
 /// A subject to be opened.
 pub struct Create {
@@ -106,6 +106,7 @@ impl Vault {
         etag: Option<u64>,
         change: impl FnOnce(&mut Subject) -> Result<()> + Send,
     ) -> Result<Subject> {
+        self.record_asked(caller, deed, id, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
         check_etag(etag, subject.version)?;
@@ -114,13 +115,7 @@ impl Vault {
         tx.commit().await?;
         // A reveal that read the facts before the change has landed when this returns.
         self.custody.flights.fence().await;
-        self.record_about(caller, deed, id).await?;
         Ok(subject)
-    }
-
-    pub(super) async fn record_about(&self, caller: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
-        let entry = Entry::about(&caller.name, deed, subject, self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 
     /// The answer that the same request got before, if it did.
@@ -169,11 +164,10 @@ pub(super) fn mismatch(id: RequestId) -> Error {
 /// Refuses a change that was decided on an older version.
 pub(super) fn check_etag(asked: Option<u64>, present: u64) -> Result<()> {
     match asked {
-        Some(etag) if etag != present => Err(Error::new(
-            Reason::EtagMismatch,
-            "it has changed since it was read; read it again and decide anew",
-        )
-        .with("etag", present)),
+        Some(etag) if etag != present => {
+            Err(Error::new(Reason::EtagMismatch, "it has changed since it was read; read it again and decide anew")
+                .with("etag", present))
+        }
         _ => Ok(()),
     }
 }

@@ -1,22 +1,18 @@
 //! Writes shared by concurrent callers: new values and audit entries that wait at the same time become durable in
 //! one transaction, at the price of one sync to disk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::audit::{Entry, Head};
+use super::keep::keep_tokens;
 use crate::batch::{Batch, Limits};
 use crate::crash;
 use crate::keys::Custody;
-use crate::keys::index::{self, Spot};
-use crate::model::{
-    Clock, Error, Facts, Reason, RequestId, Result, Subject, SubjectId, SubjectState, Time, Token, TokenRow,
-    TokenState, shape,
-};
-use crate::policy::{self, Change};
+use crate::keys::index::Spot;
+use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
 use crate::store::Tx;
 use crate::store::key::SubjectKey;
-use crate::store::request::Answer;
 
 /// Something to be made durable.
 pub enum Write {
@@ -120,26 +116,31 @@ impl Writer {
         let all: Vec<&Write> = writes.iter().collect();
         match self.transact(&all).await {
             Ok(written) => written,
-            Err(error) if writes.len() == 1 => vec![Err(error)],
-            Err(_) => {
+            // Whether a commit that failed took effect nobody knows, so it must not be tried again.
+            Err(Failure::InCommit(error)) => writes.iter().map(|_| Err(error.share())).collect(),
+            Err(Failure::Before(error)) if writes.len() == 1 => vec![Err(error)],
+            Err(Failure::Before(_)) => {
                 let mut outcomes = Vec::with_capacity(writes.len());
                 for write in writes {
-                    outcomes.push(self.transact(&[write]).await.and_then(|mut written| {
-                        written.pop().unwrap_or_else(|| Err(Error::internal("a write left no outcome")))
-                    }));
+                    let lost = || Err(Error::internal("a write left no outcome"));
+                    outcomes.push(match self.transact(&[write]).await {
+                        Ok(mut written) => written.pop().unwrap_or_else(lost),
+                        Err(Failure::Before(error) | Failure::InCommit(error)) => Err(error),
+                    });
                 }
                 outcomes
             }
         }
     }
 
-    async fn transact(&self, writes: &[&Write]) -> Result<Vec<Result<Written>>> {
+    async fn transact(&self, writes: &[&Write]) -> Result<Vec<Result<Written>>, Failure> {
         let known_head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let now = self.clock.now();
         let mut tx = self.custody.store().write().await?;
-        let mut tokens = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
+        let (mut tokens, found) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
-        let entries: Vec<&Entry> = writes.iter().filter_map(|write| entry(write)).collect();
+        let mut entries: Vec<&Entry> = writes.iter().copied().filter_map(entry).collect();
+        entries.extend(&found);
         let mut head = match known_head {
             Some(head) => head,
             None => Head::read(&mut *tx).await?,
@@ -148,7 +149,7 @@ impl Writer {
             head = head.append(&mut *tx, &entries, now).await?;
         }
         crash::point("write::before-commit");
-        tx.commit().await?;
+        tx.commit().await.map_err(Failure::InCommit)?;
         crash::point("write::after-commit");
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(writes
@@ -162,7 +163,21 @@ impl Writer {
     }
 }
 
-fn entry<'w>(write: &&'w Write) -> Option<&'w Entry> {
+/// How a transaction failed.
+enum Failure {
+    /// Before it was asked to commit: it has had no effect.
+    Before(Error),
+    /// While it was asked to commit: it may have had its effect.
+    InCommit(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Before(error)
+    }
+}
+
+fn entry(write: &Write) -> Option<&Entry> {
     match write {
         Write::Record(record) => Some(&record.entry),
         Write::Tokens(_) => None,
@@ -190,286 +205,4 @@ async fn spend(tx: &mut dyn Tx, writes: &[&Write], now: Time) -> Result<HashSet<
 /// Gives each spent token to the first record that asked for it.
 fn take_spent(spent: &mut HashSet<TokenRow>, asked: &[TokenRow]) -> Vec<TokenRow> {
     asked.iter().copied().filter(|row| spent.remove(row)).collect()
-}
-
-/// What a transaction has found and made, while it goes through its writes.
-struct Keeping<'c> {
-    custody: &'c Custody,
-    now: Time,
-    answered: HashMap<(String, RequestId), Answer>,
-    subjects: HashMap<SubjectId, Subject>,
-    /// Tokens that a value may be deduplicated to, by its spot: those in the database, then those just made.
-    same: HashMap<Spot, Vec<Token>>,
-    /// Tokens of earlier answers.
-    earlier: HashMap<TokenRow, Facts>,
-    new_subjects: Vec<Subject>,
-    new_keys: Vec<SubjectKey>,
-    new_tokens: Vec<Token>,
-    new_entries: Vec<index::Entry>,
-    new_answers: Vec<Answer>,
-}
-
-/// Keeps the values of all writes, and answers each by its position.
-async fn keep_tokens(
-    custody: &Custody,
-    tx: &mut dyn Tx,
-    writes: &[&Write],
-    now: Time,
-) -> Result<HashMap<usize, Result<Written>>> {
-    let news: Vec<(usize, &NewTokens)> = writes
-        .iter()
-        .enumerate()
-        .filter_map(|(at, write)| match write {
-            Write::Tokens(new) => Some((at, &**new)),
-            Write::Record(_) => None,
-        })
-        .collect();
-    if news.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let mut keeping = Keeping::read(custody, tx, &news, now).await?;
-    let mut outcomes: HashMap<usize, Result<Tokenized>> =
-        news.iter().map(|(at, new)| (*at, keeping.plan(new))).collect();
-    let redrawn = keeping.store(tx, &news).await?;
-    for tokenized in outcomes.values_mut().flatten() {
-        for (token, _) in &mut tokenized.tokens {
-            if let Some(shape) = redrawn.get(&token.row) {
-                token.shaped = Some(shape.clone());
-            }
-        }
-    }
-    Ok(outcomes.into_iter().map(|(at, outcome)| (at, outcome.map(Written::Tokens))).collect())
-}
-
-impl<'c> Keeping<'c> {
-    async fn read(custody: &'c Custody, tx: &mut dyn Tx, news: &[(usize, &NewTokens)], now: Time) -> Result<Self> {
-        let requests: Vec<_> =
-            news.iter().filter_map(|(_, new)| Some((new.caller.clone(), new.request?))).collect();
-        let answered: HashMap<_, _> = tx
-            .answers(&requests)
-            .await?
-            .into_iter()
-            .map(|answer| ((answer.caller.clone(), answer.id), answer))
-            .collect();
-        let mut known: Vec<SubjectId> = news
-            .iter()
-            .filter_map(|(_, new)| match new.owner {
-                Owner::Known(id) => Some(id),
-                Owner::New(_) => None,
-            })
-            .collect();
-        known.sort_unstable();
-        known.dedup();
-        let subjects = tx.lock_subjects(&known).await?.into_iter().map(|subject| (subject.id, subject)).collect();
-        let mut keeping = Self {
-            custody,
-            now,
-            answered,
-            subjects,
-            same: HashMap::new(),
-            earlier: HashMap::new(),
-            new_subjects: Vec::new(),
-            new_keys: Vec::new(),
-            new_tokens: Vec::new(),
-            new_entries: Vec::new(),
-            new_answers: Vec::new(),
-        };
-        keeping.read_same(tx, news).await?;
-        keeping.read_earlier(tx).await?;
-        Ok(keeping)
-    }
-
-    /// Reads the tokens that deduplicated values may be answered with, and locks their buckets: until the commit
-    /// nobody else can add one.
-    async fn read_same(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<()> {
-        let fields = news.iter().flat_map(|(_, new)| &new.fields);
-        let spots: Vec<Spot> = fields.filter(|field| field.deduplicate).filter_map(|field| field.spot).collect();
-        if spots.is_empty() {
-            return Ok(());
-        }
-        let entries = index::find_locked(&self.custody.ring, tx, &spots).await?;
-        let spot_of: HashMap<TokenRow, Spot> = entries.iter().map(|entry| (entry.row, entry.spot)).collect();
-        let rows: Vec<TokenRow> = entries.iter().map(|entry| entry.row).collect();
-        let mut found = tx.facts(&rows, &[]).await?;
-        found.sort_by_key(|facts| facts.token.row);
-        for facts in found {
-            let reusable = facts.state == SubjectState::Active
-                && policy::token_state(&facts, self.now) == TokenState::Active
-                && !facts.token.single_use
-                && facts.token.expires_at.is_none();
-            if let Some(spot) = spot_of.get(&facts.token.row).filter(|_| reusable) {
-                self.same.entry(*spot).or_default().push(facts.token);
-            }
-        }
-        Ok(())
-    }
-
-    async fn read_earlier(&mut self, tx: &mut dyn Tx) -> Result<()> {
-        let mut rows = Vec::new();
-        for answer in self.answered.values() {
-            rows.extend(rows_of(answer)?);
-        }
-        let facts = tx.facts(&rows, &[]).await?;
-        self.earlier = facts.into_iter().map(|facts| (facts.token.row, facts)).collect();
-        Ok(())
-    }
-
-    /// Decides what one write makes. Refusals are the write's own; nothing of it is kept then.
-    fn plan(&mut self, new: &NewTokens) -> Result<Tokenized> {
-        if let Some(answer) = new.request.and_then(|id| self.answered.get(&(new.caller.clone(), id))) {
-            return self.repeat(new, answer);
-        }
-        self.check_owner(new)?;
-        let planned: Vec<(Token, bool)> = new.fields.iter().map(|field| self.reuse_or_make(new, field)).collect();
-        let opens = planned.is_empty() || planned.iter().any(|(_, made)| *made);
-        let subject = match &new.owner {
-            Owner::Known(id) => Some(*id),
-            Owner::New(subject) => opens.then_some(subject.id),
-        };
-        if let Owner::New(subject) = &new.owner
-            && opens
-        {
-            self.new_subjects.push(subject.clone());
-        }
-        if opens {
-            self.new_keys.extend(new.keys.iter().cloned());
-        }
-        let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
-        self.remember(new, subject, &tokens)?;
-        Ok(Tokenized { subject, tokens })
-    }
-
-    fn check_owner(&self, new: &NewTokens) -> Result<()> {
-        let Owner::Known(id) = new.owner else { return Ok(()) };
-        let unknown = || Error::new(Reason::SubjectUnknown, "there is no such subject").with("subject", id);
-        let subject = self.subjects.get(&id).ok_or_else(unknown)?;
-        for (at, field) in new.fields.iter().enumerate() {
-            let change = Change::Add(field.token.kind);
-            policy::check_change(subject.state, subject.profiling, change).map_err(|error| {
-                let error = error.with("subject", id).at(format!("fields[{at}]"));
-                let error = subject.erasure.iter().fold(error, |error, erasure| error.with("erasure", erasure));
-                subject.erased_at.iter().fold(error, |error, time| error.with("erase_time", time))
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The token for one value, and whether it is a new one.
-    fn reuse_or_make(&mut self, new: &NewTokens, field: &NewToken) -> (Token, bool) {
-        let scope = match new.owner {
-            Owner::Known(id) => Some(id),
-            Owner::New(_) => None,
-        };
-        if let Some(spot) = field.spot.filter(|_| field.deduplicate) {
-            let known = self.same.entry(spot).or_default();
-            let fits = |token: &&Token| {
-                token.class == field.token.class
-                    && token.format == field.token.format
-                    && scope.is_none_or(|subject| token.subject == subject)
-            };
-            if let Some(token) = known.iter().find(fits) {
-                return (token.clone(), false);
-            }
-            known.push(field.token.clone());
-        }
-        self.new_entries.extend(field.spot.map(|spot| index::Entry { spot, row: field.token.row }));
-        self.new_tokens.push(field.token.clone());
-        (field.token.clone(), true)
-    }
-
-    /// The answer that the same request got before.
-    fn repeat(&self, new: &NewTokens, answer: &Answer) -> Result<Tokenized> {
-        let same_owner = match &new.owner {
-            Owner::Known(id) => answer.subject == Some(*id),
-            Owner::New(_) => true,
-        };
-        if answer.deed != new.deed || !same_owner {
-            return Err(super::subject::mismatch(answer.id));
-        }
-        let lost = || Error::internal("a token of an earlier answer is gone");
-        let tokens = rows_of(answer)?
-            .iter()
-            .map(|row| {
-                let facts = self.earlier.get(row).ok_or_else(lost)?;
-                Ok((facts.token.clone(), policy::token_state(facts, self.now)))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Tokenized { subject: answer.subject, tokens })
-    }
-
-    fn remember(&mut self, new: &NewTokens, subject: Option<SubjectId>, tokens: &[(Token, TokenState)]) -> Result<()> {
-        let Some(id) = new.request else { return Ok(()) };
-        let rows: Vec<String> =
-            tokens.iter().map(|(token, _)| crate::keys::checkpoint::hex(token.row.as_bytes())).collect();
-        let answer = Answer {
-            caller: new.caller.clone(),
-            id,
-            deed: new.deed.to_owned(),
-            subject,
-            answer: serde_json::to_string(&rows).map_err(Error::internal)?,
-            created_at: self.now,
-        };
-        // Two requests of the same id may share this transaction: the second gets the first one's answer as well.
-        for (token, _) in tokens {
-            self.earlier.entry(token.row).or_insert_with(|| fresh(token));
-        }
-        self.answered.insert((new.caller.clone(), id), answer.clone());
-        self.new_answers.push(answer);
-        Ok(())
-    }
-
-    /// Writes what was decided. Answers the shapes that had to be drawn again.
-    async fn store(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<HashMap<TokenRow, String>> {
-        tx.insert_subjects(&self.new_subjects).await?;
-        tx.insert_subject_keys(&self.new_keys).await?;
-        let redrawn = self.insert_tokens(tx, news).await?;
-        if !self.new_entries.is_empty() {
-            index::insert(&self.custody.ring, tx, &self.new_entries).await?;
-        }
-        tx.insert_answers(&self.new_answers).await?;
-        Ok(redrawn)
-    }
-
-    async fn insert_tokens(
-        &mut self,
-        tx: &mut dyn Tx,
-        news: &[(usize, &NewTokens)],
-    ) -> Result<HashMap<TokenRow, String>> {
-        let mut redrawn = HashMap::new();
-        let mut waiting = std::mem::take(&mut self.new_tokens);
-        while !waiting.is_empty() {
-            let inserted: HashSet<TokenRow> = tx.insert_tokens(&waiting).await?.into_iter().collect();
-            waiting.retain(|token| !inserted.contains(&token.row));
-            let fields = news.iter().flat_map(|(_, new)| &new.fields);
-            let values: HashMap<TokenRow, &NewToken> = fields.map(|field| (field.token.row, field)).collect();
-            for token in &mut waiting {
-                let field = values.get(&token.row).ok_or_else(|| Error::internal("a token without a value"))?;
-                let again = shape(&field.value, self.custody.ring.random())?;
-                redrawn.insert(token.row, again.clone());
-                token.shaped = Some(again);
-            }
-        }
-        Ok(redrawn)
-    }
-}
-
-fn fresh(token: &Token) -> Facts {
-    Facts {
-        token: token.clone(),
-        state: SubjectState::Active,
-        profiling: true,
-        restricted_at: None,
-        erasure: None,
-        execute_at: None,
-        erased_at: None,
-    }
-}
-
-fn rows_of(answer: &Answer) -> Result<Vec<TokenRow>> {
-    let rows: Vec<String> = serde_json::from_str(&answer.answer).map_err(Error::internal)?;
-    let row = |text: &String| {
-        let bytes = crate::keys::checkpoint::unhex(text).ok_or_else(|| Error::internal("an answer makes no sense"))?;
-        Ok(TokenRow::from_bytes(bytes))
-    };
-    rows.iter().map(row).collect()
 }

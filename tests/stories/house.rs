@@ -1,6 +1,6 @@
 //! A whole vault for a test: real files, a real database, a real gRPC connection, and a clock that the test turns.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl House {
     async fn open_with(home: tempfile::TempDir, config: Config) -> Self {
         let clock = Arc::new(TestClock(AtomicI64::new(NOON)));
         let running = Running::start(&config, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
-        let (tokens, subjects) = connect(&running, bearer(&running)).await;
+        let (tokens, subjects) = connect(&running, bearer(&running, &config)).await;
         Self { config, clock, running: Some(running), tokens, subjects, home }
     }
 
@@ -137,7 +137,7 @@ impl House {
     pub async fn try_reopen(&mut self) -> anyhow::Result<()> {
         self.stop().await;
         let running = Running::start(&self.config, Arc::clone(&self.clock) as Arc<dyn Clock>).await?;
-        (self.tokens, self.subjects) = connect(&running, bearer(&running)).await;
+        (self.tokens, self.subjects) = connect(&running, bearer(&running, &self.config)).await;
         self.running = Some(running);
         Ok(())
     }
@@ -181,11 +181,8 @@ impl House {
 
     /// The tokens under a value.
     pub async fn find(&mut self, kind: v1::FieldType, value: &str) -> Vec<String> {
-        let request = v1::FindTokensRequest {
-            r#type: kind.into(),
-            value: value.to_owned(),
-            purpose: "customer_care".to_owned(),
-        };
+        let request =
+            v1::FindTokensRequest { r#type: kind.into(), value: value.to_owned(), purpose: "customer_care".to_owned() };
         let response = self.tokens.find_tokens(request).await.unwrap().into_inner();
         response.tokens.into_iter().map(|token| token.token).collect()
     }
@@ -269,8 +266,9 @@ pub fn fields_at_fault(status: &Status) -> Vec<String> {
     violations.into_iter().map(|violation| violation.field).collect()
 }
 
-fn bearer(running: &Running) -> String {
-    let path: &PathBuf = running.dev_token_file.as_ref().unwrap();
+/// The development credential, or that of the first caller in the configuration.
+fn bearer(running: &Running, config: &Config) -> String {
+    let Some(path) = &running.dev_token_file else { return config.callers[0].token().unwrap().expose().to_owned() };
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 

@@ -7,15 +7,32 @@
     reason = "a panic is how a test fails, in what tests share too"
 )]
 
+mod asks;
 mod audit;
+mod base_backup;
 mod cli_client;
+mod configuration;
+mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod doors;
+mod erasures;
 mod health;
+mod hoard;
 mod house;
+mod idempotency;
 mod leaks;
 mod outside;
 mod process;
+mod purposes;
 mod python_client;
+mod refusals;
+mod restore;
+mod reuse;
+mod shapes;
+mod store_contract;
+mod storm;
+mod streams;
+mod subjects;
 mod tidy;
 mod tokens;

@@ -9,9 +9,9 @@ use std::path::Path;
 
 /// From the ground up: each floor may use those before it, never itself under another name, one beside it or above.
 const FLOORS: [&[&str]; 10] = [
-    &["crypto", "crash"],
+    &["batch", "crash", "crypto"],
     &["model"],
-    &["batch", "policy"],
+    &["policy"],
     &["store"],
     &["keys"],
     &["vault"],
@@ -259,12 +259,16 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn files_and_functions_stay_short() {
     let files = files("src", ".rs");
+    let functions: Vec<_> = files.iter().flat_map(long_functions).collect();
+    println!("functions over {FUNCTION_LINES} lines: {}\n{}", functions.len(), functions.join("\n"));
     let size = |file: &File| file.text.lines().count();
     let long = files.iter().filter(|file| size(file) > FILE_LINES);
-    check(&long.map(|file| format!("{}:1: {} lines, {FILE_LINES} at most", file.path, size(file))).collect::<Vec<_>>());
-    let long: Vec<_> = files.iter().flat_map(long_functions).collect();
-    println!("functions over {FUNCTION_LINES} lines: {}\n{}", long.len(), long.join("\n"));
-    assert!(long.len() <= LONG_FUNCTIONS, "{LONG_FUNCTIONS} at most:\n{}", long.join("\n"));
+    let mut faults: Vec<_> =
+        long.map(|file| format!("{}:1: {} lines, {FILE_LINES} at most", file.path, size(file))).collect();
+    if functions.len() > LONG_FUNCTIONS {
+        faults.extend(functions.into_iter().map(|function| format!("{function}; {LONG_FUNCTIONS} such at most")));
+    }
+    check(&faults);
 }
 
 #[test]
@@ -328,7 +332,7 @@ fn rules_bite() {
     let faults = |rule: fn(&File) -> Vec<String>, path: &str, text: &str| rule(&file(path, text)).len();
 
     assert_eq!(faults(upward_uses, "src/store/mod.rs", "use crate::keys::Ring;"), 1);
-    assert_eq!(faults(upward_uses, "src/policy.rs", "let a = crate::batch::Batch::new();"), 1);
+    assert_eq!(faults(upward_uses, "src/policy.rs", "let a = crate::store::open();"), 1);
     assert_eq!(faults(upward_uses, "src/model/id.rs", "use crate::{crypto::{self, Random}, store, vault};"), 2);
     assert_eq!(faults(upward_uses, "src/vault/mod.rs", "use crate::config::Config;"), 1);
     assert_eq!(faults(upward_uses, "src/attic.rs", ""), 1);

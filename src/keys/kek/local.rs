@@ -27,8 +27,8 @@ impl LocalKek {
         }
         files::check_private(path).map_err(|error| unusable(path, error))?;
         let bytes = SecretBytes::new(fs::read(path).map_err(|error| unusable(path, error))?);
-        let secret = Secret::from_slice(bytes.expose())
-            .ok_or_else(|| unusable(path, "it does not hold exactly 32 bytes"))?;
+        let secret =
+            Secret::from_slice(bytes.expose()).ok_or_else(|| unusable(path, "it does not hold exactly 32 bytes"))?;
         Ok(Self { path: path.to_owned(), key: Key::new(&secret), random })
     }
 }
@@ -40,8 +40,7 @@ impl Kek for LocalKek {
     }
 
     async fn unwrap(&self, label: &'static str, wrapped: &[u8]) -> Result<SecretBytes> {
-        open(&self.key, &Aad::new(label), wrapped)
-            .map_err(|broken| unusable(&self.path, broken).with("wrapped", label))
+        open(&self.key, &Aad::new(label), wrapped).map_err(|broken| unusable(&self.path, broken).with("wrapped", label))
     }
 
     fn describe(&self) -> String {

@@ -1,8 +1,9 @@
 //! A root slot in a file, with mirrors.
 //!
 //! Each copy is written to a temporary file, synced, renamed over the old one, and its directory synced. A prepared
-//! root stands in every copy before any copy advances, so a mirror that missed an advance can always catch up by
-//! itself. The first path decides: it advances first, and what it holds is what counts.
+//! root stands in every copy before any copy advances, so a copy that missed an advance can always catch up. The copy
+//! of the highest epoch decides: an old one that somebody brought back cannot undo what the others have forgotten.
+//! Reading needs one good copy; writing needs them all.
 //!
 //! Not promised: that a flash chip has physically overwritten the old content. That is why the content is wrapped by
 //! a key kept elsewhere, and why the assurance is `IMMEDIATE_LOGICAL`.
@@ -26,7 +27,7 @@ const ROOT: usize = 8 + 32;
 
 /// A slot in one or more files.
 pub struct FileSlot {
-    /// The deciding file first, then its mirrors. Never empty.
+    /// Every copy. Never empty.
     paths: Vec<PathBuf>,
     kek: Arc<dyn Kek>,
     /// Held while this process may write the slot.
@@ -80,14 +81,22 @@ impl FileSlot {
         files::replace(path, &wrapped).map_err(|error| unusable(path, error))
     }
 
-    /// The copy that decides; the first mirror that is there when the deciding file was lost.
+    /// The copy that decides. An error only when no copy can be read and one should be there.
     async fn deciding(&self) -> Result<Option<Content>> {
+        let (mut newest, mut trouble): (Option<Content>, _) = (None, None);
         for path in &self.paths {
-            if let Some(content) = self.read(path).await? {
-                return Ok(Some(content));
+            match self.read(path).await {
+                Ok(Some(found)) if newest.as_ref().is_none_or(|best| best.current.epoch < found.current.epoch) => {
+                    newest = Some(found);
+                }
+                Ok(_) => {}
+                Err(error) => trouble = trouble.or(Some(error)),
             }
         }
-        Ok(None)
+        match (newest, trouble) {
+            (None, Some(error)) => Err(error),
+            (newest, _) => Ok(newest),
+        }
     }
 
     async fn set(&self) -> Result<Content> {
@@ -95,19 +104,17 @@ impl FileSlot {
         self.deciding().await?.ok_or_else(missing)
     }
 
-    /// Brings one copy forward to `next`, which it holds as its current or its prepared root.
-    async fn forward(&self, path: &Path, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
-        let found = self.read(path).await?.ok_or_else(|| unusable(path, "the file is missing"))?;
-        if found.current.id == *next {
-            return Ok(());
+    /// Makes every copy hold `content`, and nothing else.
+    async fn write_all(&self, content: &Content) -> Result<()> {
+        for path in &self.paths {
+            let held = self.read(path).await?;
+            let same = held.is_some_and(|held| held.current.id == content.current.id && held.next.is_none());
+            if !same {
+                self.write(path, content).await?;
+                crash::point("slot::copy-set");
+            }
         }
-        let Some(prepared) = found.next.filter(|prepared| prepared.id == *next) else {
-            return Err(unusable(path, "it holds neither the old root with the prepared one nor the new root"));
-        };
-        if found.current.id != *expect {
-            return Err(moved(&found.current));
-        }
-        self.write(path, &Content { tree: found.tree, current: prepared, next: None }).await
+        Ok(())
     }
 }
 
@@ -121,8 +128,7 @@ impl RootSlot for FileSlot {
         if self.deciding().await?.is_some() {
             return Err(Error::new(Reason::KeyCustodianUnavailable, "the root slot is set already"));
         }
-        // Mirrors first: once the deciding file is there, the slot is complete.
-        for path in self.paths.iter().rev() {
+        for path in &self.paths {
             self.write(path, content).await?;
             crash::point("slot::copy-created");
         }
@@ -143,23 +149,21 @@ impl RootSlot for FileSlot {
     }
 
     async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
-        for path in &self.paths {
-            self.forward(path, expect, next).await?;
-            crash::point("slot::copy-advanced");
+        let found = self.set().await?;
+        if found.current.id == *next {
+            return self.settle().await;
         }
-        Ok(())
+        match found.next {
+            Some(prepared) if found.current.id == *expect && prepared.id == *next => {
+                self.write_all(&Content { tree: found.tree, current: prepared, next: None }).await
+            }
+            _ => Err(moved(&found.current)),
+        }
     }
 
     async fn settle(&self) -> Result<()> {
         let decided = self.set().await?;
-        for path in &self.paths {
-            let current = self.read(path).await?.map(|content| content.current.id);
-            if current != Some(decided.current.id) {
-                self.write(path, &decided).await?;
-                crash::point("slot::copy-settled");
-            }
-        }
-        Ok(())
+        self.write_all(&Content { next: None, ..decided }).await
     }
 
     fn assurance(&self) -> Assurance {
@@ -228,11 +232,8 @@ fn moved(current: &Root) -> Error {
 
 fn unusable(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let source = source.into();
-    Error::new(
-        Reason::KeyCustodianUnavailable,
-        format!("the root slot at {} cannot be used: {source}", path.display()),
-    )
-    .because(io::Error::other(source))
+    Error::new(Reason::KeyCustodianUnavailable, format!("the root slot at {} cannot be used: {source}", path.display()))
+        .because(io::Error::other(source))
 }
 
 #[cfg(test)]
@@ -314,12 +315,27 @@ mod tests {
         slot.prepare(&old, &next).await.unwrap();
         let mirror = place.path("b/root.slot");
         let lagging = std::fs::read(&mirror).unwrap();
-        std::fs::remove_file(&mirror).unwrap();
+        std::fs::write(&mirror, "broken").unwrap();
         assert!(slot.advance(&old, &next.id).await.is_err());
         assert_eq!(slot.load().await.unwrap().unwrap().current.id, next.id);
         std::fs::write(&mirror, lagging).unwrap();
         slot.advance(&old, &next.id).await.unwrap();
         assert_eq!(slot.read(&mirror).await.unwrap().unwrap().current.id, next.id);
+    }
+
+    #[tokio::test]
+    async fn an_old_copy_brought_back_does_not_decide() {
+        let place = Place::new();
+        let slot = place.slot();
+        let old = created(&slot).await;
+        let before = std::fs::read(place.path("a/root.slot")).unwrap();
+        let next = fresh_root(1);
+        slot.prepare(&old, &next).await.unwrap();
+        slot.advance(&old, &next.id).await.unwrap();
+        std::fs::write(place.path("a/root.slot"), before).unwrap();
+        assert_eq!(slot.load().await.unwrap().unwrap().current.id, next.id);
+        slot.settle().await.unwrap();
+        assert_eq!(slot.read(&place.path("a/root.slot")).await.unwrap().unwrap().current.id, next.id);
     }
 
     #[tokio::test]
@@ -344,7 +360,10 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for torn in [&whole[..0], &whole[..whole.len() / 2], b"not a slot".as_slice()] {
             std::fs::write(&path, torn).unwrap();
-            assert!(slot.load().await.is_err());
+            assert!(slot.load().await.unwrap().is_some(), "the mirror is whole");
+            assert!(slot.settle().await.is_err(), "and what is torn is not overwritten unseen");
         }
+        std::fs::write(place.path("b/root.slot"), "torn as well").unwrap();
+        assert!(slot.load().await.is_err());
     }
 }

@@ -83,6 +83,12 @@ impl Block {
         PageId { level: self.level(), prefix, root_id }
     }
 
+    /// The block of the page with this name; `None` for a level that no page has.
+    pub fn of_page(page: &PageId) -> Option<Self> {
+        let bits = 32_u32.checked_sub(u32::from(page.level).checked_mul(8)?).filter(|bits| *bits > 0)?;
+        Some(Self { first: page.prefix.checked_shl(bits).unwrap_or(0), bits })
+    }
+
     fn level(self) -> u8 {
         match self.bits {
             32 => 0,
@@ -169,6 +175,7 @@ mod tests {
             prop_assert_eq!(slot.slot_number(), leaf.to_be_bytes()[level]);
             prop_assert_eq!(page.slot(slot.slot_number()), slot);
             prop_assert!(slot.holds(leaf));
+            prop_assert_eq!(Block::of_page(&page.page_id([0; 16])), Some(page));
         }
     }
 }

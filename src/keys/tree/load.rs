@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::crypto::{Key, Secret, SecretBytes, derive, open};
+use crate::crypto::{Broken, Key, Secret, SecretBytes, derive, open};
 
 use super::block::Block;
 use super::page::{Draft, Page, Parsed, Version, parse};
 use super::puncture::place;
-use super::{PageId, Tree};
+use super::{PageId, SealedPage, Tree};
 
 /// Why a tree cannot be loaded. None of the reasons is repaired by trying again with the same pages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +64,7 @@ impl<B: AsRef<[u8]>, F: FnMut(PageId) -> Option<B>> Loader<'_, F> {
             draft.seed(index, seed);
         }
         for (slot, root_id, key) in children {
-            let key = Secret::build(|bytes| bytes.copy_from_slice(key));
+            let key = copy(key);
             let page = self.page(block.slot(slot), *root_id, &key)?;
             draft.child(slot, Arc::new(Version { root_id: *root_id, key, page }));
         }
@@ -74,7 +74,54 @@ impl<B: AsRef<[u8]>, F: FnMut(PageId) -> Option<B>> Loader<'_, F> {
     fn open(&mut self, page: PageId, key: &Secret<32>) -> Result<SecretBytes, LoadError> {
         let PageId { level, prefix, root_id } = page;
         let blob = (self.fetch)(page).ok_or(LoadError::Missing { level, prefix, root_id })?;
-        let opened = open(&Key::new(key), &place(&self.id, &page), blob.as_ref());
-        opened.map_err(|_| LoadError::Broken { level, prefix })
+        unseal(&self.id, &page, &Key::new(key), blob.as_ref()).map_err(|_| LoadError::Broken { level, prefix })
     }
+}
+
+/// A seed with the block of leaves that follow from it.
+pub struct Branch {
+    block: Block,
+    seed: Secret<32>,
+}
+
+impl Branch {
+    /// The seed of a leaf of the block; `None` for any other.
+    pub fn leaf(&self, leaf: u32) -> Option<Secret<32>> {
+        self.block.holds(leaf).then(|| derive::descend(self.seed.expose(), leaf, self.block.bits))
+    }
+
+    /// The seed itself.
+    pub fn seed(&self) -> &Secret<32> {
+        &self.seed
+    }
+}
+
+/// A page opened by itself, whatever tree it is part of now or was once.
+pub struct Loose {
+    /// Its seeds.
+    pub branches: Vec<Branch>,
+    /// The keys of the pages below it.
+    pub keys: Vec<Secret<32>>,
+}
+
+impl Loose {
+    /// Tries one key on one page version of the tree with this id.
+    pub fn open(tree: &[u8; 16], page: &SealedPage, key: &Key) -> Option<Self> {
+        let block = Block::of_page(&page.id)?;
+        let plain = unseal(tree, &page.id, key, &page.blob).ok()?;
+        let Parsed { seeds, children } = parse(block, plain.expose())?;
+        let branch = |(index, seed): (u16, &[u8; 32])| Some(Branch { block: block.inside(index)?, seed: copy(seed) });
+        Some(Self {
+            branches: seeds.into_iter().filter_map(branch).collect(),
+            keys: children.into_iter().map(|(.., key)| copy(key)).collect(),
+        })
+    }
+}
+
+fn unseal(tree: &[u8; 16], page: &PageId, key: &Key, blob: &[u8]) -> Result<SecretBytes, Broken> {
+    open(key, &place(tree, page), blob)
+}
+
+fn copy(secret: &[u8; 32]) -> Secret<32> {
+    Secret::build(|bytes| bytes.copy_from_slice(secret))
 }

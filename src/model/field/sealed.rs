@@ -45,8 +45,8 @@ impl Value {
     }
 }
 
-/// The length class for `length` bytes: steps of 32 bytes to 512, then of an eighth of the size's power of two, and
-/// never below what most values of the type need.
+/// The length class for `length` bytes: steps of 32 bytes to 512, above that steps of at most an eighth of the length,
+/// and never below what most values of the type need.
 fn padded_length(kind: FieldType, length: usize) -> usize {
     let floor = match kind {
         FieldType::Email => 96,

@@ -12,7 +12,7 @@ macro_rules! columns {
 #[async_trait]
 impl Audits for SqlTx {
     async fn insert_audit_batch(&mut self, batch: &Batch) -> Result<()> {
-        sqlx::query(concat!("INSERT INTO audit_batch (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7)"))
+        sqlx::query(concat! { "INSERT INTO audit_batch (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7)" })
             .bind(batch.node.as_slice())
             .bind(batch.seq.cast_signed())
             .bind(batch.prev_hash.as_slice())
@@ -27,9 +27,9 @@ impl Audits for SqlTx {
     }
 
     async fn audit_head(&mut self, node: &[u8; 16]) -> Result<Option<Batch>> {
-        let head = sqlx::query(concat!(
+        let head = sqlx::query(concat! {
             "SELECT ", columns!(), " FROM audit_batch WHERE node = $1 ORDER BY seq DESC LIMIT 1"
-        ))
+        })
         .bind(node.as_slice())
         .fetch_optional(self.connection())
         .await
@@ -39,9 +39,9 @@ impl Audits for SqlTx {
 
     async fn list_audit_batches(&mut self, after: Option<([u8; 16], u64)>, limit: u32) -> Result<Vec<Batch>> {
         let (node, seq) = after.unwrap_or(([0; 16], 0));
-        let rows = sqlx::query(concat!(
+        let rows = sqlx::query(concat! {
             "SELECT ", columns!(), " FROM audit_batch WHERE (node, seq) > ($1, $2) ORDER BY node, seq LIMIT $3"
-        ))
+        })
         .bind(node.as_slice())
         .bind(seq.cast_signed())
         .bind(i64::from(limit))

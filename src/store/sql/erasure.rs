@@ -27,12 +27,12 @@ impl Erasures for SqlTx {
                 .text(&serde_json::to_string(&erasure.plan).map_err(Error::internal)?);
         }
         self.run(
-            concat!(
+            concat! {
                 "INSERT INTO erasure (id, subject, reason, requested_by, requested_at, execute_at, state, plan) SELECT ",
                 blob!("0"), ", ", blob!("1"), ", e.value ->> 2, e.value ->> 3, CAST(e.value ->> 4 AS BIGINT), ",
                 "CAST(e.value ->> 5 AS BIGINT), CAST(e.value ->> 6 AS BIGINT), e.value ->> 7 FROM ", each!("1"),
                 " AS e WHERE true ON CONFLICT (id) DO NOTHING"
-            ),
+            },
             rows,
         )
         .await?;
@@ -42,10 +42,10 @@ impl Erasures for SqlTx {
     async fn lock_erasures(&mut self, ids: &[ErasureId]) -> Result<Vec<Erasure>> {
         let rows = self
             .fetch(
-                concat!(
+                concat! {
                     "SELECT ", columns!(), " FROM erasure x WHERE x.id IN (SELECT ", blob!("0"), " FROM ", each!("1"),
                     " AS e) ORDER BY x.id", lock!("x")
-                ),
+                },
                 Rows::of_blobs(ids.iter().map(ErasureId::as_bytes)),
             )
             .await?;
@@ -55,9 +55,9 @@ impl Erasures for SqlTx {
     async fn erasures(&mut self, ids: &[ErasureId]) -> Result<Vec<Erasure>> {
         let rows = self
             .fetch(
-                concat!(
+                concat! {
                     "SELECT ", columns!(), " FROM ", each!("1"), " AS e CROSS JOIN erasure x WHERE x.id = ", blob!("0")
-                ),
+                },
                 Rows::of_blobs(ids.iter().map(ErasureId::as_bytes)),
             )
             .await?;
@@ -77,12 +77,12 @@ impl Erasures for SqlTx {
                 .maybe_blob(erasure.receipt.as_deref());
         }
         self.run(
-            concat!(
+            concat! {
                 "UPDATE erasure SET state = CAST(e.value ->> 1 AS BIGINT), plan = e.value ->> 2, ",
                 "epoch = CAST(e.value ->> 3 AS BIGINT), shredded_at = CAST(e.value ->> 4 AS BIGINT), ",
                 "pending_reason = e.value ->> 5, receipt = ", blob!("6"), " FROM ", each!("1"),
                 " AS e WHERE erasure.id = ", blob!("0")
-            ),
+            },
             rows,
         )
         .await?;
@@ -91,7 +91,7 @@ impl Erasures for SqlTx {
 
     async fn list_erasures(&mut self, after: Option<ErasureId>, limit: u32) -> Result<Vec<Erasure>> {
         let rows =
-            sqlx::query(concat!("SELECT ", columns!(), " FROM erasure x WHERE x.id > $1 ORDER BY x.id LIMIT $2"))
+            sqlx::query(concat! { "SELECT ", columns!(), " FROM erasure x WHERE x.id > $1 ORDER BY x.id LIMIT $2" })
                 .bind(after.map(|id| id.as_bytes().to_vec()).unwrap_or_default())
                 .bind(i64::from(limit))
                 .fetch_all(self.connection())
@@ -101,10 +101,10 @@ impl Erasures for SqlTx {
     }
 
     async fn erasures_in(&mut self, state: ErasureState, now: Time) -> Result<Vec<Erasure>> {
-        let rows = sqlx::query(concat!(
+        let rows = sqlx::query(concat! {
             "SELECT ", columns!(), " FROM erasure x WHERE x.state = $1 AND (x.state <> 1 OR x.execute_at <= $2) ",
             "ORDER BY x.id"
-        ))
+        })
         .bind(i64::from(state.number()))
         .bind(now.micros())
         .fetch_all(self.connection())

@@ -8,14 +8,19 @@ impl Indexes for SqlTx {
     async fn put_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
         let mut rows = Rows::new();
         for bucket in buckets {
-            rows.row().number(bucket.bucket.into()).number(bucket.leaf.into()).number(bucket.chunks.into());
+            rows.row()
+                .number(bucket.bucket.into())
+                .number(bucket.leaf.into())
+                .number(bucket.chunks.into())
+                .flag(bucket.dirty);
         }
         self.run(
-            concat!(
-                "INSERT INTO index_bucket (bucket, leaf, chunks) SELECT CAST(e.value ->> 0 AS BIGINT), ",
-                "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT) FROM ", each!("1"), " AS e WHERE true ",
-                "ON CONFLICT (bucket) DO UPDATE SET leaf = excluded.leaf, chunks = excluded.chunks"
-            ),
+            concat! {
+                "INSERT INTO index_bucket (bucket, leaf, chunks, dirty) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT), CAST(e.value ->> 3 AS BOOLEAN) FROM ",
+                each!("1"), " AS e WHERE true ON CONFLICT (bucket) DO UPDATE SET leaf = excluded.leaf, ",
+                "chunks = excluded.chunks, dirty = excluded.dirty"
+            },
             rows,
         )
         .await?;
@@ -28,11 +33,11 @@ impl Indexes for SqlTx {
             rows.row().number(chunk.bucket.bucket.into()).number(chunk.chunk.into()).blob(&chunk.blob);
         }
         self.run(
-            concat!(
+            concat! {
                 "INSERT INTO index_chunk (bucket, chunk, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), " FROM ", each!("1"), " AS e WHERE true ",
                 "ON CONFLICT (bucket, chunk) DO UPDATE SET blob = excluded.blob"
-            ),
+            },
             rows,
         )
         .await?;
@@ -41,23 +46,23 @@ impl Indexes for SqlTx {
 
     async fn delete_chunks(&mut self, buckets: &[u32]) -> Result<()> {
         self.run(
-            concat!(
+            concat! {
                 "DELETE FROM index_chunk WHERE bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"),
                 " AS e)"
-            ),
+            },
             numbers(buckets),
         )
         .await?;
         Ok(())
     }
 
-    async fn buckets(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>> {
+    async fn buckets_and_dirty(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>> {
         let rows = self
             .fetch(
-                concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks FROM ", each!("1"), " AS e CROSS JOIN index_bucket b ",
-                    "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket"
-                ),
+                concat! {
+                    "SELECT b.bucket, b.leaf, b.chunks, b.dirty FROM index_bucket b WHERE b.dirty OR b.bucket IN ",
+                    "(SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e) ORDER BY b.bucket"
+                },
                 numbers(buckets),
             )
             .await?;
@@ -66,10 +71,10 @@ impl Indexes for SqlTx {
 
     async fn lock_buckets(&mut self, buckets: &[u32]) -> Result<()> {
         self.fetch(
-            concat!(
+            concat! {
                 "SELECT b.bucket FROM index_bucket b WHERE b.bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ",
                 each!("1"), " AS e) ORDER BY b.bucket", lock!("b")
-            ),
+            },
             numbers(buckets),
         )
         .await?;
@@ -79,11 +84,11 @@ impl Indexes for SqlTx {
     async fn tail_chunks(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>> {
         let rows = self
             .fetch(
-                concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM ", each!("1"), " AS e ",
+                concat! {
+                    "SELECT b.bucket, b.leaf, b.chunks, b.dirty, c.chunk, c.blob FROM ", each!("1"), " AS e ",
                     "CROSS JOIN index_bucket b JOIN index_chunk c ON c.bucket = b.bucket AND c.chunk = b.chunks - 1 ",
                     "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket"
-                ),
+                },
                 numbers(buckets),
             )
             .await?;
@@ -93,11 +98,11 @@ impl Indexes for SqlTx {
     async fn chunks(&mut self, buckets: &[u32]) -> Result<Vec<Chunk>> {
         let rows = self
             .fetch(
-                concat!(
-                    "SELECT b.bucket, b.leaf, b.chunks, c.chunk, c.blob FROM ", each!("1"), " AS e ",
+                concat! {
+                    "SELECT b.bucket, b.leaf, b.chunks, b.dirty, c.chunk, c.blob FROM ", each!("1"), " AS e ",
                     "CROSS JOIN index_bucket b JOIN index_chunk c ON c.bucket = b.bucket ",
                     "WHERE b.bucket = CAST(e.value ->> 0 AS BIGINT) ORDER BY b.bucket, c.chunk"
-                ),
+                },
                 numbers(buckets),
             )
             .await?;
@@ -114,14 +119,11 @@ fn bucket(columns: &mut Columns<'_>) -> Result<Bucket> {
         bucket: columns.unsigned("index_bucket", "bucket")?,
         leaf: columns.unsigned("index_bucket", "leaf")?,
         chunks: columns.unsigned("index_bucket", "chunks")?,
+        dirty: columns.take()?,
     })
 }
 
 fn chunk(row: &Row) -> Result<Chunk> {
     let mut columns = Columns::of(row);
-    Ok(Chunk {
-        bucket: bucket(&mut columns)?,
-        chunk: columns.unsigned("index_chunk", "chunk")?,
-        blob: columns.take()?,
-    })
+    Ok(Chunk { bucket: bucket(&mut columns)?, chunk: columns.unsigned("index_chunk", "chunk")?, blob: columns.take()? })
 }

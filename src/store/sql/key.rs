@@ -25,6 +25,19 @@ impl Keys for SqlTx {
         Ok(())
     }
 
+    async fn discard_vault(&mut self) -> Result<()> {
+        for statement in [
+            "DELETE FROM index_chunk",
+            "DELETE FROM index_bucket",
+            "DELETE FROM key_page",
+            "DELETE FROM key_tree",
+            "DELETE FROM vault",
+        ] {
+            sqlx::query(statement).execute(self.connection()).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     async fn vault(&mut self) -> Result<Option<Vault>> {
         let row = sqlx::query("SELECT tree, index_buckets, created_at FROM vault")
             .fetch_optional(self.connection())
@@ -95,11 +108,11 @@ impl Keys for SqlTx {
             rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id).blob(blob);
         }
         self.run(
-            concat!(
+            concat! {
                 "INSERT INTO key_page (level, prefix, root_id, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", ", blob!("3"), " FROM ", each!("1"),
-                " AS e WHERE true ON CONFLICT (level, prefix, root_id) DO NOTHING"
-            ),
+                " AS e WHERE true ON CONFLICT (level, prefix, root_id) DO UPDATE SET blob = excluded.blob"
+            },
             rows,
         )
         .await?;
@@ -112,10 +125,10 @@ impl Keys for SqlTx {
             rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id);
         }
         self.run(
-            concat!(
+            concat! {
                 "DELETE FROM key_page WHERE (level, prefix, root_id) IN (SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), " FROM ", each!("1"), " AS e)"
-            ),
+            },
             rows,
         )
         .await?;
@@ -128,11 +141,11 @@ impl Keys for SqlTx {
             rows.row().number(range.first.into()).number(range.last.into()).number(range.epoch.cast_signed());
         }
         self.run(
-            concat!(
+            concat! {
                 "INSERT INTO punctured (first, last, epoch) SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT) FROM ", each!("1"),
                 " AS e WHERE true ON CONFLICT (first, last) DO UPDATE SET epoch = excluded.epoch"
-            ),
+            },
             rows,
         )
         .await?;
@@ -162,11 +175,11 @@ impl Keys for SqlTx {
                 .number(key.created_at.micros());
         }
         self.run(
-            concat!(
+            concat! {
                 "INSERT INTO subject_key (leaf, subject, class, version, created_at) ",
                 "SELECT CAST(e.value ->> 0 AS BIGINT), ", blob!("1"), ", e.value ->> 2, ",
                 "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT) FROM ", each!("1"), " AS e"
-            ),
+            },
             rows,
         )
         .await?;
@@ -176,10 +189,10 @@ impl Keys for SqlTx {
     async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>> {
         let rows = self
             .fetch(
-                concat!(
+                concat! {
                     "SELECT k.leaf, k.subject, k.class, k.version, k.created_at FROM ", each!("1"),
                     " AS e CROSS JOIN subject_key k WHERE k.subject = ", blob!("0"), " ORDER BY k.leaf"
-                ),
+                },
                 Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
             )
             .await?;

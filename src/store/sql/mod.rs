@@ -51,9 +51,8 @@ impl Store for Sql {
 
     async fn is_migrated(&self) -> Result<bool> {
         let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let applied = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations WHERE success")
-            .fetch_one(&self.reader)
-            .await;
+        let applied =
+            sqlx::query("SELECT MAX(version) FROM _sqlx_migrations WHERE success").fetch_one(&self.reader).await;
         match applied {
             Ok(row) => Ok(row.try_get::<Option<i64>, _>(0).map_err(failed)? == Some(newest)),
             Err(sqlx::Error::Database(_)) => Ok(false),
@@ -69,7 +68,9 @@ impl Store for Sql {
             if !accepted.contains(&setting.as_str()) {
                 return Err(Error::new(
                     Reason::StoreUnavailable,
-                    format!("the database may lose acknowledged commits: `{statement}` answers {setting}, expected one of {accepted:?}"),
+                    format!(
+                        "the database may lose acknowledged commits: `{statement}` answers {setting}, expected one of {accepted:?}"
+                    ),
                 ));
             }
         }

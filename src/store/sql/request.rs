@@ -16,10 +16,10 @@ impl Requests for SqlTx {
         }
         let rows = self
             .fetch(
-                concat!(
+                concat! {
                     "SELECT r.caller, r.id, r.deed, r.subject, r.answer, r.created_at FROM ", each!("1"),
                     " AS e CROSS JOIN request r WHERE r.caller = e.value ->> 0 AND r.id = ", blob!("1")
-                ),
+                },
                 asked,
             )
             .await?;
@@ -41,12 +41,12 @@ impl Requests for SqlTx {
                 .number(answer.created_at.micros());
         }
         self.run(
-            concat!(
+            concat! {
                 "INSERT INTO request (caller, id, deed, subject, answer, created_at) ",
                 "SELECT e.value ->> 0, ", blob!("1"), ", e.value ->> 2, ", blob!("3"),
                 ", e.value ->> 4, CAST(e.value ->> 5 AS BIGINT) FROM ", each!("1"), " AS e WHERE true ",
                 "ON CONFLICT (caller, id) DO NOTHING"
-            ),
+            },
             rows,
         )
         .await?;

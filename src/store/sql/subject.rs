@@ -30,12 +30,12 @@ impl Subjects for SqlTx {
                 .number(subject.version.cast_signed());
         }
         self.run(
-            concat!(
+            concat! {
                 "INSERT INTO subject (id, kind, jurisdiction, source, created_at, state, profiling, version) SELECT ",
                 blob!("0"), ", e.value ->> 1, e.value ->> 2, e.value ->> 3, CAST(e.value ->> 4 AS BIGINT), ",
                 "CAST(e.value ->> 5 AS BIGINT), CAST(e.value ->> 6 AS BOOLEAN), CAST(e.value ->> 7 AS BIGINT) FROM ",
                 each!("1"), " AS e"
-            ),
+            },
             rows,
         )
         .await?;
@@ -45,9 +45,9 @@ impl Subjects for SqlTx {
     async fn subjects(&mut self, ids: &[SubjectId]) -> Result<Vec<Subject>> {
         let rows = self
             .fetch(
-                concat!(
+                concat! {
                     "SELECT ", columns!(), " FROM ", each!("1"), " AS e CROSS JOIN subject s WHERE s.id = ", blob!("0")
-                ),
+                },
                 Rows::of_blobs(ids.iter().map(SubjectId::as_bytes)),
             )
             .await?;
@@ -60,10 +60,10 @@ impl Subjects for SqlTx {
         }
         let rows = self
             .fetch(
-                concat!(
+                concat! {
                     "SELECT ", columns!(), " FROM subject s WHERE s.id IN (SELECT ", blob!("0"), " FROM ", each!("1"),
                     " AS e) ORDER BY s.id", lock!("s")
-                ),
+                },
                 Rows::of_blobs(ids.iter().map(SubjectId::as_bytes)),
             )
             .await?;
@@ -84,12 +84,12 @@ impl Subjects for SqlTx {
                 .number(subject.version.cast_signed());
         }
         self.run(
-            concat!(
+            concat! {
                 "UPDATE subject SET state = CAST(e.value ->> 1 AS BIGINT), restriction_ground = e.value ->> 2, ",
                 "restricted_at = CAST(e.value ->> 3 AS BIGINT), profiling = CAST(e.value ->> 4 AS BOOLEAN), erasure = ",
                 blob!("5"), ", erased_at = CAST(e.value ->> 6 AS BIGINT), version = CAST(e.value ->> 7 AS BIGINT) FROM ",
                 each!("1"), " AS e WHERE subject.id = ", blob!("0")
-            ),
+            },
             rows,
         )
         .await?;
@@ -97,10 +97,10 @@ impl Subjects for SqlTx {
     }
 
     async fn list_subjects(&mut self, filter: &Filter, after: Option<SubjectId>, limit: u32) -> Result<Vec<Subject>> {
-        let rows = sqlx::query(concat!(
+        let rows = sqlx::query(concat! {
             "SELECT ", columns!(), " FROM subject s WHERE s.id > $1 AND ($2 = 0 OR s.state = $2) ",
             "AND ($3 = '' OR s.kind = $3) ORDER BY s.id LIMIT $4"
-        ))
+        })
         .bind(after.map(|id| id.as_bytes().to_vec()).unwrap_or_default())
         .bind(filter.state.map_or(0, |state| i64::from(state.number())))
         .bind(filter.kind.clone().unwrap_or_default())
@@ -113,10 +113,7 @@ impl Subjects for SqlTx {
 }
 
 pub fn state(number: i64) -> Result<SubjectState> {
-    i16::try_from(number)
-        .ok()
-        .and_then(SubjectState::from_number)
-        .ok_or_else(|| inconsistent("subject", "state"))
+    i16::try_from(number).ok().and_then(SubjectState::from_number).ok_or_else(|| inconsistent("subject", "state"))
 }
 
 fn subject(row: &Row) -> Result<Subject> {

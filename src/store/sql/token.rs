@@ -14,12 +14,12 @@ macro_rules! columns {
 
 macro_rules! facts {
     () => {
-        concat!(
+        concat! {
             "SELECT ",
             columns!(),
             ", s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, \
-             (SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure) "
-        )
+(SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure) "
+        }
     };
 }
 
@@ -35,7 +35,7 @@ impl Tokens for SqlTx {
         }
         let inserted = self
             .fetch(
-                concat!(
+                concat! {
                     "INSERT INTO token (id, subject, type, class, format, shaped, tags, expires_at, single_use, ",
                     "created_at, leaf, key_version, source, version, sealed) SELECT ", blob!("0"), ", ", blob!("1"),
                     ", CAST(e.value ->> 2 AS BIGINT), e.value ->> 3, CAST(e.value ->> 4 AS BIGINT), e.value ->> 5, ",
@@ -43,34 +43,34 @@ impl Tokens for SqlTx {
                     "CAST(e.value ->> 9 AS BIGINT), CAST(e.value ->> 10 AS BIGINT), CAST(e.value ->> 11 AS BIGINT), ",
                     "e.value ->> 12, CAST(e.value ->> 13 AS BIGINT), ", blob!("14"), " FROM ", each!("1"),
                     " AS e WHERE true ON CONFLICT (shaped) DO NOTHING RETURNING id"
-                ),
+                },
                 rows,
             )
             .await?;
         inserted.iter().map(row_id).collect()
     }
 
-    async fn facts(&mut self, ids: &[TokenRow], shapes: &[&str]) -> Result<Vec<Facts>> {
+    async fn facts(&mut self, by_row: &[TokenRow], by_shape: &[&str]) -> Result<Vec<Facts>> {
         let mut found = Vec::new();
-        if !ids.is_empty() {
+        if !by_row.is_empty() {
             found = self
                 .fetch(
-                    concat!(
+                    concat! {
                         facts!(), "FROM ", each!("1"), " AS e CROSS JOIN token t JOIN subject s ON s.id = t.subject ",
                         "WHERE t.id = ", blob!("0")
-                    ),
-                    Rows::of_blobs(ids.iter().map(TokenRow::as_bytes)),
+                    },
+                    Rows::of_blobs(by_row.iter().map(TokenRow::as_bytes)),
                 )
                 .await?;
         }
-        if !shapes.is_empty() {
+        if !by_shape.is_empty() {
             let shaped = self
                 .fetch(
-                    concat!(
+                    concat! {
                         facts!(), "FROM ", each!("1"), " AS e CROSS JOIN token t JOIN subject s ON s.id = t.subject ",
                         "WHERE t.shaped = e.value ->> 0"
-                    ),
-                    Rows::of_texts(shapes.iter().copied()),
+                    },
+                    Rows::of_texts(by_shape.iter().copied()),
                 )
                 .await?;
             found.extend(shaped);
@@ -91,12 +91,12 @@ impl Tokens for SqlTx {
                 .maybe_blob(token.sealed.as_deref());
         }
         self.run(
-            concat!(
+            concat! {
                 "UPDATE token SET leaf = CAST(e.value ->> 1 AS BIGINT), key_version = CAST(e.value ->> 2 AS BIGINT), ",
                 "source = e.value ->> 3, version = CAST(e.value ->> 4 AS BIGINT), ",
                 "deleted_at = CAST(e.value ->> 5 AS BIGINT), sealed = ", blob!("6"), " FROM ", each!("1"),
                 " AS e WHERE token.id = ", blob!("0")
-            ),
+            },
             rows,
         )
         .await?;
@@ -104,10 +104,10 @@ impl Tokens for SqlTx {
     }
 
     async fn spend_tokens(&mut self, ids: &[TokenRow], at: Time) -> Result<Vec<TokenRow>> {
-        let spent = sqlx::query(concat!(
+        let spent = sqlx::query(concat! {
             "UPDATE token SET spent_at = $2 WHERE spent_at IS NULL AND id IN (SELECT ", blob!("0"), " FROM ",
             each!("1"), " AS e) RETURNING id"
-        ))
+        })
         .bind(Rows::of_blobs(ids.iter().map(TokenRow::as_bytes)).into_json())
         .bind(at.micros())
         .fetch_all(self.connection())
@@ -117,10 +117,10 @@ impl Tokens for SqlTx {
     }
 
     async fn list_tokens(&mut self, subject: SubjectId, after: Option<TokenRow>, limit: u32) -> Result<Vec<Facts>> {
-        let rows = sqlx::query(concat!(
+        let rows = sqlx::query(concat! {
             facts!(), "FROM token t JOIN subject s ON s.id = t.subject WHERE t.subject = $1 AND t.id > $2 ",
             "ORDER BY t.id LIMIT $3"
-        ))
+        })
         .bind(subject.as_bytes().as_slice())
         .bind(after.map(|row| row.as_bytes().to_vec()).unwrap_or_default())
         .bind(i64::from(limit))
@@ -131,9 +131,9 @@ impl Tokens for SqlTx {
     }
 
     async fn scan_tokens(&mut self, after: Option<TokenRow>, limit: u32) -> Result<Vec<Facts>> {
-        let rows = sqlx::query(concat!(
+        let rows = sqlx::query(concat! {
             facts!(), "FROM token t JOIN subject s ON s.id = t.subject WHERE t.id > $1 ORDER BY t.id LIMIT $2"
-        ))
+        })
         .bind(after.map(|row| row.as_bytes().to_vec()).unwrap_or_default())
         .bind(i64::from(limit))
         .fetch_all(self.connection())
@@ -145,10 +145,10 @@ impl Tokens for SqlTx {
     async fn sealed_tokens(&mut self, subjects: &[SubjectId]) -> Result<Vec<Token>> {
         let rows = self
             .fetch(
-                concat!(
+                concat! {
                     "SELECT ", columns!(), " FROM ", each!("1"), " AS e CROSS JOIN token t WHERE t.subject = ",
                     blob!("0"), " AND t.sealed IS NOT NULL"
-                ),
+                },
                 Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
             )
             .await?;
@@ -157,10 +157,10 @@ impl Tokens for SqlTx {
 
     async fn delete_values(&mut self, subjects: &[SubjectId]) -> Result<()> {
         self.run(
-            concat!(
+            concat! {
                 "UPDATE token SET sealed = NULL WHERE sealed IS NOT NULL AND subject IN (SELECT ", blob!("0"), " FROM ",
                 each!("1"), " AS e)"
-            ),
+            },
             Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
         )
         .await?;
@@ -210,7 +210,8 @@ fn record(columns: &mut Columns<'_>) -> Result<Token> {
     Ok(Token {
         row: TokenRow::from_bytes(columns.bytes("token", "id")?),
         subject: SubjectId::from_bytes(columns.bytes("token", "subject")?),
-        kind: FieldType::from_number(columns.unsigned("token", "type")?).ok_or_else(|| inconsistent("token", "type"))?,
+        kind: FieldType::from_number(columns.unsigned("token", "type")?)
+            .ok_or_else(|| inconsistent("token", "type"))?,
         class: columns.take()?,
         format: TokenFormat::from_number(columns.unsigned("token", "format")?)
             .ok_or_else(|| inconsistent("token", "format"))?,

@@ -1,0 +1,93 @@
+//! The attack of the demo: copies of every file, and every key that exists at a moment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::config::Config;
+use crate::crypto::Secret;
+use crate::keys::adversary::{Loot, Spoils};
+use crate::keys::checkpoint::Checkpoint;
+use crate::keys::slot::{Content, RootSlot};
+use crate::store;
+use crate::store::subject::Filter;
+
+/// How much is read at once.
+const PAGE: u32 = 1000;
+
+/// Copies a folder with everything in it, byte for byte.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<u64> {
+    fs::create_dir_all(to)?;
+    let mut files = 0;
+    for entry in fs::read_dir(from)? {
+        let (source, target) = {
+            let entry = entry?;
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if source.is_dir() {
+            files += copy_folder(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
+            files += 1;
+        }
+    }
+    Ok(files)
+}
+
+/// Every key that exists: what the slot holds, and every file of 32 bytes beside it.
+pub async fn keys(slot: &dyn RootSlot, config: &Config) -> Result<Vec<Secret<32>>> {
+    let mut keys: Vec<_> = slot.load().await?.map(roots).unwrap_or_default();
+    for entry in fs::read_dir(config.slot_dir())? {
+        keys.extend(Secret::from_slice(&fs::read(entry?.path())?));
+    }
+    Ok(keys)
+}
+
+/// The roots in a slot.
+fn roots(content: Content) -> Vec<Secret<32>> {
+    std::iter::once(content.current).chain(content.next).map(|root| root.key).collect()
+}
+
+/// Takes everything out of copies of a vault's data directory and tries every key on it.
+pub async fn plunder(copies: &[PathBuf], keys: Vec<Secret<32>>) -> Result<Spoils> {
+    let mut loot = Loot { keys, ..Loot::default() };
+    for copy in copies {
+        read_database(&mut loot, &copy.join("vault.db")).await?;
+        for entry in fs::read_dir(copy.join("checkpoints"))? {
+            let checkpoint = Checkpoint::glance(&fs::read(entry?.path())?);
+            loot.pages.extend(checkpoint.map(|checkpoint| checkpoint.pages()).transpose()?.into_iter().flatten());
+        }
+    }
+    Ok(loot.closure())
+}
+
+async fn read_database(loot: &mut Loot, path: &Path) -> Result<()> {
+    let store = store::open(&format!("sqlite:{}", path.display())).await?;
+    let mut tx = store.read().await?;
+    let vault = tx.vault().await?.context("the copy holds no vault")?;
+    loot.tree = vault.tree;
+    loot.buckets = vault.index_buckets;
+    loot.pages.extend(tx.key_pages().await?);
+    loot.chunks.extend(tx.chunks(&(0..vault.index_buckets).collect::<Vec<_>>()).await?);
+    let mut after = None;
+    while let Some(last) = {
+        let page = tx.scan_tokens(after, PAGE).await?;
+        let last = page.last().map(|facts| facts.token.row);
+        loot.tokens.extend(page.into_iter().map(|facts| facts.token));
+        last
+    } {
+        after = Some(last);
+    }
+    let mut after = None;
+    loop {
+        let subjects = tx.list_subjects(&Filter::default(), after, PAGE).await?;
+        let ids: Vec<_> = subjects.iter().map(|subject| subject.id).collect();
+        let Some(last) = ids.last() else { break };
+        after = Some(*last);
+        loot.subject_keys.extend(tx.subject_keys(&ids).await?);
+    }
+    drop(tx);
+    store.close().await;
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Values for tokens and a purpose; every reveal and look-up leaves a durable record before it is answered.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Vault;
+use super::audit::{Entry, Touched};
+use super::read::Name;
+use super::token::Described;
+use super::write::{Record, Write, Written};
+use crate::keys::Custody;
+use crate::keys::checkpoint::hex;
+use crate::keys::index;
+use crate::model::{
+    Content, Error, Facts, FieldType, Reason, Redaction, Reference, Result, SubjectId, Time, Token, TokenRow,
+    TokenState, Value, redact,
+};
+use crate::policy::{self, Admission, Caller, Permit};
+
+/// Tokens to be revealed.
+pub struct Detokenize {
+    /// The tokens, as the caller wrote them.
+    pub tokens: Vec<String>,
+    /// The code of a purpose.
+    pub purpose: String,
+    /// How much is shown.
+    pub redaction: Redaction,
+    /// A ticket.
+    pub justification: Option<Reference>,
+}
+
+/// What came of one token.
+pub struct Revealed {
+    /// The value, or why there is none.
+    pub outcome: Result<Content>,
+    /// Of a token that exists: what the value is, and whose.
+    pub known: Option<(FieldType, SubjectId)>,
+}
+
+impl Vault {
+    /// Gives back the values behind tokens, each one that the caller may see for the purpose, in the order asked.
+    pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<Vec<Revealed>> {
+        let admission = match policy::admit(caller, &ask.purpose, &self.purposes) {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
+        };
+        let flight = self.custody.flights.begin();
+        let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
+        let found = self.reads.call(names).await??;
+        let now = self.clock.now();
+        let mut revealed: Vec<Revealed> = ask
+            .tokens
+            .iter()
+            .zip(&found)
+            .map(|(text, facts)| self.reveal(&admission, ask.redaction, text, facts.as_deref(), now))
+            .collect();
+        let record = record(caller, &admission, ask, &found, &revealed, now);
+        let spent = self.record(record).await?;
+        refuse_unspent(&mut revealed, &found, &spent);
+        flight.may_land()?;
+        Ok(revealed)
+    }
+
+    fn reveal(
+        &self,
+        admission: &Admission<'_>,
+        redaction: Redaction,
+        text: &str,
+        facts: Option<&Facts>,
+        now: Time,
+    ) -> Revealed {
+        let Some(facts) = facts else { return Revealed { outcome: Err(unknown(text, &self.custody)), known: None } };
+        let outcome = policy::decide(admission, redaction, facts, text, now)
+            .and_then(|permit| self.open(&permit, &facts.token))
+            .map_err(|error| if error.reason == Reason::SealBroken { error.with("token", text) } else { error });
+        if let Err(error) = &outcome
+            && error.reason == Reason::SealBroken
+        {
+            tracing::error!(subject = %facts.token.subject, ?error, "a stored ciphertext does not open");
+        }
+        Revealed { outcome, known: Some((facts.token.kind, facts.token.subject)) }
+    }
+
+    fn open(&self, permit: &Permit, token: &Token) -> Result<Content> {
+        let value = self.custody.ring.open(permit, token)?;
+        Ok(match permit.redaction() {
+            Redaction::PlainText => value.into_content(),
+            redaction => redact(&value, redaction),
+        })
+    }
+
+    /// Finds tokens by exact value, among those that the purpose may read.
+    pub async fn find_tokens(&self, caller: &Caller, value: Value, purpose: &str) -> Result<Vec<Described>> {
+        let admission = match policy::admit(caller, purpose, &self.purposes) {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.record_refusal(caller, "FindTokens", error).await),
+        };
+        let spot = self.spot(&value).ok_or_else(|| {
+            Error::invalid("type", "values of this type, or as long as this one, cannot be searched for")
+        })?;
+        drop(value);
+        let flight = self.custody.flights.begin();
+        let mut tx = self.custody.store().read().await?;
+        let entries = index::find(&self.custody.ring, &mut *tx, &[spot]).await?;
+        let rows: Vec<TokenRow> = entries.iter().map(|entry| entry.row).collect();
+        let mut found = tx.facts(&rows, &[]).await?;
+        drop(tx);
+        let now = self.clock.now();
+        found.retain(|facts| policy::decide(&admission, Redaction::Redacted, facts, "", now).is_ok());
+        found.sort_by_key(|facts| facts.token.row);
+        let touched = found.iter().map(|facts| touched(&facts.token, "OK".to_owned())).collect();
+        let entry = Entry { purpose: purpose.to_owned(), touched, ..entry(caller, "FindTokens", now) };
+        self.record(Record { entry, spend: Vec::new() }).await?;
+        flight.may_land()?;
+        Ok(found.into_iter().map(|facts| self.describe(facts.token, TokenState::Active)).collect())
+    }
+
+    /// Makes a record durable; answers the single-use tokens that it spent.
+    pub(super) async fn record(&self, record: Record) -> Result<Vec<TokenRow>> {
+        let unavailable = |error: Error| {
+            if error.reason == Reason::Overloaded {
+                return error;
+            }
+            Error::new(Reason::AuditUnavailable, "the record of this call could not be made durable; try again")
+                .because(error)
+        };
+        let written = self.writes.call(Write::Record(Box::new(record))).await.map_err(Error::from).flatten();
+        match written.map_err(unavailable)? {
+            Written::Recorded(spent) => Ok(spent),
+            Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
+        }
+    }
+
+    /// Records that a whole call was refused, and answers the refusal; or that even this could not be recorded.
+    async fn record_refusal(&self, caller: &Caller, deed: &'static str, error: Error) -> Error {
+        let now = self.clock.now();
+        let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..entry(caller, deed, now) };
+        match self.record(Record { entry, spend: Vec::new() }).await {
+            Ok(_) => error,
+            Err(unrecorded) => unrecorded,
+        }
+    }
+}
+
+/// The refusal for a token that does not exist; repeats it only if it looks like one.
+pub(super) fn unknown(text: &str, custody: &Custody) -> Error {
+    match Name::parse(text, custody) {
+        Name::Row(_) | Name::Shape(_) => policy::unknown_token(text),
+        Name::Malformed => Error::new(Reason::TokenUnknown, "this is not a token of the vault"),
+    }
+}
+
+pub(super) fn entry(caller: &Caller, deed: &'static str, now: Time) -> Entry {
+    Entry { time: now.to_string(), caller: caller.name.clone(), deed, ..Entry::default() }
+}
+
+pub(super) fn touched(token: &Token, outcome: String) -> Touched {
+    Touched { row: Some(hex(token.row.as_bytes())), subject: token.subject.to_string(), outcome }
+}
+
+fn record(
+    caller: &Caller,
+    admission: &Admission<'_>,
+    ask: &Detokenize,
+    found: &[Option<Arc<Facts>>],
+    revealed: &[Revealed],
+    now: Time,
+) -> Record {
+    let (mut all, mut spend) = (Vec::new(), Vec::new());
+    for (facts, revealed) in found.iter().zip(revealed) {
+        let Some(facts) = facts else { continue };
+        if facts.token.single_use && revealed.outcome.is_ok() {
+            spend.push(facts.token.row);
+        }
+        let outcome = match &revealed.outcome {
+            Ok(_) => "OK".to_owned(),
+            Err(error) => format!("{:?}", error.reason),
+        };
+        all.push(touched(&facts.token, outcome));
+    }
+    let entry = Entry {
+        purpose: admission.code().to_owned(),
+        redaction: redaction_name(ask.redaction),
+        justification: ask.justification.as_ref().map(|reference| reference.as_str().to_owned()).unwrap_or_default(),
+        unknown: (found.len() - all.len()) as u64,
+        touched: all,
+        ..entry(caller, "Detokenize", now)
+    };
+    Record { entry, spend }
+}
+
+const fn redaction_name(redaction: Redaction) -> &'static str {
+    match redaction {
+        Redaction::PlainText => "PLAIN_TEXT",
+        Redaction::Masked => "MASKED",
+        Redaction::LastFour => "LAST_FOUR",
+        Redaction::Redacted => "REDACTED",
+    }
+}
+
+/// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
+fn refuse_unspent(revealed: &mut [Revealed], found: &[Option<Arc<Facts>>], spent: &[TokenRow]) {
+    let mut spent: HashSet<TokenRow> = spent.iter().copied().collect();
+    for (revealed, facts) in revealed.iter_mut().zip(found) {
+        let Some(facts) = facts.as_ref().filter(|facts| facts.token.single_use) else { continue };
+        if revealed.outcome.is_ok() && !spent.remove(&facts.token.row) {
+            revealed.outcome = Err(Error::new(Reason::TokenSpent, "the single-use token has been revealed before")
+                .with("subject", facts.token.subject));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A physical copy of a PostgreSQL server, brought up beside it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::hoard::{pg, pg_program, run};
+
+/// A second server on a copy of the first one's files. Stopped when dropped.
+pub struct BaseBackup {
+    folder: TempDir,
+    /// The database in it.
+    pub url: String,
+}
+
+impl BaseBackup {
+    /// Copies the server that `url` is on with `pg_basebackup` and starts the copy.
+    pub fn start(url: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("lacuna-base-").tempdir_in("/tmp").unwrap();
+        let data = folder.path().join("data");
+        run(pg("pg_basebackup", url)
+            .args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--pgdata"])
+            .arg(&data));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut here = url::Url::parse(url).unwrap();
+        here.set_port(Some(port)).unwrap();
+        here.set_host(Some("127.0.0.1")).unwrap();
+        let options = format!("-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=off");
+        if is_root() {
+            run(Command::new("chown").args(["-R", account()]).arg(folder.path()));
+        }
+        let backup = Self { folder, url: here.into() };
+        run(backup.control("start").args(["--log", "log", "--wait", "--options", &options]));
+        backup
+    }
+
+    /// The files of the one database, and the log of all of them.
+    pub fn places(&self, oid: &str) -> [PathBuf; 2] {
+        [self.data().join("base").join(oid), self.data().join("pg_wal")]
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// `pg_ctl`, as somebody whom the server accepts: it refuses to be root.
+    fn control(&self, verb: &str) -> Command {
+        let program = pg_program("pg_ctl");
+        let mut command = if is_root() {
+            let account = account();
+            let mut command = Command::new("setpriv");
+            let group = run(Command::new("id").args(["-g", account]));
+            command.args([format!("--reuid={account}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+            command.arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.args([verb, "--silent", "--pgdata"]).arg(self.data()).current_dir(self.folder.path());
+        command
+    }
+}
+
+impl Drop for BaseBackup {
+    fn drop(&mut self) {
+        let _ = self.control("stop").args(["--mode", "immediate"]).output();
+    }
+}
+
+fn is_root() -> bool {
+    run(Command::new("id").arg("-u")) == "0"
+}
+
+fn account() -> &'static str {
+    let users = fs::read_to_string(Path::new("/etc/passwd")).unwrap_or_default();
+    if users.lines().any(|line| line.starts_with("postgres:")) { "postgres" } else { "nobody" }
+}

@@ -1,0 +1,144 @@
+//! Who gets in: every rpc that there is, by the descriptors, so that a new one cannot be forgotten.
+
+use lacuna::proto::DESCRIPTORS;
+use prost::Message as _;
+use prost::bytes::{Buf as _, BufMut as _};
+use prost_types::FileDescriptorSet;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use crate::house::{House, fields_at_fault, on_both_stores, reason};
+
+/// Messages as they stand on the wire.
+#[derive(Default)]
+pub struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
+    }
+}
+
+/// One rpc of the API.
+#[derive(Clone, Debug)]
+pub struct Rpc {
+    /// `/lacuna.v1.TokenService/Tokenize`.
+    pub path: String,
+    pub streams: bool,
+}
+
+/// Every rpc of the vault's own services.
+pub fn rpcs() -> Vec<Rpc> {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+    let mut rpcs = Vec::new();
+    for file in files.iter().filter(|file| file.package().starts_with("lacuna.")) {
+        for service in &file.service {
+            rpcs.extend(service.method.iter().map(|method| Rpc {
+                path: format!("/{}.{}/{}", file.package(), service.name(), method.name()),
+                streams: method.server_streaming(),
+            }));
+        }
+    }
+    rpcs
+}
+
+/// Calls an rpc with one message, whatever it is; answers the first message that comes back.
+pub async fn call(house: &House, path: &str, message: Vec<u8>, credential: Option<&str>) -> Result<Vec<u8>, Status> {
+    let address = format!("http://{}", house.running().address);
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let mut headers = MetadataMap::new();
+    if let Some(credential) = credential {
+        headers.insert("authorization", credential.parse().unwrap());
+    }
+    let request = Request::from_parts(headers, tonic::Extensions::new(), tokio_stream::once(message));
+    let path = PathAndQuery::from_maybe_shared(path.to_owned()).unwrap();
+    let mut answers = client.streaming(request, path, Bytes).await?.into_inner();
+    answers.message().await.map(Option::unwrap_or_default)
+}
+
+/// The credential of whoever may call this house.
+pub fn credential(house: &House) -> String {
+    let path = house.running().dev_token_file.as_ref().unwrap();
+    format!("Bearer {}", std::fs::read_to_string(path).unwrap().trim())
+}
+
+on_both_stores! {
+    async fn nobody_gets_in_without_a_known_credential(house: House) {
+        let good = credential(&house);
+        let rpcs = rpcs();
+        assert!(rpcs.len() >= 20, "{rpcs:?}");
+        let before = house.everything().await;
+        for Rpc { path, .. } in rpcs {
+            let bare = good.trim_start_matches("Bearer ");
+            for wrong in [None, Some("Bearer MARKED-nobody"), Some("Bearer "), Some("Basic MARKED"), Some(bare)] {
+                let refused = call(&house, &path, Vec::new(), wrong).await.unwrap_err();
+                assert_eq!(refused.code(), Code::Unauthenticated, "{path} with {wrong:?}");
+                assert_eq!(reason(&refused), "CALLER_UNKNOWN", "{path}");
+                assert!(!format!("{refused:?}").contains("MARKED"), "{path} repeats the credential");
+            }
+        }
+        assert_eq!(house.everything().await, before);
+    }
+
+    async fn an_empty_request_is_refused_by_name_or_answered(house: House) {
+        let good = credential(&house);
+        for Rpc { path, streams } in rpcs() {
+            match call(&house, &path, Vec::new(), Some(&good)).await {
+                // Lists need nothing, and a stream answers within.
+                Ok(_) => assert!(streams || path.ends_with("/ListSubjects") || path.ends_with("/ListErasures"), "{path}"),
+                // What is no token at all is no token of the vault.
+                Err(refused) if refused.code() == Code::NotFound => assert_eq!(reason(&refused), "TOKEN_UNKNOWN", "{path}"),
+                Err(refused) => {
+                    assert_eq!(refused.code(), Code::InvalidArgument, "{path}: {refused:?}");
+                    assert_eq!(fields_at_fault(&refused).len(), 1, "{path}: {refused:?}");
+                }
+            }
+        }
+    }
+
+    async fn noise_is_refused_and_harms_nobody(house: House) {
+        let good = credential(&house);
+        let before = house.everything().await;
+        for Rpc { path, .. } in rpcs() {
+            for noise in [vec![0xff; 64], vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f], vec![0x0a, 2, 0xff, 0xfe]] {
+                let refused = call(&house, &path, noise, Some(&good)).await.unwrap_err();
+                assert_ne!(refused.code(), Code::Unauthenticated, "{path}");
+                assert_ne!(refused.code(), Code::Unknown, "{path}: {refused:?}");
+            }
+        }
+        assert_eq!(house.everything().await, before);
+    }
+}
