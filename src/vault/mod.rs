@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, Error, Result};
+use crate::model::{Clock, Erasure, ErasureId, Error, Reason, Result};
 use crate::policy::Purposes;
 
 /// The vault: safe to share, and shared by every door.
@@ -66,7 +66,8 @@ impl Vault {
 
     /// Whether the vault can serve: its slot answers and its database is durable and reachable.
     pub async fn check(&self) -> Result<()> {
-        self.custody.slot().load().await?;
+        let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty: every copy of it is gone");
+        self.custody.slot().load().await?.ok_or_else(empty)?;
         self.custody.store().check().await
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Assurance, Content, CopyStatus, Root, RootSlot};
+use crate::crash;
 use crate::crypto::{Secret, SecretBytes, derive};
 use crate::keys::files;
 use crate::keys::kek::Kek;
@@ -119,6 +120,7 @@ impl FileSlot {
             let same = held.is_some_and(|held| held.current.id == content.current.id && held.next.is_none());
             if !same {
                 self.write(path, content).await?;
+                crash::point("slot::copy-set");
             }
         }
         Ok(())
@@ -146,6 +148,7 @@ impl RootSlot for FileSlot {
         }
         for path in &self.paths {
             self.write(path, content).await?;
+            crash::point("slot::copy-created");
         }
         Ok(())
     }
@@ -159,6 +162,7 @@ impl RootSlot for FileSlot {
         let content = Content { tree: found.tree, current: found.current, next: Some(copy(next)) };
         for path in &self.paths {
             self.write(path, &content).await?;
+            crash::point("slot::copy-prepared");
         }
         Ok(())
     }
