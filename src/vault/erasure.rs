@@ -86,8 +86,8 @@ impl Vault {
     /// What an erasure would do, without doing it.
     async fn validate(&self, mut erasure: Erasure) -> Result<Erased> {
         let mut tx = self.custody.store().read().await?;
-        let subject = self.subject(erasure.subject).await?;
-        subject.alive()?;
+        let found = tx.subjects(&[erasure.subject]).await?.into_iter().next();
+        found.ok_or_else(|| super::subject::unknown(erasure.subject))?.alive()?;
         erasure.plan = plan(&mut *tx, erasure.subject).await?;
         Ok(Erased { erasure, real: false })
     }

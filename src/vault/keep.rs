@@ -168,9 +168,8 @@ impl<'c> Keeping<'c> {
         {
             self.new_subjects.push(subject.clone());
         }
-        if opens {
-            self.new_keys.extend(new.keys.iter().cloned());
-        }
+        let used: HashSet<u32> = planned.iter().filter(|(_, made)| *made).map(|(token, _)| token.leaf).collect();
+        self.new_keys.extend(new.keys.iter().filter(|key| used.contains(&key.leaf)).cloned());
         self.record_found(new, &planned);
         let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
         self.remember(new, subject, &tokens)?;

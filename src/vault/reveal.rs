@@ -10,6 +10,7 @@ use super::token::Described;
 use super::write::{Record, Write, Written};
 use crate::keys::Custody;
 use crate::keys::checkpoint::hex;
+use crate::keys::flight::Flight;
 use crate::keys::index;
 use crate::model::{
     Content, Error, Facts, FieldType, Reason, Redaction, Reference, Result, SubjectId, Time, Token, TokenRow,
@@ -39,7 +40,9 @@ pub struct Revealed {
 
 impl Vault {
     /// Gives back the values behind tokens, each one that the caller may see for the purpose, in the order asked.
-    pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<Vec<Revealed>> {
+    ///
+    /// The answer may leave only while its flight may land: ask it last of all.
+    pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<(Vec<Revealed>, Flight)> {
         let admission = match policy::admit(caller, &ask.purpose, &self.purposes) {
             Ok(admission) => admission,
             Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
@@ -55,10 +58,12 @@ impl Vault {
             .map(|(text, facts)| self.reveal(&admission, ask.redaction, text, facts.as_deref(), now))
             .collect();
         let record = record(caller, &admission, ask, &found, &revealed, now);
+        // What could not be answered any more must not be spent.
+        flight.may_land()?;
         let spent = self.record(record).await?;
         self.refuse_unspent(&admission, ask, &found, &spent, &mut revealed).await?;
         flight.may_land()?;
-        Ok(revealed)
+        Ok((revealed, flight))
     }
 
     fn reveal(

@@ -1,6 +1,6 @@
 //! Tokens for values: making, describing, correcting and deleting them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Vault;
@@ -92,10 +92,24 @@ impl Vault {
                 Err(error) => return Err(error.within(&format!("fields[{at}]"))),
             }
         }
+        let taken: Vec<u32> = keys.iter().map(|key| key.leaf).collect();
         let new =
             NewTokens { caller: caller.name.clone(), deed: "Tokenize", request: ask.request, owner, keys, fields };
-        let Tokenized { subject, tokens } = self.write_tokens(new).await?;
+        let written = self.write_tokens(new).await;
+        self.put_back_unused(&taken, &written);
+        let Tokenized { subject, tokens } = written?;
         Ok((subject, tokens.into_iter().map(|(token, state)| self.describe(token, state)).collect()))
+    }
+
+    /// Puts back the leaves that no key was made for: because every value was there already, or the write was refused.
+    /// After any other error nobody knows what was written.
+    fn put_back_unused(&self, taken: &[u32], written: &Result<Tokenized>) {
+        let used: HashSet<u32> = match written {
+            Ok(tokenized) => tokenized.tokens.iter().map(|(token, _)| token.leaf).collect(),
+            Err(error) if error.is_refusal() => HashSet::new(),
+            Err(_) => return,
+        };
+        taken.iter().filter(|leaf| !used.contains(leaf)).for_each(|leaf| self.custody.put_back_leaf(*leaf));
     }
 
     pub(super) async fn write_tokens(&self, new: NewTokens) -> Result<Tokenized> {
