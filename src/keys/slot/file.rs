@@ -33,6 +33,14 @@ pub struct FileSlot {
     lock: Option<File>,
 }
 
+/// What becomes of a copy that is not where it should be. It may come back, when its disk is mounted again, with an old
+/// root in it: so only a start, which somebody watches, makes another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Made,
+    Refused,
+}
+
 impl FileSlot {
     /// A slot that this process alone may write, until it is dropped or the process ends.
     ///
@@ -103,19 +111,13 @@ impl FileSlot {
         self.deciding().await?.ok_or_else(missing)
     }
 
-    /// Refuses to go on without a copy that is not where it was: it may come back, when its disk is mounted again, with
-    /// an old root in it. Only a start makes copies that are missing.
-    async fn check_complete(&self) -> Result<()> {
-        for path in &self.paths {
-            self.read(path).await?.ok_or_else(|| unusable(path, "the file is missing"))?;
-        }
-        Ok(())
-    }
-
     /// Makes every copy hold `content`, and nothing else.
-    async fn write_all(&self, content: &Content) -> Result<()> {
+    async fn write_all(&self, content: &Content, missing: Missing) -> Result<()> {
         for path in &self.paths {
             let held = self.read(path).await?;
+            if held.is_none() && missing == Missing::Refused {
+                return Err(unusable(path, "the file is missing"));
+            }
             let same = held.is_some_and(|held| held.current.id == content.current.id && held.next.is_none());
             if !same {
                 self.write(path, content).await?;
@@ -146,7 +148,9 @@ impl RootSlot for FileSlot {
         if found.current.id != *expect {
             return Err(moved(&found.current));
         }
-        self.check_complete().await?;
+        for path in &self.paths {
+            self.read(path).await?.ok_or_else(|| unusable(path, "the file is missing"))?;
+        }
         let content = Content { tree: found.tree, current: found.current, next: Some(copy(next)) };
         for path in &self.paths {
             self.write(path, &content).await?;
@@ -155,14 +159,13 @@ impl RootSlot for FileSlot {
     }
 
     async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
-        self.check_complete().await?;
         let found = self.set().await?;
         if found.current.id == *next {
-            return self.settle().await;
+            return self.write_all(&Content { next: None, ..found }, Missing::Refused).await;
         }
         match found.next {
             Some(prepared) if found.current.id == *expect && prepared.id == *next => {
-                self.write_all(&Content { tree: found.tree, current: prepared, next: None }).await
+                self.write_all(&Content { tree: found.tree, current: prepared, next: None }, Missing::Refused).await
             }
             _ => Err(moved(&found.current)),
         }
@@ -170,7 +173,7 @@ impl RootSlot for FileSlot {
 
     async fn settle(&self) -> Result<()> {
         let decided = self.set().await?;
-        self.write_all(&Content { next: None, ..decided }).await
+        self.write_all(&Content { next: None, ..decided }, Missing::Made).await
     }
 
     fn assurance(&self) -> Assurance {
@@ -327,6 +330,25 @@ mod tests {
         assert_eq!(slot.load().await.unwrap().unwrap().current.id, next.id);
         std::fs::write(&mirror, lagging).unwrap();
         slot.advance(&old, &next.id).await.unwrap();
+        assert_eq!(slot.read(&mirror).await.unwrap().unwrap().current.id, next.id);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_disappeared_is_waited_for_and_made_anew_at_a_start_only() {
+        let place = Place::new();
+        let slot = place.slot();
+        let old = created(&slot).await;
+        let (mirror, away) = (place.path("b/root.slot"), place.path("away"));
+        let next = fresh_root(1);
+        std::fs::rename(&mirror, &away).unwrap();
+        assert!(slot.prepare(&old, &next).await.is_err());
+        std::fs::rename(&away, &mirror).unwrap();
+        slot.prepare(&old, &next).await.unwrap();
+        std::fs::rename(&mirror, &away).unwrap();
+        assert!(slot.advance(&old, &next.id).await.is_err());
+        assert!(slot.advance(&old, &next.id).await.is_err(), "asking again does not help");
+        assert!(!mirror.exists());
+        slot.settle().await.unwrap();
         assert_eq!(slot.read(&mirror).await.unwrap().unwrap().current.id, next.id);
     }
 
