@@ -2,14 +2,31 @@
 
 use std::{env, fs, path::PathBuf};
 
-/// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it.
-const PLAINTEXT: [&str; 7] = [
-    ".lacuna.v1.FieldInput",
-    ".lacuna.v1.TokenizeRequest",
-    ".lacuna.v1.DetokenizeResult",
+/// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
+/// is one of them, because a caller may put a value where it does not belong.
+const PLAINTEXT: [&str; 23] = [
+    ".lacuna.v1.CancelErasureRequest",
+    ".lacuna.v1.CreateSubjectRequest",
+    ".lacuna.v1.DeleteTokenRequest",
+    ".lacuna.v1.DetokenizeRequest",
     ".lacuna.v1.DetokenizeResponse",
+    ".lacuna.v1.DetokenizeResult",
     ".lacuna.v1.DetokenizeStreamResponse",
+    ".lacuna.v1.EraseSubjectRequest",
+    ".lacuna.v1.FieldInput",
     ".lacuna.v1.FindTokensRequest",
+    ".lacuna.v1.GetErasureRequest",
+    ".lacuna.v1.GetReceiptRequest",
+    ".lacuna.v1.GetSubjectRequest",
+    ".lacuna.v1.GetTokenRequest",
+    ".lacuna.v1.LiftRestrictionRequest",
+    ".lacuna.v1.ListErasuresRequest",
+    ".lacuna.v1.ListSubjectsRequest",
+    ".lacuna.v1.ListTokensRequest",
+    ".lacuna.v1.RestrictSubjectRequest",
+    ".lacuna.v1.SetProfilingRequest",
+    ".lacuna.v1.SubjectFilter",
+    ".lacuna.v1.TokenizeRequest",
     ".lacuna.v1.UpdateTokenRequest",
 ];
 

@@ -127,7 +127,7 @@ pub struct Caller {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// A filter as `info` or `lacuna=debug,warn`.
+    /// A filter as `info` or `lacuna=debug,warn`. Other crates are never heard below INFO (see [`crate::telemetry`]).
     pub filter: String,
     /// Whether each line is a JSON document.
     pub json: bool,

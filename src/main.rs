@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    // Where a test wants this process to end: `FAILPOINTS` in the environment.
+    #[cfg(feature = "failpoints")]
+    let _crashes = fail::FailScenario::setup();
     let cli = lacuna::cli::Cli::parse();
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(cli.run()),

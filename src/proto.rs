@@ -1,6 +1,7 @@
 //! The generated types of the API, and the descriptors that reflection serves.
 //!
-//! Messages that carry plaintext have no derived `Debug`; the ones written here show counts and names only.
+//! Messages that carry plaintext, or in which a caller could put it by mistake, have no derived `Debug`; the ones
+//! written here show names only.
 
 use std::fmt;
 
@@ -37,15 +38,31 @@ macro_rules! opaque_debug {
 }
 
 opaque_debug!(
-    v1::FieldInput,
-    v1::field_input::Content,
-    v1::TokenizeRequest,
-    v1::DetokenizeResult,
-    v1::detokenize_result::Outcome,
+    v1::CancelErasureRequest,
+    v1::CreateSubjectRequest,
+    v1::DeleteTokenRequest,
+    v1::DetokenizeRequest,
     v1::DetokenizeResponse,
+    v1::DetokenizeResult,
     v1::DetokenizeStreamResponse,
-    v1::detokenize_stream_response::Outcome,
+    v1::EraseSubjectRequest,
+    v1::FieldInput,
     v1::FindTokensRequest,
+    v1::GetErasureRequest,
+    v1::GetReceiptRequest,
+    v1::GetSubjectRequest,
+    v1::GetTokenRequest,
+    v1::LiftRestrictionRequest,
+    v1::ListErasuresRequest,
+    v1::ListSubjectsRequest,
+    v1::ListTokensRequest,
+    v1::RestrictSubjectRequest,
+    v1::SetProfilingRequest,
+    v1::SubjectFilter,
+    v1::TokenizeRequest,
     v1::UpdateTokenRequest,
+    v1::detokenize_result::Outcome,
+    v1::detokenize_stream_response::Outcome,
+    v1::field_input::Content,
     v1::update_token_request::Content,
 );

@@ -1,5 +1,9 @@
 //! Logs and metrics: what is told to operators. Ids, counts and times; never a value.
 //!
+//! The operator's filter decides what of the vault is logged. What other crates say is logged from INFO upwards and
+//! never below, whatever the filter asks for: at DEBUG and TRACE a transport or a driver prints what it carries, such
+//! as headers with credentials, and nobody here can promise what the next version of it will print.
+//!
 //! Metrics, in Prometheus text form at `/metrics` of `metrics_listen`:
 //!
 //! | name | labels | what |
@@ -21,6 +25,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Log;
 use crate::keys::status::Status;
@@ -33,13 +41,21 @@ const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
 /// # Errors
 /// When the filter makes no sense.
 pub fn start_logging(log: &Log) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&log.filter).context("log.filter")?;
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let logger = logger.with_ansi(std::io::stderr().is_terminal());
-    let started = if log.json { logger.json().try_init() } else { logger.try_init() };
+    let asked = EnvFilter::try_new(&log.filter).context("log.filter")?;
+    // Filters of the whole logger, not of its layer: one of a layer forgets lines after somebody has only asked whether
+    // a line would be logged, as the driver of PostgreSQL does.
+    let logger =
+        tracing_subscriber::registry().with(asked).with(filter_fn(|told| may_be_told(told.target(), *told.level())));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let started = if log.json { logger.with(lines.json()).try_init() } else { logger.with(lines).try_init() };
     // A process that logs already, as a test does, keeps its logger.
     let _already = started;
     Ok(())
+}
+
+/// Whether something may be logged if the operator wants it.
+fn may_be_told(target: &str, level: Level) -> bool {
+    level <= Level::INFO || target == "lacuna" || target.starts_with("lacuna::")
 }
 
 /// Serves metrics on `address`.
@@ -69,5 +85,19 @@ pub fn publish(status: &Status) {
     }
     for (at, sink) in status.sinks.iter().enumerate() {
         metrics::gauge!("lacuna_sink_epoch", "sink" => at.to_string()).set(sink.epoch.map_or(-1.0, float));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_crates_are_not_heard_below_info() {
+        assert!(may_be_told("lacuna::keys::shred", Level::TRACE));
+        assert!(may_be_told("h2::codec", Level::INFO));
+        for target in ["h2::codec::framed_read", "hyper", "sqlx", "tonic", "rustls", "lacunae"] {
+            assert!(!may_be_told(target, Level::DEBUG) && !may_be_told(target, Level::TRACE), "{target}");
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use crate::crash;
+
 /// Replaces `path` by `bytes`, readable by the owner only. Durable when this returns: the content is synced before
 /// it gets its name, and the directory afterwards.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -16,7 +18,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    crash::point("files::written");
     fs::rename(&fresh, path)?;
+    crash::point("files::renamed");
     sync_directory(directory)
 }
 

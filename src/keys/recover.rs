@@ -67,9 +67,12 @@ impl Custody {
         if let Some(checkpoint) = checkpoint {
             report.from_checkpoint = true;
             report.erasures_reapplied = self.import(content, checkpoint).await?;
+            crash::point("recover::imported");
         }
         report.erasures_completed = self.complete_interrupted(content).await?;
+        crash::point("recover::completed");
         self.delete_stray_pages().await?;
+        crash::point("recover::swept");
         report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
         let mut tx = self.store().read().await?;
         report.erasures_pending = tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
@@ -174,6 +177,7 @@ impl Custody {
         }
         drop(tx);
         let subjects: Vec<_> = done.iter().map(|erasure| erasure.subject).collect();
+        crash::point("recover::settled");
         self.record_shredded(&done, &subjects, root, &[]).await?;
         Ok(done.len() as u64)
     }
@@ -280,6 +284,7 @@ impl Custody {
         tx.insert_pages(pages).await?;
         tx.put_buckets(&buckets).await?;
         tx.put_chunks(&chunks).await?;
+        crash::point("create::before-commit");
         tx.commit().await
     }
 }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use super::checkpoint::hex;
 use super::files;
+use crate::crash;
 use crate::model::{Error, Reason, Result};
 
 /// How many checkpoints a directory keeps: the present one, and some before it for whoever investigates.
@@ -75,6 +76,7 @@ impl CheckpointSink for DirectorySink {
     async fn put(&self, epoch: u64, root_id: &[u8; 16], bytes: &[u8]) -> Result<()> {
         let path = self.path.join(format!("keys-{epoch:020}-{}.checkpoint", hex(root_id)));
         let written = files::replace(&path, bytes).and_then(|()| fs::read(&path));
+        crash::point("sink::written");
         let read = written.map_err(|error| self.unusable(error))?;
         if read != bytes {
             return Err(self.unusable(io::Error::other("it read back something else than was written")));

@@ -1,5 +1,6 @@
 //! The SQLite dialect: what differs, and nothing else.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,35 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 const VERSION: &str = "SELECT 'SQLite ' || sqlite_version()";
 /// `synchronous` of FULL (2) or more: a commit that returned survives a loss of power.
 const DURABILITY: [(&str, &[&str]); 1] = [("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous()", &["2", "3"])];
+/// The database file as it was opened. SQLite goes on in a file that was removed or replaced, and nobody would find
+/// what it writes there.
+pub struct Place {
+    path: PathBuf,
+    file: Option<(u64, u64)>,
+}
+
+impl Place {
+    fn of(path: &str) -> Self {
+        let path = PathBuf::from(path);
+        Self { file: identity(&path), path }
+    }
+
+    fn check(&self) -> Result<()> {
+        if identity(&self.path) == self.file {
+            return Ok(());
+        }
+        Err(copy_failed(format!(
+            "the database file {} was removed or replaced while it is in use; put it back, or restart",
+            self.path.display()
+        )))
+    }
+}
+
+/// What a file is, whatever its name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Unfolds the rows of a parameter: `FROM each!("1") AS e`, then `e.value ->> 0`.
@@ -62,7 +92,7 @@ pub async fn open(path: &str) -> Result<sql::Sql> {
         .connect_with(options.read_only(true).create_if_missing(false))
         .await
         .map_err(unavailable)?;
-    Ok(sql::Sql::new(reader, writer, readers))
+    Ok(sql::Sql::new(reader, writer, readers, Place::of(path)))
 }
 
 /// The file of a backup.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, Error, Result};
+use crate::model::{Clock, Erasure, ErasureId, Error, Reason, Result};
 use crate::policy::Purposes;
 
 /// The vault: safe to share, and shared by every door.
@@ -49,11 +49,13 @@ impl Vault {
 
     /// Waits until its batches have ended and the keys are let go.
     pub async fn close(self: Arc<Self>) {
-        let custody = Arc::downgrade(&self.custody);
+        let custody = Arc::clone(&self.custody);
         drop(self);
-        while custody.strong_count() > 0 {
+        while Arc::strong_count(&custody) > 1 {
             tokio::task::yield_now().await;
         }
+        // Ours is the last, so the keys are wiped and the slot is let go before this returns.
+        drop(custody);
     }
 
     /// The keys, for status and backup.
@@ -64,7 +66,8 @@ impl Vault {
 
     /// Whether the vault can serve: its slot answers and its database is durable and reachable.
     pub async fn check(&self) -> Result<()> {
-        self.custody.slot().load().await?;
+        let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty: every copy of it is gone");
+        self.custody.slot().load().await?.ok_or_else(empty)?;
         self.custody.store().check().await
     }
 }

@@ -8,15 +8,21 @@
 )]
 
 mod asks;
+mod audit;
 mod base_backup;
 mod cli_client;
 mod configuration;
 mod copies;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod doors;
 mod erasures;
+mod health;
 mod hoard;
 mod house;
 mod idempotency;
+mod leaks;
+mod outside;
 mod process;
 mod purposes;
 mod python_client;

@@ -1,11 +1,13 @@
 //! The real program as a server, on either store: what stories start, speak to, kill and start again.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -103,6 +105,7 @@ impl Place {
 pub struct Server {
     child: Child,
     address: String,
+    output: Arc<Mutex<String>>,
 }
 
 impl Server {
@@ -111,11 +114,13 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         // Kills the child if what follows panics.
-        let mut server = Self { child, address: String::new() };
+        let mut server = Self { child, address: String::new(), output: Arc::default() };
+        let kept = Arc::clone(&server.output);
         let (send, lines) = mpsc::channel();
         // Reads to the end, so that the server never waits for somebody to read.
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
+                writeln!(kept.lock().unwrap(), "{line}").unwrap();
                 let _ = send.send(line);
             }
         });
@@ -135,6 +140,11 @@ impl Server {
         &self.address
     }
 
+    /// What it has said on standard output until now.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
     /// The program as a client of this server.
     pub fn client(&self, place: &Place) -> Command {
         let mut command = lacuna();
@@ -144,10 +154,15 @@ impl Server {
 
     /// Asks it to stop, as a service manager does, and answers how it ended.
     pub fn stop(mut self) -> ExitStatus {
+        self.terminate();
+        self.wait()
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub fn terminate(&self) {
         // Of the shell, because `kill` is in no package that every system has.
         let kill = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status().unwrap();
         assert!(kill.success(), "the server has ended before it was asked to");
-        self.wait()
     }
 
     /// Waits until it ends by itself.
@@ -179,15 +194,24 @@ pub struct Database {
 impl Database {
     /// `None`, and a notice, without a PostgreSQL.
     pub fn create(story: &str) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let Some(server) = setting("LACUNA_TEST_POSTGRES") else {
             skipped(&format!("{story} on PostgreSQL"), "LACUNA_TEST_POSTGRES");
             return None;
         };
+        Some(Self::named(server, ""))
+    }
+
+    fn named(server: String, how: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lacuna_story_{}_{count}", std::process::id());
-        execute(&server, &format!("CREATE DATABASE {name}")).unwrap();
-        Some(Self { server, name })
+        execute(&server, &format!("CREATE DATABASE {name} {how}")).unwrap();
+        Self { server, name }
+    }
+
+    /// A copy, raw, of a database that nobody is connected to.
+    pub fn copy(&self) -> Self {
+        Self::named(self.server.clone(), &format!("TEMPLATE {}", self.name))
     }
 
     /// What `--database-url` takes.

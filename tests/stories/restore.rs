@@ -24,7 +24,7 @@ impl Yesterday {
         match database(house) {
             Ok(path) => {
                 for file in with_its_logs(&path).iter().filter(|file| file.exists()) {
-                    copy_tree(file, folder.path());
+                    copy_tree(file, &folder.path().join(file.file_name().unwrap()));
                 }
             }
             Err(url) => {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Assurance, Content, CopyStatus, Root, RootSlot};
+use crate::crash;
 use crate::crypto::{Secret, SecretBytes, derive};
 use crate::keys::files;
 use crate::keys::kek::Kek;
@@ -121,9 +122,19 @@ impl FileSlot {
             let same = held.is_some_and(|held| held.current.id == content.current.id && held.next.is_none());
             if !same {
                 self.write(path, content).await?;
+                crash::point("slot::copy-set");
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for FileSlot {
+    /// Lets go of the lock itself, because a program that was started a moment ago may still share the open file.
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.lock.as_ref().map(File::unlock) {
+            tracing::warn!(%error, "the lock on the root slot goes with the process");
+        }
     }
 }
 
@@ -139,6 +150,7 @@ impl RootSlot for FileSlot {
         }
         for path in &self.paths {
             self.write(path, content).await?;
+            crash::point("slot::copy-created");
         }
         Ok(())
     }
@@ -154,6 +166,7 @@ impl RootSlot for FileSlot {
         let content = Content { tree: found.tree, current: found.current, next: Some(copy(next)) };
         for path in &self.paths {
             self.write(path, &content).await?;
+            crash::point("slot::copy-prepared");
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use sqlx::{Database, Pool, Row as _, Transaction};
 
 use super::super::rows::Rows;
 use super::super::{Store, Tx, inconsistent, unavailable};
-use super::{BEGIN, DURABILITY, Db, MIGRATIONS, VERSION, blob, each, lock};
+use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, VERSION, blob, each, lock};
 use crate::model::{Error, Reason, Result, Time};
 
 type Connection = <Db as Database>::Connection;
@@ -26,11 +26,12 @@ pub struct Sql {
     reader: Pool<Db>,
     writer: Pool<Db>,
     readers: usize,
+    place: Place,
 }
 
 impl Sql {
-    pub fn new(reader: Pool<Db>, writer: Pool<Db>, readers: usize) -> Self {
-        Self { reader, writer, readers }
+    pub fn new(reader: Pool<Db>, writer: Pool<Db>, readers: usize, place: Place) -> Self {
+        Self { reader, writer, readers, place }
     }
 }
 
@@ -60,6 +61,7 @@ impl Store for Sql {
     }
 
     async fn check(&self) -> Result<()> {
+        self.place.check()?;
         let mut connection = self.writer.acquire().await.map_err(failed)?;
         for (statement, accepted) in DURABILITY {
             let setting: String = sqlx::query_scalar(statement).fetch_one(&mut *connection).await.map_err(failed)?;

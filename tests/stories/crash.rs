@@ -1,0 +1,258 @@
+//! The crash matrix: the process ends at every point that `src` names, each time that it comes by, and what was
+//! acknowledged is there afterwards.
+//!
+//! Needs `--features failpoints`. The points are read from the source, so that a new one cannot be forgotten: each
+//! story takes those whose name begins with a part that it knows, and every part must be known to one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use lacuna::proto::v1;
+
+use crate::outside::{Door, Outside, Person, outside_on_both_stores};
+
+/// Parts of the source that come by while a value is kept.
+const TOKENIZING: [&str; 1] = ["write"];
+/// While a person is erased.
+const ERASING: [&str; 6] = ["erase", "shred", "write", "slot", "sink", "files"];
+/// While a vault is made.
+const CREATING: [&str; 4] = ["create", "slot", "sink", "files"];
+/// While a vault is opened that was interrupted, or whose database is older than its slot.
+const RECOVERING: [&str; 1] = ["recover"];
+
+/// Of a part that comes by in several deeds, the points that come by in only one.
+const ONLY_CREATING: [&str; 1] = ["slot::copy-created"];
+const ONLY_ERASING: [&str; 2] = ["slot::copy-prepared", "slot::copy-set"];
+
+/// No deed comes by a point more often.
+const OFTEN: usize = 30;
+
+/// Every point in the source.
+fn points() -> BTreeSet<String> {
+    fn read(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                read(&path, found);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for behind in text.split("crash::point(").skip(1) {
+                let name = behind.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                found.insert(name.unwrap_or_else(|| panic!("{}: a point without a name", path.display())).to_owned());
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+/// Those of some parts, without those that only come by elsewhere.
+fn points_of(parts: &[&str], elsewhere: &[&str]) -> Vec<String> {
+    let mut found: Vec<_> = points().into_iter().collect();
+    found.retain(|name| parts.contains(&name.split("::").next().unwrap()));
+    found.retain(|name| !elsewhere.contains(&name.as_str()));
+    assert!(!found.is_empty());
+    found
+}
+
+/// Not at first, but when the process comes by for the time after `times` times.
+fn after(times: usize) -> String {
+    if times == 0 { "return".to_owned() } else { format!("{times}*off->return") }
+}
+
+/// A vault with two people in it, as a power cut left it.
+async fn inhabited(vault: &Outside) -> Vec<Person> {
+    let mut door = vault.start().await;
+    let people = vec![door.tokenize("ada").await, door.tokenize("bob").await];
+    door.kill();
+    people
+}
+
+/// The vault's account of its keys, when nothing is under way: everything stands at one epoch.
+fn assert_keys_agree(vault: &Outside) {
+    let keys = vault.keys();
+    assert_eq!(keys["database_epoch"], keys["epoch"], "{keys}");
+    assert_eq!(keys["erasures_pending"], 0, "{keys}");
+    for copy in keys["copies"].as_array().unwrap().iter().chain(keys["sinks"].as_array().unwrap()) {
+        assert_eq!(copy["epoch"], keys["epoch"], "{keys}");
+    }
+}
+
+/// What an erasure that was interrupted must come to. Answers whether it was begun at all.
+async fn assert_erased_or_not_begun(door: &mut Door, victim: &Person, request: &str) -> bool {
+    let subject = door.subject(victim).await;
+    let begun = subject.state() != v1::SubjectState::Active;
+    if begun {
+        let revealed = door.reveal(victim).await;
+        assert!(revealed.iter().all(Result::is_err), "restricted, and answered {revealed:?}");
+        door.shredded(&subject.erasure).await;
+        door.assert_gone(victim).await;
+    } else {
+        door.assert_there(victim).await;
+    }
+    let again = door.try_erase(victim, request).await.unwrap();
+    assert_eq!(again.state(), v1::ErasureState::Shredded);
+    assert!(!begun || again.erasure == subject.erasure, "a second erasure was made");
+    assert_eq!(door.erase(victim).await.erasure, again.erasure);
+    door.assert_gone(victim).await;
+    begun
+}
+
+const REQUEST: &str = "0d9f5a3e-8a53-4a8e-9d0c-3a1f6d2b7c11";
+
+#[test]
+fn every_point_has_a_story() {
+    let parts: BTreeSet<_> = [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING].concat().into_iter().collect();
+    for name in points() {
+        assert!(parts.contains(name.split("::").next().unwrap()), "no story knows {name}");
+    }
+}
+
+outside_on_both_stores! {
+    async fn a_crash_while_a_value_is_kept_loses_nothing_that_was_acknowledged(vault: Outside) {
+        let people = inhabited(&vault).await;
+        for point in points_of(&TOKENIZING, &[]) {
+            let vault = vault.copy();
+            let mut door = vault.try_start(&[(&point, after(0))]).await.unwrap();
+            door.try_tokenize("eve").await.unwrap_err();
+            door.aborted();
+
+            let mut door = vault.start().await;
+            for person in &people {
+                door.assert_there(person).await;
+            }
+            // Kept, without anybody having been told, or not at all.
+            let kept = door.find(v1::FieldType::Email, "eve@example.com").await;
+            assert_eq!(kept.len(), usize::from(point == "write::after-commit"));
+            let eve = door.tokenize("eve").await;
+            assert_eq!(door.reveal(&eve).await[0], Ok("eve@example.com".to_owned()));
+            assert_keys_agree(&vault);
+        }
+    }
+
+    async fn a_crash_while_a_person_is_erased_ends_in_their_erasure_and_hurts_nobody_else(vault: Outside) {
+        let people = inhabited(&vault).await;
+        let (victim, other) = (&people[0], &people[1]);
+        for point in points_of(&ERASING, &ONLY_CREATING) {
+            for times in 0..OFTEN {
+                let mut vault = vault.copy();
+                let mut door = vault.try_start(&[(&point, after(times))]).await.unwrap();
+                if let Ok(erasure) = door.try_erase(victim, REQUEST).await {
+                    assert!(times > 0, "an erasure does not come by {point}");
+                    assert_eq!(erasure.state(), v1::ErasureState::Shredded);
+                    break;
+                }
+                door.aborted();
+                let torn = vault.copy();
+
+                let mut door = vault.start().await;
+                let begun = assert_erased_or_not_begun(&mut door, victim, REQUEST).await;
+                assert_eq!(begun, point != "erase::before-request", "{point} {times}");
+                door.assert_there(other).await;
+                let late = door.tokenize("late").await;
+                door.assert_there(&late).await;
+                assert_keys_agree(&vault);
+                door.kill();
+
+                // The disk as the crash left it comes back, beside the present slot.
+                vault.take_data_of(torn);
+                let mut door = vault.start().await;
+                door.assert_gone(victim).await;
+                door.assert_there(other).await;
+                assert_keys_agree(&vault);
+            }
+        }
+    }
+
+    async fn a_second_crash_during_the_recovery_changes_nothing(vault: Outside) {
+        let people = inhabited(&vault).await;
+        let (victim, other) = (&people[0], &people[1]);
+        let erasing = points_of(&ERASING, &ONLY_CREATING);
+        for (at, first) in erasing.iter().enumerate() {
+            let torn = vault.copy();
+            let mut door = torn.try_start(&[(first, after(0))]).await.unwrap();
+            door.try_erase(victim, REQUEST).await.unwrap_err();
+            door.aborted();
+            if first == "erase::before-request" {
+                continue;
+            }
+            // The same point again, and another one, which is a different one for each first.
+            let seconds = [first.clone(), erasing[(at + 5) % erasing.len()].clone(), "recover::completed".to_owned()];
+            for second in seconds {
+                let vault = torn.copy();
+                match vault.try_start(&[(&second, after(0))]).await {
+                    // It comes by in upkeep, or no more.
+                    Ok(mut door) => match door.try_erase(victim, REQUEST).await {
+                        Ok(erasure) => assert_eq!(erasure.state(), v1::ErasureState::Shredded),
+                        Err(_) => door.aborted(),
+                    },
+                    Err(fault) => assert!(fault.contains("SIGABRT"), "{fault}\n{}", vault.place.log()),
+                }
+                let mut door = vault.start().await;
+                assert!(assert_erased_or_not_begun(&mut door, victim, REQUEST).await, "{first} {second}");
+                door.assert_there(other).await;
+                assert_keys_agree(&vault);
+            }
+        }
+    }
+
+    async fn a_crash_while_an_old_database_is_brought_up_to_date_ends_up_to_date(vault: Outside) {
+        let people = inhabited(&vault).await;
+        let (victim, other) = (&people[0], &people[1]);
+        let old = vault.copy();
+        let mut door = vault.start().await;
+        door.erase(victim).await;
+        door.kill();
+        for point in points_of(&RECOVERING, &[]) {
+            let mut vault = vault.copy();
+            vault.take_data_of(old.copy());
+            let fault = vault.try_start(&[(&point, after(0))]).await.err().expect("it does not come by");
+            assert!(fault.contains("SIGABRT"), "{fault}");
+            let mut door = vault.start().await;
+            door.assert_gone(victim).await;
+            door.assert_there(other).await;
+            assert_keys_agree(&vault);
+        }
+    }
+
+    async fn a_mirror_that_a_crash_left_behind_catches_up_even_through_a_crash(vault: Outside) {
+        let people = inhabited(&vault).await;
+        let point = "slot::copy-set";
+        let mut door = vault.try_start(&[(point, after(0))]).await.unwrap();
+        door.try_erase(&people[0], REQUEST).await.unwrap_err();
+        door.aborted();
+        let fault = vault.try_start(&[(point, after(0))]).await.err().expect("it does not come by");
+        assert!(fault.contains("SIGABRT"), "{fault}");
+        let mut door = vault.start().await;
+        assert!(assert_erased_or_not_begun(&mut door, &people[0], REQUEST).await);
+        door.assert_there(&people[1]).await;
+        assert_keys_agree(&vault);
+    }
+
+    async fn a_crash_while_a_vault_is_made_leaves_one_that_can_be_made(vault: Outside) {
+        for point in points_of(&CREATING, &ONLY_ERASING) {
+            for times in 0..OFTEN {
+                let vault = vault.copy();
+                match vault.try_start(&[(&point, after(times))]).await {
+                    Ok(_) => {
+                        assert!(times > 0, "making a vault does not come by {point}");
+                        break;
+                    }
+                    Err(fault) => assert!(fault.contains("SIGABRT"), "{fault}\n{}", vault.place.log()),
+                }
+                let mut door = vault.start().await;
+                let list = v1::ListSubjectsRequest::default();
+                assert_eq!(door.subjects.list_subjects(list).await.unwrap().into_inner().subjects.len(), 0);
+                let ada = door.tokenize("ada").await;
+                door.assert_there(&ada).await;
+                assert_keys_agree(&vault);
+                assert_eq!(door.erase(&ada).await.state(), v1::ErasureState::Shredded);
+                door.assert_gone(&ada).await;
+                assert_keys_agree(&vault);
+            }
+        }
+    }
+}
