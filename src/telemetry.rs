@@ -46,7 +46,8 @@ pub fn start_logging(log: &Log) -> Result<()> {
     // a line would be logged, as the driver of PostgreSQL does.
     let logger =
         tracing_subscriber::registry().with(asked).with(filter_fn(|told| may_be_told(told.target(), *told.level())));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = if log.json { logger.with(lines.json()).try_init() } else { logger.with(lines).try_init() };
     // A process that logs already, as a test does, keeps its logger.
     let _already = started;
