@@ -88,7 +88,7 @@ outside_on_both_stores! {
                 "touched": [ok(&ada), ok(&ada)],
             }),
             json!({ "deed": "FindTokens", "purpose": "customer_care", "touched": [ok(&bob)] }),
-            json!({ "deed": "RestrictSubject", "touched": [ok(&bob)] }),
+            json!({ "deed": "RestrictSubject", "touched": [{ "subject": bob.subject, "outcome": "ASKED" }] }),
             json!({
                 "deed": "Detokenize", "purpose": "customer_care", "redaction": "PLAIN_TEXT",
                 "touched": [ok(&ada), { "subject": bob.subject, "outcome": "SubjectRestricted" }], "unknown": 1,
@@ -101,7 +101,7 @@ outside_on_both_stores! {
         }
     }
 
-    async fn every_change_to_a_person_or_token_is_on_record(vault: Outside) {
+    async fn every_change_to_a_person_or_token_is_on_record_before_it_is_made(vault: Outside) {
         let mut door = vault.start().await;
         let (ada, bob) = (door.tokenize("ada").await, door.tokenize("bob").await);
         let subject = || ada.subject.clone();
@@ -142,7 +142,7 @@ outside_on_both_stores! {
         ]);
         for entry in &found {
             let person = if entry == found.last().unwrap() { &bob } else { &ada };
-            assert_eq!(told(entry)["touched"], json!([{ "subject": person.subject, "outcome": "OK" }]));
+            assert_eq!(told(entry)["touched"], json!([{ "subject": person.subject, "outcome": "ASKED" }]));
         }
         assert_eq!(verify(&vault).await, Ok(8));
     }

@@ -70,10 +70,11 @@ impl Outside {
 
     /// Writes the configuration file, with more settings.
     pub fn configure(&self, more: &str) {
-        let (sink, mirror) = (self.checkpoints(), self.mirror());
+        let (sink, mirror, kek) = (self.checkpoints(), self.mirror(), self.kek());
         // Few buckets of the search index, so that people share them.
-        let text =
-            format!("index_buckets = 64\n{more}\n[slot]\nmirrors = [{mirror:?}]\n[[sinks]]\ndirectory = {sink:?}\n");
+        let text = format!(
+            "index_buckets = 64\n{more}\n[slot]\nmirrors = [{mirror:?}]\nkek_file = {kek:?}\n[[sinks]]\ndirectory = {sink:?}\n"
+        );
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
 
@@ -84,6 +85,11 @@ impl Outside {
     /// The directory of the slot's second copy.
     pub fn mirror(&self) -> PathBuf {
         self.place.path().join("mirror")
+    }
+
+    /// The key that wraps the slot, away from all its copies.
+    pub fn kek(&self) -> PathBuf {
+        self.place.path().join("kek").join("kek.key")
     }
 
     /// The files of the slot, the deciding one first.
