@@ -70,10 +70,10 @@ impl Outside {
 
     /// Writes the configuration file, with more settings.
     pub fn configure(&self, more: &str) {
-        let (sink, mirror) = (self.checkpoints(), self.mirror());
+        let (sink, mirror, kek) = (self.checkpoints(), self.mirror(), self.place.slot().join("kek.key"));
         // Few buckets of the search index, so that people share them.
-        let text =
-            format!("index_buckets = 64\n{more}\n[slot]\nmirrors = [{mirror:?}]\n[[sinks]]\ndirectory = {sink:?}\n");
+        let slot = format!("[slot]\nmirrors = [{mirror:?}]\nkek_file = {kek:?}");
+        let text = format!("index_buckets = 64\n{more}\n{slot}\n[[sinks]]\ndirectory = {sink:?}\n");
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
 
