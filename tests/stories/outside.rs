@@ -23,7 +23,7 @@ use crate::process::{Database, Place, Server, lacuna, run, said};
 const SIGABRT: i32 = 6;
 
 /// How long something may take that the vault does by itself.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Writes a story once and tells it on both stores.
 macro_rules! outside_on_both_stores {
@@ -70,11 +70,9 @@ impl Outside {
 
     /// Writes the configuration file, with more settings.
     pub fn configure(&self, more: &str) {
-        let (sink, mirror, kek) = (self.checkpoints(), self.mirror(), self.kek());
         // Few buckets of the search index, so that people share them.
-        let text = format!(
-            "index_buckets = 64\n{more}\n[slot]\nmirrors = [{mirror:?}]\nkek_file = {kek:?}\n[[sinks]]\ndirectory = {sink:?}\n"
-        );
+        let slot = "[slot]\nmirrors = ['mirror']\nkek_file = 'kek/kek.key'\n[[sinks]]\ndirectory = 'checkpoints'\n";
+        let text = format!("index_buckets = 64\n{more}\n{slot}");
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
 
@@ -112,8 +110,18 @@ impl Outside {
 
     /// The same, with its database under another name.
     pub fn serve_through(&self, url: &str) -> Command {
-        let mut command = self.place.serve(Some(url));
-        command.arg("--config").arg(self.place.path().join("lacuna.toml"));
+        let log = fs::File::options().create(true).append(true).open(self.place.path().join("log")).unwrap();
+        let mut command = self.here(&["serve", "--listen", "127.0.0.1:0"], url);
+        command.stderr(log);
+        command
+    }
+
+    /// The program where the vault is. All names are relative, because a slot knows where its copies are, and a raw
+    /// copy of everything stands elsewhere.
+    fn here(&self, arguments: &[&str], url: &str) -> Command {
+        let mut command = lacuna();
+        command.args(arguments).args(["--config", "lacuna.toml", "--data-dir", "data", "--slot-dir", "slot"]);
+        command.args(["--database-url", url]).current_dir(self.place.path());
         command
     }
 
@@ -130,47 +138,41 @@ impl Outside {
     /// Runs statements on the database, beside the vault.
     pub async fn sql(&self, statements: &str) {
         let statements = sqlx::AssertSqlSafe(statements);
-        match &self.database {
-            Some(database) => {
-                let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
-                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
-            }
-            None => {
-                let mut connection = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
-                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
-            }
+        if let Some(database) = &self.database {
+            let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+            sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
+            sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
         }
     }
 
     /// Starts it and connects.
-    pub async fn start(&self) -> Door {
-        match self.try_start(&[]).await {
+    pub fn start(&self) -> Door {
+        match self.try_start(&[]) {
             Ok(door) => door,
             Err(fault) => panic!("{fault}\n{}", self.place.log()),
         }
     }
 
     /// Starts it to abort at failpoints, as `("shred::start", "return")`.
-    pub async fn try_start(&self, failpoints: &[(&str, String)]) -> Result<Door, String> {
-        self.start_with(self.serve(), failpoints).await
+    pub fn try_start(&self, failpoints: &[(&str, String)]) -> Result<Door, String> {
+        self.start_with(self.serve(), failpoints)
     }
 
     /// The same with a command of [`Outside::serve`], to which something was added.
-    pub async fn start_with(&self, mut command: Command, failpoints: &[(&str, String)]) -> Result<Door, String> {
+    pub fn start_with(&self, mut command: Command, failpoints: &[(&str, String)]) -> Result<Door, String> {
         let armed: Vec<_> = failpoints.iter().map(|(name, action)| format!("{name}={action}")).collect();
         command.env("FAILPOINTS", armed.join(";"));
         let server = Server::start(&mut command)?;
-        Ok(Door::open(server, &self.place).await)
+        Ok(Door::open(server, &self.place))
     }
 
     /// What `lacuna keys status` says.
     pub fn keys(&self) -> serde_json::Value {
-        let mut command = lacuna();
-        command.args(["keys", "status", "--output", "json", "--config"]).arg(self.place.path().join("lacuna.toml"));
-        command.arg("--data-dir").arg(self.place.data()).arg("--slot-dir").arg(self.place.slot());
-        let output = run(command.args(["--database-url", &self.url()]));
+        let output = run(&mut self.here(&["keys", "status", "--output", "json"], &self.url()));
         assert!(output.status.success(), "{}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -179,9 +181,8 @@ impl Outside {
     pub fn copy(&self) -> Self {
         let copy = Self { place: Place::new(), database: self.database.as_ref().map(Database::copy) };
         copy_folder(self.place.path(), copy.place.path());
-        // The log is the copy's own, and its paths are.
+        // The log is the copy's own.
         let _ = fs::remove_file(copy.place.path().join("log"));
-        copy.configure("");
         copy
     }
 
@@ -249,7 +250,7 @@ pub struct Door {
 }
 
 impl Door {
-    pub async fn open(server: Server, place: &Place) -> Self {
+    fn open(server: Server, place: &Place) -> Self {
         let token = fs::read_to_string(place.token()).unwrap();
         let channel = Channel::from_shared(format!("http://{}", server.address())).unwrap().connect_lazy();
         let bearer = Bearer(token.trim().to_owned());
