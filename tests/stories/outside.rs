@@ -23,7 +23,7 @@ use crate::process::{Database, Place, Server, lacuna, run, said};
 const SIGABRT: i32 = 6;
 
 /// How long something may take that the vault does by itself.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Writes a story once and tells it on both stores.
 macro_rules! outside_on_both_stores {
@@ -70,10 +70,11 @@ impl Outside {
 
     /// Writes the configuration file, with more settings.
     pub fn configure(&self, more: &str) {
-        let (sink, mirror, kek) = (self.checkpoints(), self.mirror(), self.kek());
+        let [sink, mirror, kek] =
+            [self.checkpoints(), self.mirror(), self.kek()].map(|path| path.display().to_string());
         // Few buckets of the search index, so that people share them.
         let text = format!(
-            "index_buckets = 64\n{more}\n[slot]\nmirrors = [{mirror:?}]\nkek_file = {kek:?}\n[[sinks]]\ndirectory = {sink:?}\n"
+            "index_buckets = 64\n{more}\n[slot]\nmirrors = ['{mirror}']\nkek_file = '{kek}'\n[[sinks]]\ndirectory = '{sink}'\n"
         );
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
@@ -130,17 +131,14 @@ impl Outside {
     /// Runs statements on the database, beside the vault.
     pub async fn sql(&self, statements: &str) {
         let statements = sqlx::AssertSqlSafe(statements);
-        match &self.database {
-            Some(database) => {
-                let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
-                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
-            }
-            None => {
-                let mut connection = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
-                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
-            }
+        if let Some(database) = &self.database {
+            let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+            sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        } else {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
+            sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
         }
     }
 
@@ -162,7 +160,7 @@ impl Outside {
         let armed: Vec<_> = failpoints.iter().map(|(name, action)| format!("{name}={action}")).collect();
         command.env("FAILPOINTS", armed.join(";"));
         let server = Server::start(&mut command)?;
-        Ok(Door::open(server, &self.place).await)
+        Ok(Door::open(server, &self.place))
     }
 
     /// What `lacuna keys status` says.
@@ -249,7 +247,7 @@ pub struct Door {
 }
 
 impl Door {
-    pub async fn open(server: Server, place: &Place) -> Self {
+    fn open(server: Server, place: &Place) -> Self {
         let token = fs::read_to_string(place.token()).unwrap();
         let channel = Channel::from_shared(format!("http://{}", server.address())).unwrap().connect_lazy();
         let bearer = Bearer(token.trim().to_owned());
