@@ -87,6 +87,9 @@ impl<I, O> Source<I, O> {
         let mut total = weigh(&first.0);
         let mut gathered = vec![first];
         while let Ok(next) = self.items.try_recv() {
+            if next.1.is_closed() {
+                continue; // Nobody waits for it any more.
+            }
             total += weigh(&next.0);
             if total > weight {
                 self.put_back = Some(next);

@@ -144,7 +144,11 @@ impl Default for Log {
 /// # Errors
 /// Naming the key at fault.
 pub fn parse(text: &str) -> Result<Config> {
-    let config: Config = toml::from_str(text)?;
+    // The parser's own message quotes the line at fault, which may hold a secret.
+    let config: Config = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        anyhow::anyhow!("line {}: {}", before.lines().count().max(1), error.message())
+    })?;
     config.check()?;
     Ok(config)
 }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::model::{Error, Facts, FieldType, Reason, Redaction, Result, SubjectState, Time, TokenRow, TokenState};
+use crate::model::{
+    Error, Facts, FieldType, Label, Reason, Redaction, Result, SubjectState, Time, TokenRow, TokenState,
+};
 
 /// On what ground a purpose may process personal data (Art. 6(1) GDPR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -130,7 +132,9 @@ pub fn admit<'p>(caller: &Caller, code: &'p str, purposes: &'p Purposes) -> Resu
         return Err(Error::new(Reason::PurposeRequired, "every reveal needs a purpose").at("purpose"));
     }
     let Some((code, purpose)) = purposes.get_key_value(code) else {
-        return Err(Error::new(Reason::PurposeUnknown, "the vault's registry has no such purpose").at("purpose"));
+        let error = Error::new(Reason::PurposeUnknown, "the vault's registry has no such purpose").at("purpose");
+        // What is not even a code may be anything, a value too, and is not repeated.
+        return Err(if Label::purpose(code).is_ok() { error.with("purpose", code) } else { error });
     };
     let granted = match &caller.grants {
         Grants::All => true,
@@ -247,13 +251,15 @@ fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
     Err(facts.token.expires_at.iter().fold(error, |error, time| error.with("expire_time", time)))
 }
 
-/// A refusal with whose data it is about and, if there is one, their erasure.
+/// A refusal with whose data it is about and, if there is one, their erasure or restriction.
 #[must_use]
 pub fn tell_erasure(error: Error, facts: &Facts) -> Error {
     let error = error.with("subject", facts.token.subject);
     let error = facts.erasure.iter().fold(error, |error, id| error.with("erasure", id));
     let error = facts.erased_at.iter().fold(error, |error, time| error.with("erase_time", time));
-    facts.execute_at.iter().fold(error, |error, time| error.with("execute_time", time))
+    let error = facts.execute_at.iter().fold(error, |error, time| error.with("execute_time", time));
+    let restricted = error.reason == Reason::SubjectRestricted;
+    facts.restricted_at.iter().filter(|_| restricted).fold(error, |error, time| error.with("since", time))
 }
 
 /// The refusal for a token that does not exist, or no longer does.
@@ -273,8 +279,7 @@ fn check_subject(admission: &Admission<'_>, facts: &Facts, now: Time) -> Result<
         ),
         _ => Error::new(Reason::SubjectRestricted, "processing of the subject is restricted (Art. 18 GDPR)"),
     };
-    let error = tell_erasure(error, facts);
-    Err(facts.restricted_at.iter().fold(error, |error, time| error.with("since", time)))
+    Err(tell_erasure(error, facts))
 }
 
 fn check_profiling(admission: &Admission<'_>, facts: &Facts) -> Result<()> {

@@ -31,7 +31,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Log;
-use crate::keys::status::Status;
+use crate::keys::status::{Copies, Status};
 
 /// Bounds of the histograms, in seconds.
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -79,6 +79,17 @@ pub fn publish(status: &Status) {
     metrics::gauge!("lacuna_key_pages").set(float(status.pages));
     metrics::gauge!("lacuna_key_state_bytes").set(float(status.bytes));
     metrics::gauge!("lacuna_key_leaves_punctured").set(float(status.punctured_leaves));
+    publish_copies(&Copies {
+        copies: status.copies.clone(),
+        sinks: status.sinks.clone(),
+        erasures_pending: status.erasures_pending,
+    });
+}
+
+/// Publishes where each copy of the keys stands, and what waits for one.
+pub fn publish_copies(status: &Copies) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    let float = |number: u64| number as f64;
     metrics::gauge!("lacuna_erasures_pending").set(float(status.erasures_pending));
     for (at, copy) in status.copies.iter().enumerate() {
         let epoch = copy.epoch.map_or(-1.0, float);

@@ -7,8 +7,8 @@ CREATE TABLE erasure (
     reason         TEXT   NOT NULL,    -- a legal ground or a ticket
     requested_by   TEXT   NOT NULL,    -- the caller
     requested_at   BIGINT NOT NULL,
-    execute_at     BIGINT,             -- when a scheduled one is due
     -- Mutable.
+    execute_at     BIGINT,             -- when a scheduled one is due
     state          BIGINT NOT NULL,    -- model::ErasureState
     plan           TEXT   NOT NULL,    -- JSON: what is destroyed and what is kept
     epoch          BIGINT,             -- the epoch whose root lacks the keys

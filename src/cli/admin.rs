@@ -13,6 +13,8 @@ use super::print::{Answer, Output};
 use super::serve::{self, Place};
 use super::table::record;
 use crate::config::Config;
+use crate::keys::checkpoint::hex;
+use crate::keys::slot::SlotLock;
 use crate::keys::{receipt, status};
 use crate::model::{Clock as _, SystemClock};
 use crate::store;
@@ -262,9 +264,11 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
         let message = format!("the backup is of {}, the configured database is not", manifest.database);
         return Err(Failure::Usage(anyhow::anyhow!(message)));
     }
-    check_stopped(&config)?;
+    // Ours from here to the end: nobody may start to serve what is about to be replaced.
+    let lock = SlotLock::take(&config.slot_dir().join(serve::SLOT_FILE)).map_err(anyhow::Error::from)?;
+    check_slot(&config, &manifest).await?;
     store::restore(url.expose(), &args.directory, args.replace).await.map_err(anyhow::Error::from)?;
-    let opened = serve::open(&config, Arc::new(SystemClock)).await.context(
+    let opened = serve::open_with(&config, Arc::new(SystemClock), lock).await.context(
         "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
     )?;
     if !opened.report.from_checkpoint {
@@ -290,11 +294,12 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     args.here.output.show(&Answer::new(serde_json::to_value(report).map_err(anyhow::Error::from)?, human))
 }
 
-/// Makes sure that no vault is running on the slot.
-fn check_stopped(config: &Config) -> anyhow::Result<()> {
-    let lock = config.slot_dir().join("root.lock");
-    let Ok(file) = fs::File::open(&lock) else { return Ok(()) };
-    ensure!(file.try_lock().is_ok(), "a vault is running on this root slot; stop it first");
+/// Makes sure that the slot is the one of the vault that was backed up, before anything is replaced.
+async fn check_slot(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
+    let content = serve::look_at_slot(config)?.load().await?;
+    let content = content.with_context(|| format!("there is no root slot in {}", config.slot_dir().display()))?;
+    let ours = hex(&content.tree);
+    ensure!(ours == manifest.tree, "the backup is of vault {}, the root slot of vault {ours}", manifest.tree);
     Ok(())
 }
 

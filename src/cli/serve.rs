@@ -19,7 +19,7 @@ use crate::keys::kek::{Kek, LocalKek};
 use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
 use crate::keys::sink::{CheckpointSink, DirectorySink};
-use crate::keys::slot::{FileSlot, RootSlot};
+use crate::keys::slot::{FileSlot, RootSlot, SlotLock};
 use crate::keys::{Custody, status};
 use crate::model::{Clock, SystemClock};
 use crate::policy::{Caller, Grants};
@@ -34,7 +34,7 @@ const UPKEEP: Duration = Duration::from_secs(1);
 const SHORTEST_TOKEN: usize = 16;
 
 /// The file of the slot in each of its directories.
-const SLOT_FILE: &str = "root.slot";
+pub const SLOT_FILE: &str = "root.slot";
 
 /// Which vault on this machine is meant.
 #[derive(Clone, Default, clap::Args)]
@@ -91,11 +91,12 @@ pub async fn run(args: Args) -> Result<()> {
         telemetry::serve_metrics(address)?;
     }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let running = Running::start(&config, Arc::new(SystemClock)).await?;
+    let mut running = Running::start(&config, Arc::new(SystemClock)).await?;
     super::print::lines(&running.greeting(&config)).map_err(|_| anyhow::anyhow!("standard output is closed"))?;
     tokio::select! {
         _ = terminate.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted?,
+        () = running.broken() => tracing::error!("a part of the server has ended by itself"),
     }
     tracing::info!("stopping: calls under way finish first");
     running.stop().await
@@ -134,6 +135,13 @@ impl Running {
         let door = tokio::spawn(grpc::serve(listener, Arc::clone(&vault), Arc::new(callers), health, stopping));
         tracing::info!(%address, report = ?opened.report, "serving");
         Ok(Self { address, vault, dev_token_file, report: opened.report, store: opened.store, stop, door, upkeep })
+    }
+
+    /// Waits until a part of the server ends that should not: nobody may serve without its door or its upkeep.
+    pub async fn broken(&mut self) {
+        while !self.door.is_finished() && !self.upkeep.is_finished() {
+            tokio::time::sleep(UPKEEP).await;
+        }
     }
 
     /// Lets the calls under way finish, then closes everything.
@@ -199,8 +207,8 @@ async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<b
                     rest.lengthen(1);
                 }
             }
-            told = publish(&vault, told).await;
         }
+        told = publish(&vault, told).await;
         tokio::select! {
             () = tokio::time::sleep(UPKEEP) => {}
             _ = stopped.changed() => return pulse.set(false).await,
@@ -228,9 +236,13 @@ impl Rest {
     }
 }
 
-/// Publishes how the keys are, once for each epoch: telling it walks through the whole tree.
+/// Publishes how the keys are: what is quickly told always, the size of the tree once for each epoch.
 async fn publish(vault: &Vault, told: Option<u64>) -> Option<u64> {
     let custody = vault.custody();
+    match status::ask_briefly(custody.store(), custody.slot(), custody.sinks()).await {
+        Ok(status) => telemetry::publish_copies(&status),
+        Err(error) => tracing::debug!(%error, "the copies of the keys cannot be told"),
+    }
     let epoch = custody.slot().load().await.ok().flatten().map(|content| content.current.epoch);
     if epoch == told {
         return told;
@@ -261,15 +273,25 @@ pub struct Opened {
 
 /// Opens a vault, making what is missing. Holds the root slot until it is dropped.
 pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
     files::make_private_directory(&config.data_dir())
         .with_context(|| format!("cannot make the data directory {}", config.data_dir().display()))?;
-    files::make_private_directory(&config.slot_dir())
-        .with_context(|| format!("cannot make the slot directory {}", config.slot_dir().display()))?;
+    let lock = SlotLock::take(&config.slot_dir().join(SLOT_FILE))?;
+    open_with(config, clock, lock).await
+}
+
+/// The same, by whoever has the lock on the root slot already.
+pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -> Result<Opened> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
     let new = is_new(config);
+    if new {
+        for directory in slot_directories(config).chain(config.kek_file().parent().map(Path::to_owned)) {
+            files::make_private_directory(&directory)
+                .with_context(|| format!("cannot make the slot directory {}", directory.display()))?;
+        }
+    }
     let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), new, Arc::clone(&random))?);
     let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
-    let slot = Arc::new(FileSlot::hold(&config.slot_dir().join(SLOT_FILE), &mirrors, Arc::clone(&kek))?);
+    let slot = Arc::new(FileSlot::hold(lock, &config.slot_dir().join(SLOT_FILE), &mirrors, Arc::clone(&kek)));
     let signer = Signer::open(&signing_keys(config), &*kek, new, &*random).await?;
     let store = store::open(config.database_url()?.expose()).await?;
     store.migrate().await?;

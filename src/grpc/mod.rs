@@ -28,8 +28,10 @@ use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::token_service_server::TokenServiceServer;
 use crate::vault::Vault;
 
-/// The largest message that is taken or given, in bytes: 1000 values of 64 KiB and what surrounds them.
-const LARGEST_MESSAGE: usize = 80 << 20;
+/// The largest message that is taken, in bytes: the values of one request and what surrounds them.
+const LARGEST_REQUEST: usize = 16 << 20;
+/// The largest message that is given: 1000 values of 64 KiB and what surrounds them.
+const LARGEST_ANSWER: usize = 80 << 20;
 /// How many calls one connection may have in flight.
 const CALLS_PER_CONNECTION: usize = 1024;
 /// How long a call may take, erasures waiting for a fence included.
@@ -47,11 +49,11 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
+        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let subjects = SubjectServiceServer::new(subject::Subjects::new(vault))
-        .max_decoding_message_size(LARGEST_MESSAGE)
-        .max_encoding_message_size(LARGEST_MESSAGE);
+        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let known = identity::Gate::new(callers);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)

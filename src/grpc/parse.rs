@@ -10,6 +10,9 @@ use crate::model::{
 use crate::proto::v1::{self, field_input, update_token_request};
 use crate::vault::token::{DEFAULT_CLASS, Field, MOST};
 
+/// The most bytes that the values of one request may have together.
+const LARGEST: usize = 8 << 20;
+
 /// The most labels on a token.
 const MOST_TAGS: usize = 10;
 
@@ -23,6 +26,20 @@ pub fn check_count(field: &'static str, count: usize) -> Result<()> {
             .with("maximum", MOST)),
         _ => Ok(()),
     }
+}
+
+/// Refuses values of more than [`LARGEST`] together.
+pub fn check_size(fields: &[v1::FieldInput]) -> Result<()> {
+    let size = |field: &v1::FieldInput| match &field.content {
+        Some(field_input::Content::Value(text)) => text.len(),
+        Some(field_input::Content::BytesValue(bytes)) => bytes.len(),
+        None => 0,
+    };
+    if fields.iter().map(size).sum::<usize>() <= LARGEST {
+        return Ok(());
+    }
+    let message = "the values are too large together; send them in several requests";
+    Err(Error::new(Reason::ValueTooLarge, message).at("fields").with("maximum", LARGEST))
 }
 
 /// One value to be kept.

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::caller;
 use super::{answer, parse, status};
+use crate::keys::flight::Flight;
 use crate::model::{Content, Error, Label, OpaqueToken, Result, SubjectId, Value};
 use crate::policy::Caller;
 use crate::proto::v1;
@@ -68,7 +69,12 @@ impl TokenService for Tokens {
         request: Request<v1::DetokenizeRequest>,
     ) -> Result<Response<v1::DetokenizeResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        answer("Detokenize", detokenize(&self.vault, &caller, request.into_inner())).await
+        answer("Detokenize", async {
+            let (response, flight) = detokenize(&self.vault, &caller, request.into_inner()).await?;
+            flight.may_land()?;
+            Ok(response)
+        })
+        .await
     }
 
     async fn detokenize_stream(
@@ -79,16 +85,19 @@ impl TokenService for Tokens {
         let vault = Arc::clone(&self.vault);
         let each = move |item: Result<v1::DetokenizeRequest, Status>| {
             let (vault, caller) = (Arc::clone(&vault), caller.clone());
-            async move {
-                use v1::detokenize_stream_response::Outcome;
-                let outcome = match detokenize(&vault, &caller, item?).await {
-                    Ok(response) => Outcome::Response(response),
-                    Err(error) => Outcome::Error(status::to_item_status(&error)),
-                };
-                Ok(v1::DetokenizeStreamResponse { outcome: Some(outcome) })
-            }
+            async move { Ok(detokenize(&vault, &caller, item?).await) }
         };
-        Ok(Response::new(Box::pin(request.into_inner().map(each).buffered(PIPELINE))))
+        // An answer may have waited behind others, or for a slow reader, for longer than it may take.
+        let land = |outcome: Result<Result<(v1::DetokenizeResponse, Flight)>, Status>| {
+            use v1::detokenize_stream_response::Outcome;
+            let landed = outcome?.and_then(|(response, flight)| flight.may_land().map(|()| response));
+            let outcome = match landed {
+                Ok(response) => Outcome::Response(response),
+                Err(error) => Outcome::Error(status::to_item_status(&error)),
+            };
+            Ok(v1::DetokenizeStreamResponse { outcome: Some(outcome) })
+        };
+        Ok(Response::new(Box::pin(request.into_inner().map(each).buffered(PIPELINE).map(land))))
     }
 
     async fn find_tokens(
@@ -165,6 +174,7 @@ async fn tokenize(vault: &Vault, caller: &Caller, ask: v1::TokenizeRequest) -> R
     let subject = subject.map_err(|error| error.at("subject"))?;
     let source = Label::source(&ask.source)?;
     parse::check_count("fields", ask.fields.len())?;
+    parse::check_size(&ask.fields)?;
     let request = parse::request_id(&ask.request_id)?;
     let field = |(at, input)| parse::field(input).map_err(|error: Error| error.within(&format!("fields[{at}]")));
     let fields = ask.fields.into_iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
@@ -176,7 +186,11 @@ async fn tokenize(vault: &Vault, caller: &Caller, ask: v1::TokenizeRequest) -> R
     })
 }
 
-async fn detokenize(vault: &Vault, caller: &Caller, ask: v1::DetokenizeRequest) -> Result<v1::DetokenizeResponse> {
+async fn detokenize(
+    vault: &Vault,
+    caller: &Caller,
+    ask: v1::DetokenizeRequest,
+) -> Result<(v1::DetokenizeResponse, Flight)> {
     parse::check_count("tokens", ask.tokens.len())?;
     let ask = Detokenize {
         tokens: ask.tokens,
@@ -184,11 +198,12 @@ async fn detokenize(vault: &Vault, caller: &Caller, ask: v1::DetokenizeRequest) 
         redaction: parse::redaction(ask.redaction)?,
         justification: parse::reference("justification", &ask.justification)?,
     };
-    let revealed = vault.detokenize(caller, &ask).await?;
+    let (revealed, flight) = vault.detokenize(caller, &ask).await?;
     let refused = revealed.iter().filter(|revealed| revealed.outcome.is_err()).count();
     metrics::counter!("lacuna_reveals_total", "outcome" => "refused").increment(refused as u64);
     metrics::counter!("lacuna_reveals_total", "outcome" => "revealed").increment((revealed.len() - refused) as u64);
-    Ok(v1::DetokenizeResponse { results: ask.tokens.into_iter().zip(revealed).map(result).collect() })
+    let results = ask.tokens.into_iter().zip(revealed).map(result).collect();
+    Ok((v1::DetokenizeResponse { results }, flight))
 }
 
 fn result((token, revealed): (String, Revealed)) -> v1::DetokenizeResult {

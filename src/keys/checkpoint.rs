@@ -113,6 +113,7 @@ impl Checkpoint {
     }
 
     /// Reads a checkpoint without its root, as anybody can who finds one: nothing in it is checked.
+    #[must_use]
     pub fn glance(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes.split(|byte| *byte == SEPARATOR).next()?).ok()
     }

@@ -78,4 +78,9 @@ impl Custody {
     pub async fn take_leaf(&self) -> Result<u32> {
         self.leaves.take(self.store()).await
     }
+
+    /// Puts back a leaf that was taken and that no row names.
+    pub fn put_back_leaf(&self, leaf: u32) {
+        self.leaves.put_back(leaf);
+    }
 }

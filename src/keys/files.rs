@@ -8,10 +8,10 @@ use std::path::Path;
 use crate::crash;
 
 /// Replaces `path` by `bytes`, readable by the owner only. Durable when this returns: the content is synced before
-/// it gets its name, and the directory afterwards.
+/// it gets its name, and the directory afterwards. The directory must be there: one that is missing may be a disk that
+/// is not mounted.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = parent(path);
-    fs::create_dir_all(directory)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = directory.join(name);

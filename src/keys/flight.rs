@@ -43,14 +43,22 @@ impl Flights {
     }
 
     /// Waits until every flight that has begun before has landed, or can no longer.
+    ///
+    /// Until then the next generation is kept from ending as well, so that a fence that comes meanwhile waits for the
+    /// same flights; and this goes on should the caller of this fence give up.
     pub async fn fence(&self) {
         let fresh = mpsc::channel(1);
+        let heir = fresh.0.clone();
         let (ours, mut landed) = {
             let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, fresh)
         };
         drop(ours);
-        let _landed_or_too_late = tokio::time::timeout(LONGEST, landed.recv()).await;
+        let wait = tokio::spawn(async move {
+            let _landed_or_too_late = tokio::time::timeout(LONGEST, landed.recv()).await;
+            drop(heir);
+        });
+        let _never_fails = wait.await;
     }
 }
 
@@ -85,6 +93,22 @@ mod tests {
         drop(before);
         fence.await;
         drop(later);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_fence_waits_for_the_flights_of_the_first_even_if_that_gave_up() {
+        let flights = Flights::new();
+        let before = flights.begin();
+        let mut first = Box::pin(flights.fence());
+        assert!((&mut first).now_or_never().is_none());
+        drop(first);
+        tokio::task::yield_now().await;
+        let mut second = Box::pin(flights.fence());
+        assert!((&mut second).now_or_never().is_none());
+        tokio::task::yield_now().await;
+        assert!((&mut second).now_or_never().is_none(), "the first flight is still under way");
+        drop(before);
+        second.await;
     }
 
     #[tokio::test(start_paused = true)]

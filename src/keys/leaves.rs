@@ -28,6 +28,11 @@ impl Leaves {
         }
     }
 
+    /// Puts back a leaf that was taken and that no row names.
+    pub fn put_back(&self, leaf: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(leaf..leaf.saturating_add(1));
+    }
+
     fn stocked(&self) -> Option<u32> {
         let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(block) = stock.last_mut() {

@@ -4,6 +4,7 @@
 //! beyond that state is forgotten. Nothing is acknowledged as erased unless the tree that the slot opens lacks it.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::checkpoint::{Checkpoint, Erased, hex};
 use super::custody::{Custody, Parts};
@@ -13,14 +14,19 @@ use super::shred::advance_head;
 use super::slot::{Content, Root};
 use super::tree::{PageId, Tree};
 use crate::crash;
-use crate::model::{Erasure, ErasureId, ErasureState, Error, Reason, Reference, Result, SubjectId, SubjectState, Time};
+use crate::model::{
+    Erasure, ErasureId, ErasureState, Error, Label, Reason, Reference, Result, Subject, SubjectId, SubjectState, Time,
+};
 use crate::store::Tx;
 use crate::store::index::Bucket;
-use crate::store::key::{Page, TreeHead, Vault};
+use crate::store::key::{Page, Punctured, TreeHead, Vault};
 use crate::store::subject::Filter;
 
 /// How many leaves are skipped after a restore: those that were handed out after the checkpoint was taken.
-const SKIPPED_LEAVES: u32 = 1 << 16;
+const SKIPPED_LEAVES: u32 = 1 << 22;
+
+/// How long a scheduled erasure waits at least after a restore: it may have been cancelled in the time that was lost.
+const RECONSIDER: Duration = Duration::from_hours(24);
 
 /// Tokens read at once while the index is rebuilt.
 const PAGE: u32 = 1000;
@@ -69,6 +75,7 @@ impl Custody {
             report.erasures_reapplied = self.import(content, checkpoint).await?;
             crash::point("recover::imported");
         }
+        self.raise_next_leaf().await?;
         report.erasures_completed = self.complete_interrupted(content).await?;
         crash::point("recover::completed");
         self.delete_stray_pages().await?;
@@ -79,18 +86,26 @@ impl Custody {
         Ok(())
     }
 
+    /// Sees to it that no leaf which a row names is handed out again, should the counter ever fall behind.
+    async fn raise_next_leaf(&self) -> Result<()> {
+        let mut tx = self.store().write().await?;
+        if let Some(highest) = tx.highest_leaf().await? {
+            tx.raise_next_leaf(highest.saturating_add(1)).await?;
+        }
+        tx.commit().await
+    }
+
     /// Brings a checkpoint's state into the database.
     async fn import(&self, content: &Content, checkpoint: &Checkpoint) -> Result<u64> {
         let mut tx = self.store().write().await?;
         tx.insert_pages(&checkpoint.pages()?).await?;
         tx.put_punctured(&checkpoint.punctured()).await?;
-        tx.raise_next_leaf(checkpoint.next_leaf.saturating_add(SKIPPED_LEAVES)).await?;
         advance_head(&mut *tx, (content.current.epoch, &content.current.id)).await?;
         let mut reapplied = 0;
         for erased in &checkpoint.erasures {
             reapplied += u64::from(self.reapply(&mut *tx, content, erased).await?);
         }
-        self.distrust_buckets(&mut *tx).await?;
+        self.give_up_lost_time(&mut *tx, checkpoint.next_leaf, content.current.epoch).await?;
         tx.commit().await?;
         Ok(reapplied)
     }
@@ -99,11 +114,27 @@ impl Custody {
     /// entries were made. With an older backup, opening it does the same. Close the vault afterwards.
     pub async fn after_restore(&self) -> Result<()> {
         let mut tx = self.store().write().await?;
-        if let Some(head) = tx.tree_head().await? {
-            tx.raise_next_leaf(head.next_leaf.saturating_add(SKIPPED_LEAVES)).await?;
-        }
-        self.distrust_buckets(&mut *tx).await?;
+        let Some(head) = tx.tree_head().await? else { return Ok(()) };
+        self.give_up_lost_time(&mut *tx, head.next_leaf, head.epoch).await?;
         tx.commit().await
+    }
+
+    /// Prepares for what happened between the backup and now, of which nothing is known: leaves that were handed out
+    /// are not handed out again and die with the next erasure, as copies of that time may hold values of people who
+    /// are erased later; scheduled erasures wait a day, as they may have been cancelled.
+    async fn give_up_lost_time(&self, tx: &mut dyn Tx, next_leaf: u32, epoch: u64) -> Result<()> {
+        let floor = next_leaf.saturating_add(SKIPPED_LEAVES);
+        tx.raise_next_leaf(floor).await?;
+        let orphans = gaps(&tx.used_leaves().await?, floor);
+        let lost = |(first, last)| Punctured { first, last, epoch: epoch + 1 };
+        tx.put_punctured(&orphans.into_iter().map(lost).collect::<Vec<_>>()).await?;
+        let earliest = self.parts.clock.now().plus(RECONSIDER);
+        let mut scheduled = tx.erasures_in(ErasureState::Scheduled, earliest).await?;
+        for erasure in &mut scheduled {
+            erasure.execute_at = Some(earliest);
+        }
+        tx.update_erasures(&scheduled).await?;
+        self.distrust_buckets(tx).await
     }
 
     /// Has the next erasure write every bucket anew: copies of the time that a restore lost may hold entries that the
@@ -122,6 +153,14 @@ impl Custody {
         let (id, subject) = (ErasureId::parse(&erased.erasure)?, SubjectId::parse(&erased.subject)?);
         let at = Time::from_micros(erased.erased_at);
         let mut locked = tx.lock_subjects(&[subject]).await?;
+        if locked.is_empty() {
+            // The backup is older than the person. They are told apart from one who never was all the same.
+            let source = Label::stored("restore".to_owned());
+            let kind = Label::stored("unknown".to_owned());
+            let at = Time::from_micros(erased.requested_at);
+            locked.push(Subject::open(subject, kind, None, source, false, at));
+            tx.insert_subjects(&locked).await?;
+        }
         let Some(row) = locked.first_mut().filter(|row| row.state != SubjectState::Shredded) else {
             return Ok(false);
         };
@@ -377,6 +416,30 @@ fn lost(content: &Content) -> Error {
     .with("epoch", content.current.epoch)
 }
 
+/// The ranges between `used`, which is sorted, from the first leaf that is anybody's to `end`.
+fn gaps(used: &[u32], end: u32) -> Vec<(u32, u32)> {
+    let (mut next, mut gaps) = (FIRST_LEAF, Vec::new());
+    for &leaf in used.iter().filter(|leaf| (FIRST_LEAF..end).contains(leaf)).chain(std::iter::once(&end)) {
+        if leaf > next {
+            gaps.push((next, leaf - 1));
+        }
+        next = next.max(leaf.saturating_add(1));
+    }
+    gaps
+}
+
 fn refuse(message: &'static str) -> Error {
     Error::new(Reason::KeyCustodianUnavailable, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gaps;
+
+    #[test]
+    fn gaps_are_what_lies_between() {
+        assert_eq!(gaps(&[], 20), [(16, 19)]);
+        assert_eq!(gaps(&[1, 16, 17, 20, 30], 25), [(18, 19), (21, 24)]);
+        assert_eq!(gaps(&[16, 17, 18, 19], 20), []);
+    }
 }

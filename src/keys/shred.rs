@@ -26,7 +26,9 @@ use super::ring::Epoch;
 use super::slot::{Content, Root};
 use super::tree::{PageId, Puncture};
 use crate::crash;
-use crate::model::{Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, Time, Token, TokenRow};
+use crate::model::{
+    Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Time, Token, TokenRow,
+};
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
 use crate::store::index::Bucket;
@@ -114,6 +116,10 @@ impl Custody {
         let mut tx = self.store().read().await?;
         let mut erasures = tx.erasures(ids).await?;
         erasures.retain(|erasure| erasure.state == ErasureState::Pending);
+        if !erasures.is_empty() {
+            // Whoever waits from an earlier run comes along: their leaves die now, so the checkpoint must name them.
+            erasures = tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?;
+        }
         let subjects: Vec<_> = erasures.iter().map(|erasure| erasure.subject).collect();
         let tokens = tx.sealed_tokens(&subjects).await?;
         let mut ranges: BTreeSet<(u32, u32)> =
@@ -241,7 +247,7 @@ impl Custody {
         let mut tx = self.store().write().await?;
         advance_head(&mut *tx, root).await?;
         let mut locked = tx.lock_subjects(subjects).await?;
-        for subject in &mut locked {
+        for subject in locked.iter_mut().filter(|subject| subject.state != SubjectState::Shredded) {
             subject.finish_shred(now)?;
         }
         tx.update_subjects(&locked).await?;

@@ -41,7 +41,8 @@ pub struct DirectorySink {
 }
 
 impl DirectorySink {
-    /// A sink in `path`, which is made on first use.
+    /// A sink in `path`. A new vault makes the directory; later a missing one is an error, for its disk may not be
+    /// mounted.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
@@ -50,6 +51,15 @@ impl DirectorySink {
     fn unusable(&self, error: io::Error) -> Error {
         let message = format!("the checkpoint sink at {} cannot be used: {error}", self.path.display());
         Error::new(Reason::KeyCustodianUnavailable, message).because(error)
+    }
+
+    fn remove(&self, chosen: impl Fn(&str) -> bool) -> Result<()> {
+        for name in self.names().map_err(|error| self.unusable(error))? {
+            if chosen(&name) {
+                fs::remove_file(self.path.join(&name)).map_err(|error| self.unusable(error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Names of checkpoints, oldest first.
@@ -74,6 +84,9 @@ impl DirectorySink {
 #[async_trait]
 impl CheckpointSink for DirectorySink {
     async fn put(&self, epoch: u64, root_id: &[u8; 16], bytes: &[u8]) -> Result<()> {
+        if epoch == 0 {
+            files::make_private_directory(&self.path).map_err(|error| self.unusable(error))?;
+        }
         let path = self.path.join(format!("keys-{epoch:020}-{}.checkpoint", hex(root_id)));
         let written = files::replace(&path, bytes).and_then(|()| fs::read(&path));
         crash::point("sink::written");
@@ -81,7 +94,9 @@ impl CheckpointSink for DirectorySink {
         if read != bytes {
             return Err(self.unusable(io::Error::other("it read back something else than was written")));
         }
-        Ok(())
+        // Another checkpoint of this epoch is of a run that failed: its root was never put into the slot, or was
+        // replaced there by this one.
+        self.remove(|name| name.starts_with(&format!("keys-{epoch:020}-")) && !name.contains(&hex(root_id)))
     }
 
     async fn get(&self, root_id: &[u8; 16]) -> Result<Option<Vec<u8>>> {
@@ -95,10 +110,8 @@ impl CheckpointSink for DirectorySink {
         let names = self.names().map_err(|error| self.unusable(error))?;
         let present = names.iter().position(|name| name.contains(&hex(root_id)));
         let obsolete = present.map_or(0, |at| (at + 1).saturating_sub(KEPT));
-        for name in names.iter().take(obsolete) {
-            fs::remove_file(self.path.join(name)).map_err(|error| self.unusable(error))?;
-        }
-        Ok(())
+        let obsolete: Vec<_> = names.into_iter().take(obsolete).collect();
+        self.remove(|name| obsolete.iter().any(|old| old == name))
     }
 
     async fn newest(&self) -> Result<Option<u64>> {

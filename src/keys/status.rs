@@ -74,13 +74,6 @@ pub async fn ask(store: &dyn Store, slot: &dyn RootSlot, sinks: &[Arc<dyn Checkp
         .map_err(|error| refuse("the key state in the database does not open under the slot's root").because(error))?;
     let bytes = tree.pages().filter_map(find).map(|blob| blob.len() as u64).sum();
     let stats = tree.stats();
-    let copy = |copy: super::slot::CopyStatus| {
-        let (epoch, trouble) = match copy.epoch {
-            Ok(epoch) => (Some(epoch), None),
-            Err(trouble) => (None, Some(trouble)),
-        };
-        Copy { place: copy.place, epoch, trouble }
-    };
     Ok(Status {
         epoch: content.current.epoch,
         root_id: hex(&content.current.id),
@@ -92,10 +85,41 @@ pub async fn ask(store: &dyn Store, slot: &dyn RootSlot, sinks: &[Arc<dyn Checkp
         bytes,
         slot: slot.describe(),
         assurance: slot.assurance().name(),
-        copies: slot.status().await.into_iter().map(copy).collect(),
+        copies: ask_slot(slot).await,
         sinks: ask_sinks(sinks).await,
         erasures_pending: pending.len() as u64,
     })
+}
+
+/// Where each copy of the keys stands, and what waits for one.
+#[derive(Clone, Debug)]
+pub struct Copies {
+    /// Each copy of the slot.
+    pub copies: Vec<Copy>,
+    /// Each checkpoint sink.
+    pub sinks: Vec<Copy>,
+    /// Erasures that wait for something.
+    pub erasures_pending: u64,
+}
+
+/// Asks for what can be told without walking through the tree.
+///
+/// # Errors
+/// `StoreUnavailable` when the database cannot be read.
+pub async fn ask_briefly(store: &dyn Store, slot: &dyn RootSlot, sinks: &[Arc<dyn CheckpointSink>]) -> Result<Copies> {
+    let pending = store.read().await?.erasures_in(ErasureState::Pending, Time::from_micros(i64::MAX)).await?;
+    Ok(Copies { copies: ask_slot(slot).await, sinks: ask_sinks(sinks).await, erasures_pending: pending.len() as u64 })
+}
+
+async fn ask_slot(slot: &dyn RootSlot) -> Vec<Copy> {
+    let copy = |copy: super::slot::CopyStatus| {
+        let (epoch, trouble) = match copy.epoch {
+            Ok(epoch) => (Some(epoch), None),
+            Err(trouble) => (None, Some(trouble)),
+        };
+        Copy { place: copy.place, epoch, trouble }
+    };
+    slot.status().await.into_iter().map(copy).collect()
 }
 
 async fn ask_sinks(sinks: &[Arc<dyn CheckpointSink>]) -> Vec<Copy> {

@@ -86,6 +86,20 @@ impl Error {
         }
     }
 
+    /// Whether this is a decision about what was asked, rather than a failure on the way, whose effect is unknown.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        !matches!(
+            self.reason,
+            Reason::AuditUnavailable
+                | Reason::Internal
+                | Reason::KeyCustodianUnavailable
+                | Reason::Overloaded
+                | Reason::SealBroken
+                | Reason::StoreUnavailable
+        )
+    }
+
     /// Names the input field at fault.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {

@@ -110,14 +110,14 @@ impl Subject {
                 Error::new(Reason::SubjectErased, "the subject was erased; nothing can bring it back")
             }
         };
-        Err(self.tell_erasure(error))
+        Err(self.tell(error))
     }
 
     /// Forbids the use of the subject's values. Behind a scheduled erasure the restriction waits for its cancellation.
     pub fn restrict(&mut self, ground: Reference, now: Time) -> Result<()> {
         self.alive()?;
         if self.restriction.is_some() {
-            return Err(self.refuse(Reason::SubjectRestricted, "the subject is restricted already"));
+            return Err(self.tell(Error::new(Reason::SubjectRestricted, "the subject is restricted already")));
         }
         self.restriction = Some(Restriction { ground, since: now });
         if self.state == SubjectState::Active {
@@ -200,21 +200,22 @@ impl Subject {
     }
 
     fn scheduled(&self) -> Error {
-        self.tell_erasure(Error::new(
-            Reason::SubjectScheduled,
-            "an erasure of the subject is scheduled; cancel it first",
-        ))
+        self.tell(Error::new(Reason::SubjectScheduled, "an erasure of the subject is scheduled; cancel it first"))
     }
 
     fn refuse(&self, reason: Reason, message: &'static str) -> Error {
         Error::new(reason, message).with("subject", self.id)
     }
 
-    /// Adds what a caller needs to know about the erasure: its id, and once it is done its time.
-    fn tell_erasure(&self, error: Error) -> Error {
+    /// Adds what a caller needs to know: whom it is about; the erasure, and once it is done its time; and of a refusal
+    /// that a restriction is the cause of, since when.
+    #[must_use]
+    pub fn tell(&self, error: Error) -> Error {
         let error = error.with("subject", self.id);
         let error = self.erasure.iter().fold(error, |error, erasure| error.with("erasure", erasure));
-        self.erased_at.iter().fold(error, |error, time| error.with("erase_time", time))
+        let error = self.erased_at.iter().fold(error, |error, time| error.with("erase_time", time));
+        let restricted = error.reason == Reason::SubjectRestricted;
+        self.restriction.iter().filter(|_| restricted).fold(error, |error, why| error.with("since", why.since))
     }
 }
 

@@ -96,6 +96,12 @@ pub trait Keys {
     /// Never hands out a leaf below `floor` again.
     async fn raise_next_leaf(&mut self, floor: u32) -> Result<()>;
 
+    /// Every leaf that a subject's key or a bucket has, in order.
+    async fn used_leaves(&mut self) -> Result<Vec<u32>>;
+
+    /// The highest of them.
+    async fn highest_leaf(&mut self) -> Result<Option<u32>>;
+
     /// Every page version.
     async fn key_pages(&mut self) -> Result<Vec<Page>>;
 

@@ -115,19 +115,18 @@ pub fn restore(path: &str, directory: &Path, replace: bool) -> Result<()> {
     let (place, copy) = (PathBuf::from(path), directory.join(COPY));
     let failed = |error: std::io::Error| copy_failed(format!("cannot restore to {}: {error}", place.display()));
     let with_ending = |ending: &str| PathBuf::from(format!("{path}{ending}"));
-    if place.exists() {
-        if !replace {
-            return Err(copy_failed(format!(
-                "{} exists; --replace moves it aside first (to {path}.replaced)",
-                place.display()
-            )));
-        }
-        for ending in ["", "-wal", "-shm"] {
-            let (from, to) = (with_ending(ending), PathBuf::from(format!("{path}.replaced{ending}")));
-            if from.exists() {
-                std::fs::rename(&from, &to).map_err(failed)?;
-            }
-        }
+    // A log without its database counts as well: SQLite would replay it into the restored one.
+    let there: Vec<&str> = ["-wal", "-shm", ""].into_iter().filter(|ending| with_ending(ending).exists()).collect();
+    if !there.is_empty() && !replace {
+        return Err(copy_failed(format!("{path} exists; --replace moves it aside first (to {path}.replaced)")));
+    }
+    if !there.is_empty()
+        && ["", "-wal", "-shm"].iter().any(|ending| with_ending(&format!(".replaced{ending}")).exists())
+    {
+        return Err(copy_failed(format!("{path}.replaced exists from an earlier restore; move it away first")));
+    }
+    for ending in there {
+        std::fs::rename(with_ending(ending), with_ending(&format!(".replaced{ending}"))).map_err(failed)?;
     }
     let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     std::fs::create_dir_all(parent).map_err(failed)?;

@@ -1,5 +1,7 @@
 //! Erasing people.
 
+use std::collections::HashMap;
+
 use super::Vault;
 use crate::crash;
 use crate::keys::receipt;
@@ -62,9 +64,10 @@ impl Vault {
                 scheduled
             }
             (_, at) => {
-                match at {
-                    Some(_) => subject.schedule(id)?,
-                    None => subject.begin_shred(id)?,
+                if at.is_none() {
+                    subject.begin_shred(id)?;
+                } else if let Err(error) = subject.schedule(id) {
+                    return Err(tell_due(&mut *tx, &subject, error).await?);
                 }
                 erasure.plan = plan(&mut *tx, ask.subject).await?;
                 tx.insert_erasures(std::slice::from_ref(&erasure)).await?;
@@ -83,8 +86,8 @@ impl Vault {
     /// What an erasure would do, without doing it.
     async fn validate(&self, mut erasure: Erasure) -> Result<Erased> {
         let mut tx = self.custody.store().read().await?;
-        let subject = self.subject(erasure.subject).await?;
-        subject.alive()?;
+        let found = tx.subjects(&[erasure.subject]).await?.into_iter().next();
+        found.ok_or_else(|| super::subject::unknown(erasure.subject))?.alive()?;
         erasure.plan = plan(&mut *tx, erasure.subject).await?;
         Ok(Erased { erasure, real: false })
     }
@@ -194,6 +197,24 @@ impl Vault {
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.commit().await
     }
+}
+
+/// When each of the erasures that is scheduled is due.
+pub(super) async fn due(tx: &mut dyn Tx, ids: &[ErasureId]) -> Result<HashMap<ErasureId, Time>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found = tx.erasures(ids).await?;
+    Ok(found.into_iter().filter_map(|erasure| Some((erasure.id, erasure.execute_at?))).collect())
+}
+
+/// A refusal that a scheduled erasure is the cause of, with when that is due.
+pub(super) async fn tell_due(tx: &mut dyn Tx, subject: &Subject, error: Error) -> Result<Error> {
+    if error.reason != Reason::SubjectScheduled {
+        return Ok(error);
+    }
+    let ids: Vec<ErasureId> = subject.erasure.into_iter().collect();
+    Ok(due(tx, &ids).await?.values().fold(error, |error, time| error.with("execute_time", time)))
 }
 
 async fn lock(tx: &mut dyn Tx, id: SubjectId) -> Result<Subject> {

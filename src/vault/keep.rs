@@ -1,6 +1,6 @@
 //! Keeping values within a shared transaction: what is read for all writes at once, what each may do, what is stored.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::audit::{Entry, Touched};
 use super::write::{NewToken, NewTokens, Owner, Tokenized, Write, Written};
@@ -8,7 +8,8 @@ use crate::keys::Custody;
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::index::{self, Spot};
 use crate::model::{
-    Error, Facts, Reason, RequestId, Result, Subject, SubjectId, SubjectState, Time, Token, TokenRow, TokenState, shape,
+    ErasureId, Error, Facts, Reason, RequestId, Result, Subject, SubjectId, SubjectState, Time, Token, TokenRow,
+    TokenState, shape,
 };
 use crate::policy::{self, Change};
 use crate::store::Tx;
@@ -21,6 +22,8 @@ struct Keeping<'c> {
     now: Time,
     answered: HashMap<(String, RequestId), Answer>,
     subjects: HashMap<SubjectId, Subject>,
+    /// When the scheduled erasures of these subjects are due.
+    due: HashMap<ErasureId, Time>,
     /// Tokens that a value may be deduplicated to, by its spot: those in the database, then those just made.
     same: HashMap<Spot, Vec<Token>>,
     /// Tokens of earlier answers.
@@ -85,12 +88,16 @@ impl<'c> Keeping<'c> {
             .collect();
         known.sort_unstable();
         known.dedup();
-        let subjects = tx.lock_subjects(&known).await?.into_iter().map(|subject| (subject.id, subject)).collect();
+        let subjects = tx.lock_subjects(&known).await?;
+        let scheduled = subjects.iter().filter(|subject| subject.state == SubjectState::Scheduled);
+        let due = super::erasure::due(tx, &scheduled.filter_map(|subject| subject.erasure).collect::<Vec<_>>()).await?;
+        let subjects = subjects.into_iter().map(|subject| (subject.id, subject)).collect();
         let mut keeping = Self {
             custody,
             now,
             answered,
             subjects,
+            due,
             same: HashMap::new(),
             earlier: HashMap::new(),
             new_subjects: Vec::new(),
@@ -113,6 +120,10 @@ impl<'c> Keeping<'c> {
         if spots.is_empty() {
             return Ok(());
         }
+        // All buckets that will be written, in one order: somebody else may be locking some of them too.
+        let fields = news.iter().flat_map(|(_, new)| &new.fields);
+        let buckets: BTreeSet<u32> = fields.filter_map(|field| Some(field.spot?.bucket)).collect();
+        tx.lock_buckets(&buckets.into_iter().collect::<Vec<_>>()).await?;
         let entries = index::find_locked(&self.custody.ring, tx, &spots).await?;
         let spot_of: HashMap<TokenRow, Spot> = entries.iter().map(|entry| (entry.row, entry.spot)).collect();
         let rows: Vec<TokenRow> = entries.iter().map(|entry| entry.row).collect();
@@ -157,9 +168,8 @@ impl<'c> Keeping<'c> {
         {
             self.new_subjects.push(subject.clone());
         }
-        if opens {
-            self.new_keys.extend(new.keys.iter().cloned());
-        }
+        let used: HashSet<u32> = planned.iter().filter(|(_, made)| *made).map(|(token, _)| token.leaf).collect();
+        self.new_keys.extend(new.keys.iter().filter(|key| used.contains(&key.leaf)).cloned());
         self.record_found(new, &planned);
         let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
         self.remember(new, subject, &tokens)?;
@@ -189,9 +199,9 @@ impl<'c> Keeping<'c> {
         for (at, field) in new.fields.iter().enumerate() {
             let change = Change::Add(field.token.kind);
             policy::check_change(subject.state, subject.profiling, change).map_err(|error| {
-                let error = error.with("subject", id).at(format!("fields[{at}]"));
-                let error = subject.erasure.iter().fold(error, |error, erasure| error.with("erasure", erasure));
-                subject.erased_at.iter().fold(error, |error, time| error.with("erase_time", time))
+                let error = subject.tell(error).at(format!("fields[{at}]"));
+                let due = subject.erasure.and_then(|erasure| self.due.get(&erasure));
+                due.iter().fold(error, |error, time| error.with("execute_time", time))
             })?;
         }
         Ok(())

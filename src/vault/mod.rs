@@ -49,11 +49,13 @@ impl Vault {
 
     /// Waits until its batches have ended and the keys are let go.
     pub async fn close(self: Arc<Self>) {
-        let custody = Arc::downgrade(&self.custody);
+        let custody = Arc::clone(&self.custody);
         drop(self);
-        while custody.strong_count() > 0 {
+        while Arc::strong_count(&custody) > 1 {
             tokio::task::yield_now().await;
         }
+        // Ours is the last, so the keys are wiped and the slot is let go before this returns.
+        drop(custody);
     }
 
     /// The keys, for status and backup.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Facts, OpaqueToken, Result, TokenRow, contains_card_number, looks_shaped};
+use crate::model::{Facts, OpaqueToken, Reason, Result, TokenRow, contains_card_number, looks_shaped};
 
 /// What a caller calls a token by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,10 +43,20 @@ pub fn start(custody: Arc<Custody>) -> Reads {
         async move {
             match fetch(&custody, &asks).await {
                 Ok(found) => asks.iter().map(|names| Ok(found.of(names))).collect(),
+                // One row that makes no sense fails whoever asked for it, and nobody else.
+                Err(error) if error.reason == Reason::Internal && asks.len() > 1 => each(&custody, &asks).await,
                 Err(error) => asks.iter().map(|_| Err(error.share())).collect(),
             }
         }
     })
+}
+
+async fn each(custody: &Custody, asks: &[Vec<Name>]) -> Vec<Result<Found>> {
+    let mut outcomes = Vec::with_capacity(asks.len());
+    for names in asks {
+        outcomes.push(fetch(custody, std::slice::from_ref(names)).await.map(|found| found.of(names)));
+    }
+    outcomes
 }
 
 #[derive(Default)]

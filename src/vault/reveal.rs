@@ -10,6 +10,7 @@ use super::token::Described;
 use super::write::{Record, Write, Written};
 use crate::keys::Custody;
 use crate::keys::checkpoint::hex;
+use crate::keys::flight::Flight;
 use crate::keys::index;
 use crate::model::{
     Content, Error, Facts, FieldType, Reason, Redaction, Reference, Result, SubjectId, Time, Token, TokenRow,
@@ -39,7 +40,9 @@ pub struct Revealed {
 
 impl Vault {
     /// Gives back the values behind tokens, each one that the caller may see for the purpose, in the order asked.
-    pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<Vec<Revealed>> {
+    ///
+    /// The answer may leave only while its flight may land: ask it last of all.
+    pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<(Vec<Revealed>, Flight)> {
         let admission = match policy::admit(caller, &ask.purpose, &self.purposes) {
             Ok(admission) => admission,
             Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
@@ -55,10 +58,12 @@ impl Vault {
             .map(|(text, facts)| self.reveal(&admission, ask.redaction, text, facts.as_deref(), now))
             .collect();
         let record = record(caller, &admission, ask, &found, &revealed, now);
-        let spent = self.record(record).await?;
-        refuse_unspent(&mut revealed, &found, &spent);
+        // What could not be answered any more must not be spent.
         flight.may_land()?;
-        Ok(revealed)
+        let spent = self.record(record).await?;
+        self.refuse_unspent(&admission, ask, &found, &spent, &mut revealed).await?;
+        flight.may_land()?;
+        Ok((revealed, flight))
     }
 
     fn reveal(
@@ -79,6 +84,39 @@ impl Vault {
             tracing::error!(subject = %facts.token.subject, ?error, "a stored ciphertext does not open");
         }
         Revealed { outcome, known: Some((facts.token.kind, facts.token.subject)) }
+    }
+
+    /// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
+    async fn refuse_unspent(
+        &self,
+        admission: &Admission<'_>,
+        ask: &Detokenize,
+        found: &[Option<Arc<Facts>>],
+        spent: &[TokenRow],
+        revealed: &mut [Revealed],
+    ) -> Result<()> {
+        let mut spent: HashSet<TokenRow> = spent.iter().copied().collect();
+        let mut late = Vec::new();
+        for ((revealed, facts), text) in revealed.iter_mut().zip(found).zip(&ask.tokens) {
+            let single_use = facts.as_ref().filter(|facts| facts.token.single_use && revealed.outcome.is_ok());
+            if single_use.is_some_and(|facts| !spent.remove(&facts.token.row)) {
+                late.push((revealed, text));
+            }
+        }
+        if late.is_empty() {
+            return Ok(());
+        }
+        let names = late.iter().map(|(_, text)| Name::parse(text, &self.custody)).collect();
+        let (found, now) = (self.reads.call(names).await??, self.clock.now());
+        for ((revealed, text), facts) in late.into_iter().zip(found) {
+            let decided = facts.map(|facts| policy::decide(admission, ask.redaction, &facts, text, now));
+            revealed.outcome = match decided {
+                Some(Err(refusal)) => Err(refusal),
+                None => Err(policy::unknown_token(text)),
+                Some(Ok(_)) => Err(Error::internal("a token was spent and is not")),
+            };
+        }
+        Ok(())
     }
 
     fn open(&self, permit: &Permit, token: &Token) -> Result<Content> {
@@ -195,17 +233,5 @@ const fn redaction_name(redaction: Redaction) -> &'static str {
         Redaction::Masked => "MASKED",
         Redaction::LastFour => "LAST_FOUR",
         Redaction::Redacted => "REDACTED",
-    }
-}
-
-/// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
-fn refuse_unspent(revealed: &mut [Revealed], found: &[Option<Arc<Facts>>], spent: &[TokenRow]) {
-    let mut spent: HashSet<TokenRow> = spent.iter().copied().collect();
-    for (revealed, facts) in revealed.iter_mut().zip(found) {
-        let Some(facts) = facts.as_ref().filter(|facts| facts.token.single_use) else { continue };
-        if revealed.outcome.is_ok() && !spent.remove(&facts.token.row) {
-            revealed.outcome = Err(Error::new(Reason::TokenSpent, "the single-use token has been revealed before")
-                .with("subject", facts.token.subject));
-        }
     }
 }

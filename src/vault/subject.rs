@@ -110,7 +110,9 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
         check_etag(etag, subject.version)?;
-        change(&mut subject)?;
+        if let Err(error) = change(&mut subject) {
+            return Err(super::erasure::tell_due(&mut *tx, &subject, error).await?);
+        }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.commit().await?;
         // A reveal that read the facts before the change has landed when this returns.
@@ -125,8 +127,22 @@ impl Vault {
         deed: &'static str,
         request: Option<RequestId>,
     ) -> Result<Option<Answer>> {
+        if request.is_none() {
+            return Ok(None);
+        }
+        self.answered_in(&mut *self.custody.store().read().await?, caller, deed, request).await
+    }
+
+    /// The same within a transaction. Once the subject is locked, the answer to a request that was sent twice at the
+    /// same time is there.
+    pub(super) async fn answered_in(
+        &self,
+        tx: &mut dyn Tx,
+        caller: &Caller,
+        deed: &'static str,
+        request: Option<RequestId>,
+    ) -> Result<Option<Answer>> {
         let Some(id) = request else { return Ok(None) };
-        let mut tx = self.custody.store().read().await?;
         let answer = tx.answers(&[(caller.name.clone(), id)]).await?.into_iter().next();
         match answer {
             Some(answer) if answer.deed != deed => Err(mismatch(id)),
@@ -157,8 +173,11 @@ pub(super) fn unknown(id: SubjectId) -> Error {
 
 /// The refusal for a request id that was used for something else.
 pub(super) fn mismatch(id: RequestId) -> Error {
-    Error::new(Reason::RequestMismatch, "this request_id was used by another kind of call or for another subject")
-        .with("request_id", id)
+    Error::new(
+        Reason::RequestMismatch,
+        "this request_id was used by another kind of call, or for another subject or token",
+    )
+    .with("request_id", id)
 }
 
 /// Refuses a change that was decided on an older version.

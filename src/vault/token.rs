@@ -1,6 +1,6 @@
 //! Tokens for values: making, describing, correcting and deleting them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Vault;
@@ -69,10 +69,12 @@ impl Vault {
     /// Seals values under their subject's keys and answers with tokens.
     pub async fn tokenize(&self, caller: &Caller, ask: Tokenize) -> Result<(Option<SubjectId>, Vec<Described>)> {
         let now = self.clock.now();
-        for (at, field) in ask.fields.iter().enumerate() {
-            if field.expires_at.is_some_and(|time| time <= now) {
-                return Err(Error::invalid(format!("fields[{at}].expire_time"), "must lie in the future"));
-            }
+        let over = ask.fields.iter().position(|field| field.expires_at.is_some_and(|time| time <= now));
+        // Unless it is the repetition of a request that was made in time.
+        if let Some(at) = over
+            && self.answered(caller, "Tokenize", ask.request).await?.is_none()
+        {
+            return Err(Error::invalid(format!("fields[{at}].expire_time"), "must lie in the future"));
         }
         let (owner, keys, leaves) = self.owner_with_keys(&ask, now).await?;
         let subject = match &owner {
@@ -81,13 +83,33 @@ impl Vault {
         };
         let mut fields = Vec::with_capacity(ask.fields.len());
         for (at, field) in ask.fields.into_iter().enumerate() {
-            let sealed = self.seal_new(subject, &leaves, &ask.source, field, now);
-            fields.push(sealed.map_err(|error| error.within(&format!("fields[{at}]")))?);
+            match self.seal_new(subject, &leaves, &ask.source, field, now) {
+                Ok(sealed) => fields.push(sealed),
+                Err(error) if error.reason == Reason::SubjectErased => {
+                    self.subject(subject).await?.alive()?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error.within(&format!("fields[{at}]"))),
+            }
         }
+        let taken: Vec<u32> = keys.iter().map(|key| key.leaf).collect();
         let new =
             NewTokens { caller: caller.name.clone(), deed: "Tokenize", request: ask.request, owner, keys, fields };
-        let Tokenized { subject, tokens } = self.write_tokens(new).await?;
+        let written = self.write_tokens(new).await;
+        self.put_back_unused(&taken, &written);
+        let Tokenized { subject, tokens } = written?;
         Ok((subject, tokens.into_iter().map(|(token, state)| self.describe(token, state)).collect()))
+    }
+
+    /// Puts back the leaves that no key was made for: because every value was there already, or the write was refused.
+    /// After any other error nobody knows what was written.
+    fn put_back_unused(&self, taken: &[u32], written: &Result<Tokenized>) {
+        let used: HashSet<u32> = match written {
+            Ok(tokenized) => tokenized.tokens.iter().map(|(token, _)| token.leaf).collect(),
+            Err(error) if error.is_refusal() => HashSet::new(),
+            Err(_) => return,
+        };
+        taken.iter().filter(|leaf| !used.contains(leaf)).for_each(|leaf| self.custody.put_back_leaf(*leaf));
     }
 
     pub(super) async fn write_tokens(&self, new: NewTokens) -> Result<Tokenized> {
@@ -217,13 +239,19 @@ impl Vault {
         request: Option<RequestId>,
     ) -> Result<Described> {
         if let Some(answer) = self.answered(caller, "UpdateToken", request).await? {
-            return self.again(&answer).await;
+            check_same(&answer, text)?;
+            return self.token(text).await;
         }
         let seen = self.facts(text).await?;
         let value = Value::parse(seen.token.kind, content)?;
         self.record_asked(caller, "UpdateToken", seen.token.subject, Some(seen.token.row)).await?;
         let mut tx = self.custody.store().write().await?;
         let before = lock(&mut *tx, &seen, text).await?;
+        if let Some(answer) = self.answered_in(&mut *tx, caller, "UpdateToken", request).await? {
+            drop(tx);
+            check_same(&answer, text)?;
+            return self.token(text).await;
+        }
         let mut facts = before.clone();
         policy::check_change(facts.state, facts.profiling, Change::Correct(facts.token.kind))
             .map_err(|error| policy::tell_erasure(error, &facts))?;
@@ -233,6 +261,11 @@ impl Vault {
         facts.token.version += 1;
         source.as_str().clone_into(&mut facts.token.source);
         facts.token.sealed = Some(self.custody.ring.seal(&Place::of(&facts.token), &value)?);
+        // Both places in one order: somebody else may be moving a value the other way.
+        let mut buckets = self.buckets_of(&before.token)?;
+        buckets.extend(new.map(|spot| spot.bucket));
+        buckets.sort_unstable();
+        tx.lock_buckets(&buckets).await?;
         self.take_out_of_index(&mut *tx, &before.token).await?;
         if let Some(spot) = new {
             let entry = IndexEntry { spot, row: facts.token.row };
@@ -241,18 +274,22 @@ impl Vault {
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
         self.remember(&mut *tx, caller, "UpdateToken", request, &facts.token).await?;
         tx.commit().await?;
-        Ok(self.describe(facts.token, TokenState::Active))
+        let state = policy::token_state(&facts, self.clock.now());
+        Ok(self.describe(facts.token, state))
     }
 
     /// Deletes a token and its value from the live vault.
     pub async fn delete_token(&self, caller: &Caller, text: &str, request: Option<RequestId>) -> Result<()> {
-        if self.answered(caller, "DeleteToken", request).await?.is_some() {
-            return Ok(());
+        if let Some(answer) = self.answered(caller, "DeleteToken", request).await? {
+            return check_same(&answer, text);
         }
         let seen = self.facts(text).await?;
         self.record_asked(caller, "DeleteToken", seen.token.subject, Some(seen.token.row)).await?;
         let mut tx = self.custody.store().write().await?;
         let mut facts = lock(&mut *tx, &seen, text).await?;
+        if let Some(answer) = self.answered_in(&mut *tx, caller, "DeleteToken", request).await? {
+            return check_same(&answer, text);
+        }
         policy::check_change(facts.state, facts.profiling, Change::Delete)
             .map_err(|error| policy::tell_erasure(error, &facts))?;
         if facts.token.deleted_at.is_some() {
@@ -266,15 +303,18 @@ impl Vault {
         tx.commit().await
     }
 
-    /// Removes a token's entry from the search index. Where it was is told by its value; if that does not open, every
-    /// bucket is gone through.
+    /// Removes a token's entry from the search index.
     async fn take_out_of_index(&self, tx: &mut dyn crate::store::Tx, token: &Token) -> Result<()> {
-        let buckets = match self.custody.spot_of(token) {
-            Ok(spot) => spot.map(|spot| spot.bucket).into_iter().collect(),
-            Err(error) if error.reason == Reason::SealBroken => (0..self.custody.buckets).collect(),
-            Err(error) => return Err(error),
-        };
-        index::remove(&self.custody.ring, tx, buckets, token.row).await
+        index::remove(&self.custody.ring, tx, self.buckets_of(token)?, token.row).await
+    }
+
+    /// Where a token may be in the search index. Its value tells; if that does not open, it may be anywhere.
+    fn buckets_of(&self, token: &Token) -> Result<Vec<u32>> {
+        match self.custody.spot_of(token) {
+            Ok(spot) => Ok(spot.map(|spot| spot.bucket).into_iter().collect()),
+            Err(error) if error.reason == Reason::SealBroken => Ok((0..self.custody.buckets).collect()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a token still has a value that can be corrected.
@@ -286,12 +326,6 @@ impl Vault {
                 Err(Error::new(Reason::TokenSpent, "the single-use token has been revealed before").with("token", text))
             }
         }
-    }
-
-    /// Describes the token of an earlier answer as it is now.
-    async fn again(&self, answer: &crate::store::request::Answer) -> Result<Described> {
-        let name: String = serde_json::from_str(&answer.answer).map_err(Error::internal)?;
-        self.token(&name).await
     }
 
     async fn remember(
@@ -331,6 +365,12 @@ impl Vault {
 
 /// For each retention class, the leaf of its key and the key's version.
 type Leaves = HashMap<String, (u32, u32)>;
+
+/// Refuses a request id that was used for another token.
+fn check_same(answer: &crate::store::request::Answer, text: &str) -> Result<()> {
+    let name: String = serde_json::from_str(&answer.answer).map_err(Error::internal)?;
+    if name == text { Ok(()) } else { Err(super::subject::mismatch(answer.id)) }
+}
 
 /// Reads a token anew with its subject locked, so that no erasure can begin before the transaction ends.
 async fn lock(tx: &mut dyn crate::store::Tx, before: &Facts, text: &str) -> Result<Facts> {

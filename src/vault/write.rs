@@ -117,7 +117,9 @@ impl Writer {
         match self.transact(&all).await {
             Ok(written) => written,
             // Whether a commit that failed took effect nobody knows, so it must not be tried again.
-            Err(Failure::InCommit(error)) => writes.iter().map(|_| Err(error.share())).collect(),
+            Err(Failure::InCommit(error) | Failure::NotBegun(error)) => {
+                writes.iter().map(|_| Err(error.share())).collect()
+            }
             Err(Failure::Before(error)) if writes.len() == 1 => vec![Err(error)],
             Err(Failure::Before(_)) => {
                 let mut outcomes = Vec::with_capacity(writes.len());
@@ -125,7 +127,7 @@ impl Writer {
                     let lost = || Err(Error::internal("a write left no outcome"));
                     outcomes.push(match self.transact(&[write]).await {
                         Ok(mut written) => written.pop().unwrap_or_else(lost),
-                        Err(Failure::Before(error) | Failure::InCommit(error)) => Err(error),
+                        Err(Failure::Before(error) | Failure::InCommit(error) | Failure::NotBegun(error)) => Err(error),
                     });
                 }
                 outcomes
@@ -136,7 +138,7 @@ impl Writer {
     async fn transact(&self, writes: &[&Write]) -> Result<Vec<Result<Written>>, Failure> {
         let known_head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let now = self.clock.now();
-        let mut tx = self.custody.store().write().await?;
+        let mut tx = self.custody.store().write().await.map_err(Failure::NotBegun)?;
         let (mut tokens, found) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
         let mut entries: Vec<&Entry> = writes.iter().copied().filter_map(entry).collect();
@@ -169,6 +171,8 @@ enum Failure {
     Before(Error),
     /// While it was asked to commit: it may have had its effect.
     InCommit(Error),
+    /// There was no transaction at all: the next attempt would wait as long, to no avail.
+    NotBegun(Error),
 }
 
 impl From<Error> for Failure {

@@ -113,6 +113,12 @@ impl House {
         self.tokens.detokenize(detokenize(tokens, purpose)).await.unwrap().into_inner().results
     }
 
+    /// How the keys are.
+    pub async fn keys(&self) -> lacuna::keys::status::Status {
+        let custody = self.running().vault.custody();
+        lacuna::keys::status::ask(custody.store(), custody.slot(), custody.sinks()).await.unwrap()
+    }
+
     /// Everything that the database holds of people: subjects, tokens and erasures.
     pub async fn everything(&self) -> String {
         let mut tx = self.running().vault.custody().store().read().await.unwrap();

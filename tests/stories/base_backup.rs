@@ -21,9 +21,16 @@ impl BaseBackup {
     pub fn start(url: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("lacuna-base-").tempdir_in("/tmp").unwrap();
         let data = folder.path().join("data");
-        run(pg("pg_basebackup", url)
-            .args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--pgdata"])
-            .arg(&data));
+        let copy = || {
+            let mut command = pg("pg_basebackup", url);
+            command.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--pgdata"]).arg(&data);
+            command
+        };
+        // Another test may cut all connections to the server, this one among them.
+        if !copy().output().unwrap().status.success() {
+            let _ = fs::remove_dir_all(&data);
+            run(&mut copy());
+        }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut here = url::Url::parse(url).unwrap();
         here.set_port(Some(port)).unwrap();

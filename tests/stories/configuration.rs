@@ -26,6 +26,7 @@ index_buckets = 64
 [slot]
 directory = "vault-slot"
 mirrors = ["mirror"]
+kek_file = "kek/kek.key"
 
 [[sinks]]
 directory = "checkpoints"
@@ -46,7 +47,7 @@ purposes = ["order_confirmation"]
 #[test]
 fn a_good_configuration_passes_and_nothing_is_made() {
     let place = Place::new();
-    fs::write(place.path().join("mailer-token"), "MARKED-secret\n").unwrap();
+    fs::write(place.path().join("mailer-token"), "MARKED-long-secret\n").unwrap();
     let checked = check(&place, GOOD);
     assert!(checked.status.success(), "{}", said(&checked));
     assert!(!said(&checked).contains("MARKED"), "{}", said(&checked));
@@ -84,7 +85,8 @@ fn a_bad_configuration_is_refused_by_name() {
         ("[[callers]]\nname = 'mailer'\ntoken_file = 'missing'", "missing"),
         ("[[callers]]\nname = ''\ntoken = 'MARKED'", "callers[0].name"),
         ("data_dir = 'd'\n[slot]\ndirectory = 'd/slot'", "--slot-dir"),
-        ("data_dir = 'd'\n[slot]\nmirrors = ['d/mirror']", "mirror"),
+        ("data_dir = 'd'\n[slot]\nkek_file = 'k'\nmirrors = ['d/mirror']", "--slot-dir"),
+        ("[slot]\nmirrors = ['mirror']", "slot.kek_file"),
         ("not toml at all", "lacuna.toml"),
     ];
     let place = Place::new();
@@ -135,7 +137,7 @@ fn it_does_not_keep_the_slot_where_a_backup_would_take_it_along() {
 #[test]
 fn it_serves_with_a_good_configuration_to_the_callers_in_it() {
     let place = Place::new();
-    fs::write(place.path().join("mailer-token"), "mailer-secret\n").unwrap();
+    fs::write(place.path().join("mailer-token"), "a-long-mailer-secret\n").unwrap();
     fs::write(place.path().join("lacuna.toml"), GOOD).unwrap();
     let mut command = lacuna();
     command.args(["serve", "--config", "lacuna.toml"]).current_dir(place.path());

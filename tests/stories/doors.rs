@@ -84,7 +84,7 @@ pub async fn call(house: &House, path: &str, message: Vec<u8>, credential: Optio
         headers.insert("authorization", credential.parse().unwrap());
     }
     let request = Request::from_parts(headers, tonic::Extensions::new(), tokio_stream::once(message));
-    let path = PathAndQuery::from_maybe_shared(path.to_owned()).unwrap();
+    let path = path.parse::<PathAndQuery>().unwrap();
     let mut answers = client.streaming(request, path, Bytes).await?.into_inner();
     answers.message().await.map(Option::unwrap_or_default)
 }
@@ -118,9 +118,13 @@ on_both_stores! {
         for Rpc { path, streams } in rpcs() {
             match call(&house, &path, Vec::new(), Some(&good)).await {
                 // Lists need nothing, and a stream answers within.
-                Ok(_) => assert!(streams || path.ends_with("/ListSubjects") || path.ends_with("/ListErasures"), "{path}"),
+                Ok(_) => {
+                    assert!(streams || path.ends_with("/ListSubjects") || path.ends_with("/ListErasures"), "{path}");
+                }
                 // What is no token at all is no token of the vault.
-                Err(refused) if refused.code() == Code::NotFound => assert_eq!(reason(&refused), "TOKEN_UNKNOWN", "{path}"),
+                Err(refused) if refused.code() == Code::NotFound => {
+                    assert_eq!(reason(&refused), "TOKEN_UNKNOWN", "{path}");
+                }
                 Err(refused) => {
                     assert_eq!(refused.code(), Code::InvalidArgument, "{path}: {refused:?}");
                     assert_eq!(fields_at_fault(&refused).len(), 1, "{path}: {refused:?}");

@@ -48,8 +48,10 @@ pub struct Hoard {
 impl Hoard {
     /// Copies everything there is at this moment, byte for byte, and reads the copies.
     pub async fn collect(&mut self, house: &House, moment: &str) {
-        let copy = tempfile::tempdir().unwrap();
+        let (copy, slot) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let config = &house.config;
+        // Before the rest: an erasure that is tried again meanwhile leaves what this slot opens in place.
+        copy_tree(&config.slot_dir(), &slot.path().join("slot"));
         let url = config.database_url().unwrap().expose().to_owned();
         let database = url.strip_prefix("sqlite:").map(PathBuf::from);
         // Between two commits, so that the files belong together; that is how a snapshot of a volume finds them.
@@ -72,8 +74,6 @@ impl Hoard {
         fs::write(copy.path().join("configuration"), format!("{config:?}")).unwrap();
         self.read_database(&url, copy.path()).await;
         self.take_files(copy.path(), moment);
-        let slot = tempfile::tempdir().unwrap();
-        copy_tree(&config.slot_dir(), &slot.path().join("slot"));
         self.take_files(slot.path(), &format!("{moment}: slot"));
         self.slots.insert(moment.to_owned(), slot);
     }
@@ -304,8 +304,14 @@ async fn keep_still(path: &Path) -> sqlx::SqliteConnection {
 }
 
 /// Copies a directory, or whatever stands in its place, by another process: closing a file here would release the
-/// locks that SQLite holds on it.
+/// locks that SQLite holds on it. A file may be renamed under its hands; then it begins again.
 pub fn copy_tree(from: &Path, to: &Path) {
+    for _ in 0..5 {
+        if Command::new("cp").arg("-R").arg(from).arg(to).output().unwrap().status.success() {
+            return;
+        }
+        let _ = fs::remove_dir_all(to);
+    }
     run(Command::new("cp").arg("-R").arg(from).arg(to));
 }
 

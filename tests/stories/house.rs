@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lacuna::cli::serve::Running;
@@ -15,6 +15,8 @@ use sqlx::Connection as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+
+use crate::process::{setting, skipped};
 
 /// Writes a story once and tells it on both stores. PostgreSQL needs `LACUNA_TEST_POSTGRES`, as `tests/run` sets it.
 macro_rules! on_both_stores {
@@ -283,14 +285,17 @@ async fn connect(running: &Running, token: String) -> (TokenServiceClient<Link>,
 
 /// Makes a database of its own for a test.
 pub async fn fresh_database() -> Option<String> {
-    let Ok(base) = std::env::var("LACUNA_TEST_POSTGRES") else {
-        eprintln!("skipped: LACUNA_TEST_POSTGRES names no PostgreSQL (tests/run starts one)");
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let Some(base) = setting("LACUNA_TEST_POSTGRES") else {
+        skipped("a story on PostgreSQL", "LACUNA_TEST_POSTGRES");
         return None;
     };
-    let name = format!("lacuna_{}", uuid::Uuid::now_v7().simple());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("lacuna_house_{}_{count}", std::process::id());
     let mut admin = sqlx::PgConnection::connect(&base).await.unwrap();
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-    sqlx::query(create).execute(&mut admin).await.unwrap();
+    for statement in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+    }
     let (server, _) = base.rsplit_once('/').unwrap();
     Some(format!("{server}/{name}"))
 }

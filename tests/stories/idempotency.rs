@@ -25,7 +25,8 @@ on_both_stores! {
         let request = v1::TokenizeRequest { request_id: request_id(KEY), ..tokenize("", fields) };
         let first = house.tokens.tokenize(request.clone()).await.unwrap().into_inner();
         let kept = house.everything().await;
-        let other_spelling = v1::TokenizeRequest { request_id: request_id(KEY).to_uppercase().replace('-', ""), ..request };
+        let other_spelling =
+            v1::TokenizeRequest { request_id: request_id(KEY).to_uppercase().replace('-', ""), ..request };
         assert_eq!(house.tokens.tokenize(other_spelling).await.unwrap().into_inner(), first);
         assert_eq!(house.everything().await, kept, "nothing new");
     }
@@ -44,13 +45,16 @@ on_both_stores! {
     async fn a_request_id_belongs_to_its_caller(house: House) {
         let mut house = house;
         let caller = |name: &str| lacuna::config::Caller {
-            name: name.to_owned(), token: Some(format!("{name}-token").into()), token_file: None, purposes: None,
+            name: name.to_owned(),
+            token: Some(format!("the-token-of-{name}").into()),
+            token_file: None,
+            purposes: None,
         };
         house.config.callers = vec![caller("one"), caller("two")];
         house.reopen().await;
         let request = v1::TokenizeRequest { request_id: request_id(KEY), ..tokenize("", vec![text("x")]) };
         let first = house.tokens.tokenize(request.clone()).await.unwrap().into_inner();
-        let (mut other, _) = house.connect_as("two-token").await;
+        let (mut other, _) = house.connect_as("the-token-of-two").await;
         assert_ne!(other.tokenize(request).await.unwrap().into_inner(), first);
     }
 

@@ -62,7 +62,10 @@ on_both_stores! {
     async fn a_caller_names_only_the_purposes_that_are_granted_to_them(house: House) {
         let mut house = house;
         let caller = |name: &str, purposes: Option<Vec<String>>| Caller {
-            name: name.to_owned(), token: Some(format!("{name}-bearer").into()), token_file: None, purposes,
+            name: name.to_owned(),
+            token: Some(format!("the-token-of-{name}").into()),
+            token_file: None,
+            purposes,
         };
         house.config.callers = vec![
             caller("orders", None),
@@ -72,16 +75,19 @@ on_both_stores! {
         house.reopen().await;
         let ada = house.somebody("Ada").await;
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());
-        (house.tokens, house.subjects) = house.connect_as("mailer-bearer").await;
+        (house.tokens, house.subjects) = house.connect_as("the-token-of-mailer").await;
         assert_eq!(house.reveal(&ada.tokens, "order_confirmation").await, ada.values());
         // Refused as a whole, so that it tells not even which tokens exist.
         let unknown = ["tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned()];
         for tokens in [&ada.tokens[..], &unknown] {
             let refused = refused_for(&mut house, tokens, CARE).await;
             assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "PURPOSE_NOT_GRANTED"));
-            assert_eq!((metadata(&refused)["caller"].as_str(), metadata(&refused)["purpose"].as_str()), ("mailer", CARE));
+            assert_eq!(
+                (metadata(&refused)["caller"].as_str(), metadata(&refused)["purpose"].as_str()),
+                ("mailer", CARE)
+            );
         }
-        (house.tokens, house.subjects) = house.connect_as("analytics-bearer").await;
+        (house.tokens, house.subjects) = house.connect_as("the-token-of-analytics").await;
         assert_eq!(reason(&refused_for(&mut house, &ada.tokens, "order_confirmation").await), "PURPOSE_NOT_GRANTED");
         // Tokens without values are for everybody who may call.
         assert_eq!(house.tokens_of(&ada.subject).await.len(), 3);
@@ -91,7 +97,8 @@ on_both_stores! {
         let mut house = house;
         house.config.purposes = toml::from_str(
             "[segmentation]\nbasis = 'legitimate_interests'\nprofiling = true\n[customer_care]\nbasis = 'contract'",
-        ).unwrap();
+        )
+        .unwrap();
         house.reopen().await;
         let ada = house.somebody("Ada").await;
         assert_eq!(house.reveal(&ada.tokens, "segmentation").await, ada.values());
@@ -107,7 +114,8 @@ on_both_stores! {
         let mut house = house;
         let ada = house.somebody("Ada").await;
         let with = |justification: &str| v1::DetokenizeRequest {
-            justification: justification.to_owned(), ..detokenize(&ada.tokens, CARE)
+            justification: justification.to_owned(),
+            ..detokenize(&ada.tokens, CARE)
         };
         for good in ["CASE-2026/118", "Ticket #44 (Art. 15)", &"a".repeat(128)] {
             house.tokens.detokenize(with(good)).await.unwrap();

@@ -18,7 +18,7 @@ struct Bad {
     field: String,
 }
 
-fn bad(rpc: &'static str, message: impl Message, reason: &'static str, field: &str) -> Bad {
+fn bad(rpc: &'static str, message: &impl Message, reason: &'static str, field: &str) -> Bad {
     Bad { rpc, message: message.encode_to_vec(), reason, field: field.to_owned() }
 }
 
@@ -121,37 +121,48 @@ fn bad_tokenize(subject: &str) -> Vec<Bad> {
     let one = |field: v1::FieldInput| tokenize("", vec![text("fine"), field]);
     let plain = || text("fine");
     let mut all = vec![
-        bad(TOKENIZE, tokenize("MARKED", vec![plain()]), "VALUE_INVALID", "subject"),
-        bad(TOKENIZE, tokenize(&subject.to_uppercase(), vec![plain()]), "VALUE_INVALID", "subject"),
-        bad(TOKENIZE, tokenize("", Vec::new()), "VALUE_INVALID", "fields"),
-        bad(TOKENIZE, tokenize("", vec![plain(); 1001]), "BATCH_TOO_LARGE", "fields"),
-        bad(TOKENIZE, v1::TokenizeRequest { source: String::new(), ..one(plain()) }, "SOURCE_REQUIRED", "source"),
-        bad(TOKENIZE, v1::TokenizeRequest { request_id: "MARKED".into(), ..one(plain()) }, "VALUE_INVALID", "request_id"),
-        bad(TOKENIZE, one(v1::FieldInput { content: None, ..plain() }), "VALUE_INVALID", "fields[1].value"),
-        bad(TOKENIZE, one(v1::FieldInput { r#type: 16, ..plain() }), "VALUE_INVALID", "fields[1].type"),
-        bad(TOKENIZE, one(v1::FieldInput { format: 3, ..plain() }), "VALUE_INVALID", "fields[1].format"),
-        bad(TOKENIZE, one(v1::FieldInput { tags: vec!["a".into(); 11], ..plain() }), "VALUE_INVALID", "fields[1].tags"),
+        bad(TOKENIZE, &tokenize("MARKED", vec![plain()]), "VALUE_INVALID", "subject"),
+        bad(TOKENIZE, &tokenize(&subject.to_uppercase(), vec![plain()]), "VALUE_INVALID", "subject"),
+        bad(TOKENIZE, &tokenize("", Vec::new()), "VALUE_INVALID", "fields"),
+        bad(TOKENIZE, &tokenize("", vec![plain(); 1001]), "BATCH_TOO_LARGE", "fields"),
+        bad(TOKENIZE, &v1::TokenizeRequest { source: String::new(), ..one(plain()) }, "SOURCE_REQUIRED", "source"),
+        bad(
+            TOKENIZE,
+            &v1::TokenizeRequest { request_id: "MARKED".into(), ..one(plain()) },
+            "VALUE_INVALID",
+            "request_id",
+        ),
+        bad(TOKENIZE, &one(v1::FieldInput { content: None, ..plain() }), "VALUE_INVALID", "fields[1].value"),
+        bad(TOKENIZE, &one(v1::FieldInput { r#type: 16, ..plain() }), "VALUE_INVALID", "fields[1].type"),
+        bad(TOKENIZE, &one(v1::FieldInput { format: 3, ..plain() }), "VALUE_INVALID", "fields[1].format"),
+        bad(
+            TOKENIZE,
+            &one(v1::FieldInput { tags: vec!["a".into(); 11], ..plain() }),
+            "VALUE_INVALID",
+            "fields[1].tags",
+        ),
     ];
     for source in words(&["MARKED", "-a", "marked@example.com", "tel:0301234567", " a"]) {
-        all.push(bad(TOKENIZE, v1::TokenizeRequest { source, ..one(plain()) }, "VALUE_INVALID", "source"));
+        all.push(bad(TOKENIZE, &v1::TokenizeRequest { source, ..one(plain()) }, "VALUE_INVALID", "source"));
     }
     for tag in words(&["", "MARKED", "jane doe", "call:0301234567"]) {
-        all.push(bad(TOKENIZE, one(v1::FieldInput { tags: vec![tag], ..plain() }), "VALUE_INVALID", "fields[1].tags"));
+        all.push(bad(TOKENIZE, &one(v1::FieldInput { tags: vec![tag], ..plain() }), "VALUE_INVALID", "fields[1].tags"));
     }
     for retention_class in [&"a".repeat(65), "MARKED"] {
         let field = v1::FieldInput { retention_class: retention_class.to_owned(), ..plain() };
-        all.push(bad(TOKENIZE, one(field), "VALUE_INVALID", "fields[1].retention_class"));
+        all.push(bad(TOKENIZE, &one(field), "VALUE_INVALID", "fields[1].retention_class"));
     }
-    for time in [NEVER, LONG_AGO, Timestamp { seconds: -1, nanos: 0 }, Timestamp { seconds: 2_000_000_000, nanos: -1 }] {
+    for time in [NEVER, LONG_AGO, Timestamp { seconds: -1, nanos: 0 }, Timestamp { seconds: 2_000_000_000, nanos: -1 }]
+    {
         let field = v1::FieldInput { expire_time: Some(time), ..plain() };
-        all.push(bad(TOKENIZE, one(field), "VALUE_INVALID", "fields[1].expire_time"));
+        all.push(bad(TOKENIZE, &one(field), "VALUE_INVALID", "fields[1].expire_time"));
     }
     for (kind, value) in WRONG {
         let at = if kind == FieldType::Unspecified { "fields[1].type" } else { "fields[1].value" };
-        all.push(bad(TOKENIZE, one(field(kind, value)), "VALUE_INVALID", at));
+        all.push(bad(TOKENIZE, &one(field(kind, value)), "VALUE_INVALID", at));
     }
     let content = Some(v1::field_input::Content::BytesValue(b"MARKED".to_vec()));
-    all.push(bad(TOKENIZE, one(v1::FieldInput { content, ..plain() }), "VALUE_INVALID", "fields[1].value"));
+    all.push(bad(TOKENIZE, &one(v1::FieldInput { content, ..plain() }), "VALUE_INVALID", "fields[1].value"));
     all
 }
 
@@ -163,20 +174,20 @@ fn bad_reveals(token: &str) -> Vec<Bad> {
         purpose: CARE.to_owned(),
     };
     let mut all = vec![
-        bad(DETOKENIZE, detokenize(&[], CARE), "VALUE_INVALID", "tokens"),
-        bad(DETOKENIZE, detokenize(&vec![token.to_owned(); 1001], CARE), "BATCH_TOO_LARGE", "tokens"),
-        bad(DETOKENIZE, v1::DetokenizeRequest { redaction: 5, ..ask() }, "VALUE_INVALID", "redaction"),
-        bad(DETOKENIZE, v1::DetokenizeRequest { redaction: -1, ..ask() }, "VALUE_INVALID", "redaction"),
-        bad(FIND, find(FieldType::Text, &"MARKED".repeat(50)), "VALUE_INVALID", "type"),
-        bad(FIND, find(FieldType::Email, "4111111111111111@example.com"), "CARD_DATA", "value"),
-        bad(FIND, find(FieldType::PersonName, &"MARKED".repeat(50)), "VALUE_TOO_LARGE", "value"),
+        bad(DETOKENIZE, &detokenize(&[], CARE), "VALUE_INVALID", "tokens"),
+        bad(DETOKENIZE, &detokenize(&vec![token.to_owned(); 1001], CARE), "BATCH_TOO_LARGE", "tokens"),
+        bad(DETOKENIZE, &v1::DetokenizeRequest { redaction: 5, ..ask() }, "VALUE_INVALID", "redaction"),
+        bad(DETOKENIZE, &v1::DetokenizeRequest { redaction: -1, ..ask() }, "VALUE_INVALID", "redaction"),
+        bad(FIND, &find(FieldType::Text, &"MARKED".repeat(50)), "VALUE_INVALID", "type"),
+        bad(FIND, &find(FieldType::Email, "4111111111111111@example.com"), "CARD_DATA", "value"),
+        bad(FIND, &find(FieldType::PersonName, &"MARKED".repeat(50)), "VALUE_TOO_LARGE", "value"),
     ];
     for (kind, value) in [(FieldType::Json, "{}"), (FieldType::Score, "1"), (FieldType::Location, "1,1")] {
-        all.push(bad(FIND, find(kind, value), "VALUE_INVALID", "type"));
+        all.push(bad(FIND, &find(kind, value), "VALUE_INVALID", "type"));
     }
     for (kind, value) in WRONG {
         let at = if kind == FieldType::Unspecified { "type" } else { "value" };
-        all.push(bad(FIND, find(kind, value), "VALUE_INVALID", at));
+        all.push(bad(FIND, &find(kind, value), "VALUE_INVALID", at));
     }
     all
 }
@@ -187,21 +198,26 @@ fn bad_changes(token: &str, subject: &str) -> Vec<Bad> {
     let bytes = Some(v1::update_token_request::Content::BytesValue(b"MARKED".to_vec()));
     let list = || v1::ListTokensRequest { subject: subject.to_owned(), ..Default::default() };
     vec![
-        bad(UPDATE, v1::UpdateTokenRequest { content: None, ..update() }, "VALUE_INVALID", "value"),
-        bad(UPDATE, v1::UpdateTokenRequest { content: bytes, ..update() }, "VALUE_INVALID", "value"),
-        bad(UPDATE, update_with("MARKED, which is no address"), "VALUE_INVALID", "value"),
-        bad(UPDATE, update_with(""), "VALUE_INVALID", "value"),
-        bad(UPDATE, update_with(&format!("{}@example.com", "a".repeat(300))), "VALUE_TOO_LARGE", "value"),
-        bad(UPDATE, update_with("4111111111111111@example.com"), "CARD_DATA", "value"),
-        bad(UPDATE, v1::UpdateTokenRequest { source: String::new(), ..update() }, "SOURCE_REQUIRED", "source"),
-        bad(UPDATE, v1::UpdateTokenRequest { source: "MARKED".into(), ..update() }, "VALUE_INVALID", "source"),
-        bad(UPDATE, v1::UpdateTokenRequest { etag: "MARKED".into(), ..update() }, "VALUE_INVALID", "etag"),
-        bad(UPDATE, v1::UpdateTokenRequest { request_id: "MARKED".into(), ..update() }, "VALUE_INVALID", "request_id"),
-        bad(DELETE, v1::DeleteTokenRequest { token: token.into(), request_id: "MARKED".into() }, "VALUE_INVALID", "request_id"),
-        bad(LIST, v1::ListTokensRequest { subject: "MARKED".into(), ..list() }, "VALUE_INVALID", "subject"),
-        bad(LIST, v1::ListTokensRequest { page_size: -1, ..list() }, "VALUE_INVALID", "page_size"),
-        bad(LIST, v1::ListTokensRequest { page_token: "MARKED".into(), ..list() }, "VALUE_INVALID", "page_token"),
-        bad(LIST, v1::ListTokensRequest { page_token: subject.into(), ..list() }, "VALUE_INVALID", "page_token"),
+        bad(UPDATE, &v1::UpdateTokenRequest { content: None, ..update() }, "VALUE_INVALID", "value"),
+        bad(UPDATE, &v1::UpdateTokenRequest { content: bytes, ..update() }, "VALUE_INVALID", "value"),
+        bad(UPDATE, &update_with("MARKED, which is no address"), "VALUE_INVALID", "value"),
+        bad(UPDATE, &update_with(""), "VALUE_INVALID", "value"),
+        bad(UPDATE, &update_with(&format!("{}@example.com", "a".repeat(300))), "VALUE_TOO_LARGE", "value"),
+        bad(UPDATE, &update_with("4111111111111111@example.com"), "CARD_DATA", "value"),
+        bad(UPDATE, &v1::UpdateTokenRequest { source: String::new(), ..update() }, "SOURCE_REQUIRED", "source"),
+        bad(UPDATE, &v1::UpdateTokenRequest { source: "MARKED".into(), ..update() }, "VALUE_INVALID", "source"),
+        bad(UPDATE, &v1::UpdateTokenRequest { etag: "MARKED".into(), ..update() }, "VALUE_INVALID", "etag"),
+        bad(UPDATE, &v1::UpdateTokenRequest { request_id: "MARKED".into(), ..update() }, "VALUE_INVALID", "request_id"),
+        bad(
+            DELETE,
+            &v1::DeleteTokenRequest { token: token.into(), request_id: "MARKED".into() },
+            "VALUE_INVALID",
+            "request_id",
+        ),
+        bad(LIST, &v1::ListTokensRequest { subject: "MARKED".into(), ..list() }, "VALUE_INVALID", "subject"),
+        bad(LIST, &v1::ListTokensRequest { page_size: -1, ..list() }, "VALUE_INVALID", "page_size"),
+        bad(LIST, &v1::ListTokensRequest { page_token: "MARKED".into(), ..list() }, "VALUE_INVALID", "page_token"),
+        bad(LIST, &v1::ListTokensRequest { page_token: subject.into(), ..list() }, "VALUE_INVALID", "page_token"),
     ]
 }
 
@@ -213,36 +229,56 @@ fn bad_subjects(subject: &str) -> Vec<Bad> {
         ..Default::default()
     };
     let restrict = || v1::RestrictSubjectRequest { subject: subject.into(), ground: "ok".into(), etag: String::new() };
-    let lift = |time: Option<Timestamp>| v1::LiftRestrictionRequest {
+    let lifted = |time: Option<Timestamp>| v1::LiftRestrictionRequest {
         subject: subject.into(),
         subject_informed_time: time,
         etag: String::new(),
     };
     let mut all = vec![
-        bad(CREATE, v1::CreateSubjectRequest { source: String::new(), ..create() }, "SOURCE_REQUIRED", "source"),
-        bad(CREATE, v1::CreateSubjectRequest { source: "MARKED".into(), ..create() }, "VALUE_INVALID", "source"),
-        bad(CREATE, v1::CreateSubjectRequest { kind: "MARKED".into(), ..create() }, "VALUE_INVALID", "kind"),
-        bad(CREATE, v1::CreateSubjectRequest { kind: "a".repeat(65), ..create() }, "VALUE_INVALID", "kind"),
-        bad(CREATE, v1::CreateSubjectRequest { request_id: "MARKED".into(), ..create() }, "VALUE_INVALID", "request_id"),
-        bad(LIST_SUBJECTS, v1::ListSubjectsRequest { page_size: -1, ..list() }, "VALUE_INVALID", "page_size"),
-        bad(LIST_SUBJECTS, v1::ListSubjectsRequest { page_token: "MARKED".into(), ..list() }, "VALUE_INVALID", "page_token"),
-        bad(LIST_SUBJECTS, filter(6, ""), "VALUE_INVALID", "filter.state"),
-        bad(LIST_SUBJECTS, filter(0, "MARKED"), "VALUE_INVALID", "filter.kind"),
-        bad(RESTRICT, v1::RestrictSubjectRequest { etag: "MARKED".into(), ..restrict() }, "VALUE_INVALID", "etag"),
-        bad(LIFT, lift(None), "VALUE_INVALID", "subject_informed_time"),
-        bad(LIFT, lift(Some(NEVER)), "VALUE_INVALID", "subject_informed_time"),
-        bad(LIFT, lift(Some(LONG_AGO)), "VALUE_INVALID", "subject"),
-        bad(GET_SUBJECT, v1::GetSubjectRequest { subject: "MARKED".into() }, "VALUE_INVALID", "subject"),
-        bad(RESTRICT, v1::RestrictSubjectRequest { subject: "MARKED".into(), ..restrict() }, "VALUE_INVALID", "subject"),
-        bad(LIFT, v1::LiftRestrictionRequest { subject: "MARKED".into(), ..lift(None) }, "VALUE_INVALID", "subject"),
-        bad(PROFILING, v1::SetProfilingRequest { subject: "MARKED".into(), ..Default::default() }, "VALUE_INVALID", "subject"),
+        bad(CREATE, &v1::CreateSubjectRequest { source: String::new(), ..create() }, "SOURCE_REQUIRED", "source"),
+        bad(CREATE, &v1::CreateSubjectRequest { source: "MARKED".into(), ..create() }, "VALUE_INVALID", "source"),
+        bad(CREATE, &v1::CreateSubjectRequest { kind: "MARKED".into(), ..create() }, "VALUE_INVALID", "kind"),
+        bad(CREATE, &v1::CreateSubjectRequest { kind: "a".repeat(65), ..create() }, "VALUE_INVALID", "kind"),
+        bad(
+            CREATE,
+            &v1::CreateSubjectRequest { request_id: "MARKED".into(), ..create() },
+            "VALUE_INVALID",
+            "request_id",
+        ),
+        bad(LIST_SUBJECTS, &v1::ListSubjectsRequest { page_size: -1, ..list() }, "VALUE_INVALID", "page_size"),
+        bad(
+            LIST_SUBJECTS,
+            &v1::ListSubjectsRequest { page_token: "MARKED".into(), ..list() },
+            "VALUE_INVALID",
+            "page_token",
+        ),
+        bad(LIST_SUBJECTS, &filter(6, ""), "VALUE_INVALID", "filter.state"),
+        bad(LIST_SUBJECTS, &filter(0, "MARKED"), "VALUE_INVALID", "filter.kind"),
+        bad(RESTRICT, &v1::RestrictSubjectRequest { etag: "MARKED".into(), ..restrict() }, "VALUE_INVALID", "etag"),
+        bad(LIFT, &lifted(None), "VALUE_INVALID", "subject_informed_time"),
+        bad(LIFT, &lifted(Some(NEVER)), "VALUE_INVALID", "subject_informed_time"),
+        bad(LIFT, &lifted(Some(LONG_AGO)), "VALUE_INVALID", "subject"),
+        bad(GET_SUBJECT, &v1::GetSubjectRequest { subject: "MARKED".into() }, "VALUE_INVALID", "subject"),
+        bad(
+            RESTRICT,
+            &v1::RestrictSubjectRequest { subject: "MARKED".into(), ..restrict() },
+            "VALUE_INVALID",
+            "subject",
+        ),
+        bad(LIFT, &v1::LiftRestrictionRequest { subject: "MARKED".into(), ..lifted(None) }, "VALUE_INVALID", "subject"),
+        bad(
+            PROFILING,
+            &v1::SetProfilingRequest { subject: "MARKED".into(), ..Default::default() },
+            "VALUE_INVALID",
+            "subject",
+        ),
     ];
     for ground in words(&["", "MARKED@example.com", "call 0301234567", "a\nb"]) {
-        all.push(bad(RESTRICT, v1::RestrictSubjectRequest { ground, ..restrict() }, "VALUE_INVALID", "ground"));
+        all.push(bad(RESTRICT, &v1::RestrictSubjectRequest { ground, ..restrict() }, "VALUE_INVALID", "ground"));
     }
     for jurisdiction in ["de", "DEU", "MARKED", "US-"] {
         let request = v1::CreateSubjectRequest { jurisdiction: jurisdiction.into(), ..create() };
-        all.push(bad(CREATE, request, "VALUE_INVALID", "jurisdiction"));
+        all.push(bad(CREATE, &request, "VALUE_INVALID", "jurisdiction"));
     }
     all
 }
@@ -250,20 +286,30 @@ fn bad_subjects(subject: &str) -> Vec<Bad> {
 fn bad_erasures(subject: &str) -> Vec<Bad> {
     let list = v1::ListErasuresRequest::default;
     let mut all = vec![
-        bad(ERASE, erase("MARKED"), "VALUE_INVALID", "subject"),
-        bad(ERASE, v1::EraseSubjectRequest { request_id: "MARKED".into(), ..erase(subject) }, "VALUE_INVALID", "request_id"),
-        bad(GET_ERASURE, v1::GetErasureRequest { erasure: "MARKED".into() }, "VALUE_INVALID", "erasure"),
-        bad(CANCEL, v1::CancelErasureRequest { erasure: subject.into() }, "VALUE_INVALID", "erasure"),
-        bad(RECEIPT, v1::GetReceiptRequest { erasure: String::new() }, "VALUE_INVALID", "erasure"),
-        bad(LIST_ERASURES, v1::ListErasuresRequest { page_size: -1, ..list() }, "VALUE_INVALID", "page_size"),
-        bad(LIST_ERASURES, v1::ListErasuresRequest { page_token: "MARKED".into(), ..list() }, "VALUE_INVALID", "page_token"),
+        bad(ERASE, &erase("MARKED"), "VALUE_INVALID", "subject"),
+        bad(
+            ERASE,
+            &v1::EraseSubjectRequest { request_id: "MARKED".into(), ..erase(subject) },
+            "VALUE_INVALID",
+            "request_id",
+        ),
+        bad(GET_ERASURE, &v1::GetErasureRequest { erasure: "MARKED".into() }, "VALUE_INVALID", "erasure"),
+        bad(CANCEL, &v1::CancelErasureRequest { erasure: subject.into() }, "VALUE_INVALID", "erasure"),
+        bad(RECEIPT, &v1::GetReceiptRequest { erasure: String::new() }, "VALUE_INVALID", "erasure"),
+        bad(LIST_ERASURES, &v1::ListErasuresRequest { page_size: -1, ..list() }, "VALUE_INVALID", "page_size"),
+        bad(
+            LIST_ERASURES,
+            &v1::ListErasuresRequest { page_token: "MARKED".into(), ..list() },
+            "VALUE_INVALID",
+            "page_token",
+        ),
     ];
     for reason in words(&["", "MARKED@example.com", "call 0301234567"]) {
-        all.push(bad(ERASE, v1::EraseSubjectRequest { reason, ..erase(subject) }, "VALUE_INVALID", "reason"));
+        all.push(bad(ERASE, &v1::EraseSubjectRequest { reason, ..erase(subject) }, "VALUE_INVALID", "reason"));
     }
     for time in [NEVER, LONG_AGO] {
         let request = v1::EraseSubjectRequest { execute_time: Some(time), ..erase(subject) };
-        all.push(bad(ERASE, request, "VALUE_INVALID", "execute_time"));
+        all.push(bad(ERASE, &request, "VALUE_INVALID", "execute_time"));
     }
     all
 }
@@ -307,7 +353,10 @@ on_both_stores! {
     async fn too_many_and_none_are_told_with_the_numbers(house: House) {
         let mut house = house;
         let too_many = house.tokens.tokenize(tokenize("", vec![text("x"); 1001])).await.unwrap_err();
-        assert_eq!((&metadata(&too_many)["count"], &metadata(&too_many)["maximum"]), (&"1001".to_owned(), &"1000".to_owned()));
+        assert_eq!(
+            (&metadata(&too_many)["count"], &metadata(&too_many)["maximum"]),
+            (&"1001".to_owned(), &"1000".to_owned())
+        );
         let none = house.tokens.detokenize(detokenize(&[], CARE)).await.unwrap_err();
         assert_eq!((none.code(), reason(&none).as_str()), (Code::InvalidArgument, "VALUE_INVALID"));
     }
@@ -335,11 +384,16 @@ on_both_stores! {
 
     async fn what_is_not_there_is_told_apart_by_kind(house: House) {
         let mut house = house;
-        let (token, subject) = ("tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned(), "sub_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned());
+        let (token, subject) =
+            ("tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned(), "sub_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned());
         let erasure = "ers_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned();
         let refusals = [
             house.tokens.get_token(v1::GetTokenRequest { token: token.clone() }).await.unwrap_err(),
-            house.tokens.delete_token(v1::DeleteTokenRequest { token: token.clone(), ..Default::default() }).await.unwrap_err(),
+            house
+                .tokens
+                .delete_token(v1::DeleteTokenRequest { token: token.clone(), ..Default::default() })
+                .await
+                .unwrap_err(),
             house.tokens.update_token(correct(&token, "x")).await.unwrap_err(),
         ];
         for refused in &refusals {
@@ -348,7 +402,11 @@ on_both_stores! {
         }
         let ask = v1::ListTokensRequest { subject: subject.clone(), ..Default::default() };
         let informed = Some(LONG_AGO);
-        let lift = v1::LiftRestrictionRequest { subject: subject.clone(), subject_informed_time: informed, ..Default::default() };
+        let lift = v1::LiftRestrictionRequest {
+            subject: subject.clone(),
+            subject_informed_time: informed,
+            ..Default::default()
+        };
         let ground = "accuracy_contested".to_owned();
         let restrict = v1::RestrictSubjectRequest { subject: subject.clone(), ground, ..Default::default() };
         let profiling = v1::SetProfilingRequest { subject: subject.clone(), ..Default::default() };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use lacuna::proto::v1;
 use lacuna::proto::v1::FieldType;
 
-use crate::asks::{CARE, HOUR, shared, shaped, tokenize};
+use crate::asks::{CARE, HOUR, shaped, shared, tokenize};
 use crate::house::{field, on_both_stores};
 
 const MAIL: FieldType = FieldType::Email;
@@ -48,7 +48,8 @@ on_both_stores! {
 
     async fn a_value_twice_in_a_request_has_one_token(house: House) {
         let mut house = house;
-        let fields = vec![shared(MAIL, "ada@example.com"), field(MAIL, "ada@example.com"), shared(MAIL, "Ada@Example.com")];
+        let fields =
+            vec![shared(MAIL, "ada@example.com"), field(MAIL, "ada@example.com"), shared(MAIL, "Ada@Example.com")];
         let (subject, tokens) = house.tokenize("", fields).await;
         assert_eq!(tokens[0], tokens[2]);
         assert_ne!(tokens[0], tokens[1], "this one did not ask to share");
@@ -71,7 +72,9 @@ on_both_stores! {
         let calls = (0..40).map(|number| {
             let mut tokens = house.tokens.clone();
             let written = if number % 2 == 0 { "ada@example.com" } else { "ADA@example.com" };
-            tokio::spawn(async move { tokens.tokenize(tokenize("", vec![shared(MAIL, written)])).await.unwrap().into_inner() })
+            tokio::spawn(async move {
+                tokens.tokenize(tokenize("", vec![shared(MAIL, written)])).await.unwrap().into_inner()
+            })
         });
         let mut tokens = HashSet::new();
         for call in calls.collect::<Vec<_>>() {
@@ -114,7 +117,11 @@ on_both_stores! {
     async fn deleted_and_corrected_tokens_are_not_shared(house: House) {
         let mut house = house;
         let deleted = house.one("", shared(MAIL, "ada@example.com")).await.token;
-        house.tokens.delete_token(v1::DeleteTokenRequest { token: deleted.clone(), ..Default::default() }).await.unwrap();
+        house
+            .tokens
+            .delete_token(v1::DeleteTokenRequest { token: deleted.clone(), ..Default::default() })
+            .await
+            .unwrap();
         let corrected = house.one("", shared(MAIL, "ada@example.com")).await.token;
         assert_ne!(corrected, deleted);
         house.tokens.update_token(crate::asks::correct(&corrected, "ada@example.org")).await.unwrap();
@@ -129,8 +136,10 @@ on_both_stores! {
         house.erase(&before.subject).await;
         let after = house.one("", shared(MAIL, "ada@example.com")).await;
         assert_ne!((&after.token, &after.subject), (&before.token, &before.subject));
-        assert_eq!(house.reveal(&[before.token, after.token], CARE).await,
-            [Err("SUBJECT_ERASED".to_owned()), Ok("ada@example.com".to_owned())]);
+        assert_eq!(
+            house.reveal(&[before.token, after.token], CARE).await,
+            [Err("SUBJECT_ERASED".to_owned()), Ok("ada@example.com".to_owned())]
+        );
     }
 
     async fn values_that_cannot_be_searched_are_not_shared(house: House) {

@@ -22,7 +22,12 @@ const SHOWN: [(FieldType, &str, &str, &str); 17] = [
     (FieldType::DateOfBirth, "1980-05-17", "1980-**-**", "***0517"),
     (FieldType::NationalId, "AB 12 34 56 C", "***6C", "***456C"),
     (FieldType::Iban, IBAN, "DE***3000", "***3000"),
-    (FieldType::PaymentCard, CARD, r#"{"holder":"A*** L***","address":"***","expiry":"**/**","last_four":"4242"}"#, "***4242"),
+    (
+        FieldType::PaymentCard,
+        CARD,
+        r#"{"holder":"A*** L***","address":"***","expiry":"**/**","last_four":"4242"}"#,
+        "***4242",
+    ),
     (FieldType::IpAddress, "203.0.113.7", "203.0.*.*", "***1137"),
     (FieldType::IpAddress, "2001:db8::1", "2001:db8:*", "***db81"),
     (FieldType::DeviceId, "aa:bb:cc:dd:ee:ff", "***FF", "***eeff"),
@@ -61,7 +66,9 @@ on_both_stores! {
         let mut house = house;
         let national = "123.456.789-09";
         let kinds = [
-            (FieldType::PaymentCard, CARD, "4242"), (FieldType::Iban, IBAN, "3000"), (FieldType::NationalId, national, "8909"),
+            (FieldType::PaymentCard, CARD, "4242"),
+            (FieldType::Iban, IBAN, "3000"),
+            (FieldType::NationalId, national, "8909"),
         ];
         for (kind, value, last_four) in kinds {
             let (_, tokens) = house.tokenize("", vec![shaped(kind, value); 50]).await;
@@ -79,8 +86,11 @@ on_both_stores! {
     async fn a_shaped_token_does_all_that_a_token_does(house: House) {
         let mut house = house;
         let values = [
-            (FieldType::Email, "ann@example.com"), (FieldType::Phone, "0049 30 1234567"), (FieldType::PaymentCard, CARD),
-            (FieldType::Iban, IBAN), (FieldType::NationalId, "AB 12 34 56 C"),
+            (FieldType::Email, "ann@example.com"),
+            (FieldType::Phone, "0049 30 1234567"),
+            (FieldType::PaymentCard, CARD),
+            (FieldType::Iban, IBAN),
+            (FieldType::NationalId, "AB 12 34 56 C"),
         ];
         let fields = values.iter().map(|(kind, value)| shaped(*kind, value)).collect();
         let (subject, tokens) = house.tokenize("", fields).await;
@@ -109,7 +119,11 @@ on_both_stores! {
             }
             let field = v1::FieldInput { format: v1::TokenFormat::Shaped.into(), ..input(kind, value) };
             let refused = house.tokens.tokenize(tokenize("", vec![field])).await.unwrap_err();
-            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "VALUE_INVALID"), "{kind:?}");
+            assert_eq!(
+                (refused.code(), reason(&refused).as_str()),
+                (Code::InvalidArgument, "VALUE_INVALID"),
+                "{kind:?}"
+            );
             assert_eq!(fields_at_fault(&refused), ["fields[0].format"], "{kind:?}");
         }
         assert_eq!(house.everything().await, before);
@@ -119,7 +133,9 @@ on_both_stores! {
         let mut house = house;
         let fields = SHOWN.iter().map(|(kind, value, ..)| input(*kind, value)).collect();
         let (_, tokens) = house.tokenize("", fields).await;
-        for redaction in [Redaction::Unspecified, Redaction::PlainText, Redaction::Masked, Redaction::LastFour, Redaction::Redacted] {
+        for redaction in
+            [Redaction::Unspecified, Redaction::PlainText, Redaction::Masked, Redaction::LastFour, Redaction::Redacted]
+        {
             let request = v1::DetokenizeRequest { redaction: redaction.into(), ..detokenize(&tokens, CARE) };
             let results = house.tokens.detokenize(request).await.unwrap().into_inner().results;
             for ((kind, value, masked, last_four), result) in SHOWN.iter().zip(&results) {

@@ -181,7 +181,8 @@ promises! {
         write(store, async |tx| {
             assert_eq!(tx.subjects(&[subject_id(1)]).await.unwrap(), []);
             tx.insert_subjects(&[subject(2)]).await.unwrap();
-        }).await;
+        })
+        .await;
         assert_eq!(store.read().await.unwrap().subjects(&[subject_id(2)]).await.unwrap(), [subject(2)]);
     }
 
@@ -226,7 +227,8 @@ promises! {
             assert_eq!(tx.subject_keys(&[]).await.unwrap(), []);
             tx.insert_answers(&[]).await.unwrap();
             assert!(tx.answers(&[]).await.unwrap().is_empty());
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         assert_eq!(tx.vault().await.unwrap(), None);
         assert_eq!(tx.tree_head().await.unwrap(), None);
@@ -242,11 +244,15 @@ promises! {
         people(store, 2).await;
         let mut tx = store.write().await.unwrap();
         let full = Subject { kind: subject(1).kind, jurisdiction: None, ..full_subject(1) };
-        tx.update_subjects(&[full.clone()]).await.unwrap();
+        tx.update_subjects(std::slice::from_ref(&full)).await.unwrap();
         tx.commit().await.unwrap();
         let mut tx = store.write().await.unwrap();
         let mut locked = tx.lock_subjects(&[subject_id(1), subject_id(0), subject_id(7)]).await.unwrap();
-        assert_eq!(locked, [subject(0), full.clone()], "in order, whatever was asked, without those that are not there");
+        assert_eq!(
+            locked,
+            [subject(0), full.clone()],
+            "in order, whatever was asked, without those that are not there"
+        );
         locked[1] = subject(1);
         tx.update_subjects(&locked).await.unwrap();
         tx.commit().await.unwrap();
@@ -257,16 +263,19 @@ promises! {
         let opened = Subject { kind: Label::stored("agent".into()), ..subject(1) };
         let opened = Subject { jurisdiction: Some(Jurisdiction::stored("DE".into())), ..opened };
         write(store, async |tx| tx.insert_subjects(std::slice::from_ref(&opened)).await.unwrap()).await;
-        let changed = Subject { kind: Label::stored("x".into()), jurisdiction: None, created_at: LATER, ..opened.clone() };
+        let changed =
+            Subject { kind: Label::stored("x".into()), jurisdiction: None, created_at: LATER, ..opened.clone() };
         write(store, async |tx| tx.update_subjects(&[changed]).await.unwrap()).await;
         assert_eq!(store.read().await.unwrap().subjects(&[subject_id(1)]).await.unwrap(), [opened]);
     }
 
     async fn subjects_are_listed_in_order_by_page_and_condition(store: Store) {
-        let all: Vec<_> = [5, 3, 1, 4, 2].map(|number| match number {
-            2 | 4 => Subject { restriction: None, erased_at: None, erasure: None, ..full_subject(number) },
-            _ => subject(number),
-        }).to_vec();
+        let all: Vec<_> = [5, 3, 1, 4, 2]
+            .map(|number| match number {
+                2 | 4 => Subject { restriction: None, erased_at: None, erasure: None, ..full_subject(number) },
+                _ => subject(number),
+            })
+            .to_vec();
         write(store, async |tx| tx.insert_subjects(&all).await.unwrap()).await;
         let mut tx = store.read().await.unwrap();
         let ids = |found: Vec<Subject>| found.iter().map(|subject| subject.id).collect::<Vec<_>>();
@@ -289,9 +298,18 @@ promises! {
     async fn tokens_come_back_with_what_decides_about_them(store: Store) {
         let person = Subject { erasure: Some(erasure_id(1)), ..subject(0) };
         let full = Token {
-            kind: FieldType::Bytes, class: "invoices".into(), format: TokenFormat::Shaped, shaped: Some("1234".into()),
-            tags: vec![AWKWARD.to_owned(), "b".to_owned()], expires_at: Some(LATER), single_use: true, leaf: u32::MAX,
-            key_version: u32::MAX, version: 7, sealed: None, ..token(2, 0)
+            kind: FieldType::Bytes,
+            class: "invoices".into(),
+            format: TokenFormat::Shaped,
+            shaped: Some("1234".into()),
+            tags: vec![AWKWARD.to_owned(), "b".to_owned()],
+            expires_at: Some(LATER),
+            single_use: true,
+            leaf: u32::MAX,
+            key_version: u32::MAX,
+            version: 7,
+            sealed: None,
+            ..token(2, 0)
         };
         write(store, async |tx| {
             tx.insert_subjects(&[subject(0), subject(9)]).await.unwrap();
@@ -300,17 +318,20 @@ promises! {
             let mut added = tx.insert_tokens(&[token(1, 0), full.clone(), token(3, 9)]).await.unwrap();
             added.sort();
             assert_eq!(added, [row(1), row(2), row(3)]);
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         let mut found = tx.facts(&[row(3), row(1), row(8)], &["1234", "none"]).await.unwrap();
         found.sort_by_key(|facts| facts.token.row);
         assert_eq!(found.len(), 3);
         assert_alike(&found[0].token, &token(1, 0));
         assert_alike(&found[1].token, &full);
-        let told = (found[0].state, found[0].profiling, found[0].restricted_at, found[0].erased_at, found[0].execute_at);
+        let told =
+            (found[0].state, found[0].profiling, found[0].restricted_at, found[0].erased_at, found[0].execute_at);
         assert_eq!(told, (SubjectState::Active, true, None, None, Some(LATER)));
         assert_eq!(found[0].erasure, Some(erasure_id(1)));
-        let told = (found[2].state, found[2].profiling, found[2].restricted_at, found[2].erased_at, found[2].execute_at);
+        let told =
+            (found[2].state, found[2].profiling, found[2].restricted_at, found[2].erased_at, found[2].execute_at);
         assert_eq!(told, (SubjectState::Restricted, false, Some(LATER), Some(LATER), None));
     }
 
@@ -329,10 +350,12 @@ promises! {
         let shaped = |number, shape: &str| Token { shaped: Some(shape.to_owned()), ..token(number, 0) };
         write(store, async |tx| {
             assert_eq!(tx.insert_tokens(&[shaped(1, "a")]).await.unwrap(), [row(1)]);
-            let mut added = tx.insert_tokens(&[shaped(2, "a"), shaped(3, "b"), shaped(4, "b"), token(5, 1)]).await.unwrap();
+            let mut added =
+                tx.insert_tokens(&[shaped(2, "a"), shaped(3, "b"), shaped(4, "b"), token(5, 1)]).await.unwrap();
             added.sort();
             assert_eq!((added.len(), added.contains(&row(2)), added.contains(&row(5))), (2, false, true));
-        }).await;
+        })
+        .await;
         let found = store.read().await.unwrap().facts(&[], &["a", "b"]).await.unwrap();
         assert_eq!(found.len(), 2);
     }
@@ -340,13 +363,20 @@ promises! {
     async fn a_token_changes_only_in_what_may_change(store: Store) {
         people(store, 1).await;
         let changed = Token {
-            leaf: 99, key_version: 2, source: AWKWARD.into(), version: 2, deleted_at: Some(LATER), sealed: None, ..token(1, 0)
+            leaf: 99,
+            key_version: 2,
+            source: AWKWARD.into(),
+            version: 2,
+            deleted_at: Some(LATER),
+            sealed: None,
+            ..token(1, 0)
         };
         let beyond = Token { class: "x".into(), tags: vec!["x".into()], single_use: true, ..changed.clone() };
         write(store, async |tx| {
             tx.insert_tokens(&[token(1, 0), token(2, 0)]).await.unwrap();
             tx.update_tokens(&[beyond]).await.unwrap();
-        }).await;
+        })
+        .await;
         let mut found = store.read().await.unwrap().facts(&[row(1), row(2)], &[]).await.unwrap();
         found.sort_by_key(|facts| facts.token.row);
         assert_alike(&found[0].token, &changed);
@@ -358,7 +388,8 @@ promises! {
         write(store, async |tx| {
             tx.insert_tokens(&[token(1, 0), token(2, 0)]).await.unwrap();
             assert_eq!(tx.spend_tokens(&[row(1), row(9)], AT).await.unwrap(), [row(1)]);
-        }).await;
+        })
+        .await;
         write(store, async |tx| assert_eq!(tx.spend_tokens(&[row(1), row(2)], LATER).await.unwrap(), [row(2)])).await;
         let found = store.read().await.unwrap().facts(&[row(1)], &[]).await.unwrap();
         assert_eq!(found[0].token.spent_at, Some(AT));
@@ -371,7 +402,8 @@ promises! {
         write(store, async |tx| {
             let tokens = [token(3, 0), token(1, 0), token(2, 1), other_class, empty];
             assert_eq!(tx.insert_tokens(&tokens).await.unwrap().len(), 5);
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         let rows = |found: Vec<lacuna::model::Facts>| found.iter().map(|facts| facts.token.row).collect::<Vec<_>>();
         assert_eq!(rows(tx.list_tokens(subject_id(0), None, 10).await.unwrap()), [row(1), row(3), row(4), row(5)]);
@@ -394,7 +426,12 @@ promises! {
     async fn erasures_come_back_as_they_were_written(store: Store) {
         people(store, 2).await;
         let plan = vec![
-            PlanItem { element: Element::Fields, class: Some(AWKWARD.into()), verdict: Verdict::Destroy, count: u64::from(u32::MAX) },
+            PlanItem {
+                element: Element::Fields,
+                class: Some(AWKWARD.into()),
+                verdict: Verdict::Destroy,
+                count: u64::from(u32::MAX),
+            },
             PlanItem { element: Element::Tokens, class: None, verdict: Verdict::KeepPseudonym, count: 0 },
         ];
         let scheduled = Erasure { state: ErasureState::Scheduled, execute_at: Some(LATER), plan, ..erasure(2, 1) };
@@ -402,18 +439,26 @@ promises! {
             tx.insert_erasures(&[scheduled.clone(), erasure(1, 0)]).await.unwrap();
             let again = Erasure { requested_by: "another".into(), ..erasure(1, 0) };
             tx.insert_erasures(&[again]).await.unwrap();
-            assert_eq!(tx.lock_erasures(&[erasure_id(2), erasure_id(1), erasure_id(7)]).await.unwrap(),
-                [erasure(1, 0), scheduled.clone()], "one that is there stays");
-        }).await;
+            assert_eq!(
+                tx.lock_erasures(&[erasure_id(2), erasure_id(1), erasure_id(7)]).await.unwrap(),
+                [erasure(1, 0), scheduled.clone()],
+                "one that is there stays"
+            );
+        })
+        .await;
         let done = Erasure {
-            state: ErasureState::Shredded, epoch: Some(3), shredded_at: Some(LATER), receipt: Some(vec![0, 0xff]),
-            pending_reason: Some(AWKWARD.into()), ..scheduled.clone()
+            state: ErasureState::Shredded,
+            epoch: Some(3),
+            shredded_at: Some(LATER),
+            receipt: Some(vec![0, 0xff]),
+            pending_reason: Some(AWKWARD.into()),
+            ..scheduled.clone()
         };
         write(store, async |tx| tx.update_erasures(std::slice::from_ref(&done)).await.unwrap()).await;
         let mut tx = store.read().await.unwrap();
-        assert_eq!(tx.erasures(&[erasure_id(2)]).await.unwrap(), [done.clone()]);
+        assert_eq!(tx.erasures(&[erasure_id(2)]).await.unwrap(), std::slice::from_ref(&done));
         assert_eq!(tx.list_erasures(None, 1).await.unwrap(), [erasure(1, 0)]);
-        assert_eq!(tx.list_erasures(Some(erasure_id(1)), 5).await.unwrap(), [done.clone()]);
+        assert_eq!(tx.list_erasures(Some(erasure_id(1)), 5).await.unwrap(), std::slice::from_ref(&done));
         assert_eq!(tx.erasures_in(ErasureState::Pending, Time::from_micros(0)).await.unwrap(), [erasure(1, 0)]);
         assert_eq!(tx.erasures_in(ErasureState::Shredded, AT).await.unwrap(), [done]);
         drop(tx);
@@ -438,7 +483,8 @@ promises! {
             tx.raise_next_leaf(50).await.unwrap();
             assert_eq!(tx.take_leaves(1).await.unwrap(), 101);
             tx.raise_next_leaf(1000).await.unwrap();
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         assert_eq!(tx.vault().await.unwrap(), Some(vault));
         assert_eq!(tx.tree_head().await.unwrap(), Some(TreeHead { root_id: [3; 16], epoch: 1, next_leaf: 1000 }));
@@ -448,27 +494,47 @@ promises! {
         assert!(tx.take_leaves(1).await.is_err(), "no leaf is ever handed out twice");
     }
 
+    async fn a_vault_without_people_can_be_discarded(store: Store) {
+        let vault = Vault { tree: [1; 16], index_buckets: 64, created_at: AT };
+        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80 };
+        write(store, async |tx| {
+            tx.create_vault(&vault, &head).await.unwrap();
+            tx.insert_pages(&[page(0, 0, 1)]).await.unwrap();
+            tx.put_buckets(&[bucket(1)]).await.unwrap();
+            tx.put_chunks(&[chunk(bucket(1), 0)]).await.unwrap();
+        })
+        .await;
+        write(store, async |tx| tx.discard_vault().await.unwrap()).await;
+        let mut tx = store.read().await.unwrap();
+        assert_eq!((tx.vault().await.unwrap(), tx.tree_head().await.unwrap()), (None, None));
+        assert!(tx.key_pages().await.unwrap().is_empty() && tx.chunks(&[1]).await.unwrap().is_empty());
+        drop(tx);
+        write(store, async |tx| tx.create_vault(&vault, &head).await.unwrap()).await;
+    }
+
     async fn leaves_taken_at_once_are_different(store: Store) {
         let vault = Vault { tree: [1; 16], index_buckets: 64, created_at: AT };
         write(store, async |tx| {
             tx.create_vault(&vault, &TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 16 }).await.unwrap();
-        }).await;
-        let takes = (0..20).map(|_| write(store, async |tx| tx.take_leaves(3).await.unwrap()));
-        let mut taken = futures_util::future::join_all(takes).await;
+        })
+        .await;
+        let calls = (0..20).map(|_| write(store, async |tx| tx.take_leaves(3).await.unwrap()));
+        let mut taken = futures_util::future::join_all(calls).await;
         taken.sort_unstable();
         assert_eq!(taken, (0..20).map(|number| 16 + 3 * number).collect::<Vec<_>>());
     }
 
-    async fn pages_are_versions_that_stay_until_they_are_deleted(store: Store) {
+    async fn pages_are_versions_that_stay_until_they_are_written_again_or_deleted(store: Store) {
         let altered = Page { blob: vec![9], ..page(1, 5, 1) };
         write(store, async |tx| {
             tx.insert_pages(&[page(3, u32::MAX, 1), page(1, 5, 2), page(1, 5, 1)]).await.unwrap();
             tx.insert_pages(&[altered, page(0, 0, 1)]).await.unwrap();
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         let pages = tx.key_pages().await.unwrap();
         assert_eq!(pages.len(), 4);
-        assert!(pages.iter().find(|found| found.id == page(1, 5, 1).id).is_some_and(|found| found.blob == [1, 0]));
+        assert!(pages.iter().find(|found| found.id == page(1, 5, 1).id).is_some_and(|found| found.blob == [9]));
         let mut ids = tx.key_page_ids().await.unwrap();
         ids.sort();
         assert_eq!(ids, [page(0, 0, 1).id, page(1, 5, 1).id, page(1, 5, 2).id, page(3, u32::MAX, 1).id]);
@@ -484,9 +550,13 @@ promises! {
         write(store, async |tx| {
             tx.put_punctured(&[range(20, 30, 1), range(u32::MAX, u32::MAX, 2), range(16, 16, 2)]).await.unwrap();
             tx.put_punctured(&[range(20, 30, 3)]).await.unwrap();
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
-        assert_eq!(tx.punctured_after(0).await.unwrap(), [range(16, 16, 2), range(20, 30, 3), range(u32::MAX, u32::MAX, 2)]);
+        assert_eq!(
+            tx.punctured_after(0).await.unwrap(),
+            [range(16, 16, 2), range(20, 30, 3), range(u32::MAX, u32::MAX, 2)]
+        );
         assert_eq!(tx.punctured_after(2).await.unwrap(), [range(20, 30, 3)]);
         assert_eq!(tx.punctured_after(3).await.unwrap(), []);
     }
@@ -494,11 +564,16 @@ promises! {
     async fn a_leaf_is_one_subjects(store: Store) {
         people(store, 2).await;
         let key = |leaf, subject, class: &str| SubjectKey {
-            leaf, subject: subject_id(subject), class: class.to_owned(), version: 1, created_at: AT,
+            leaf,
+            subject: subject_id(subject),
+            class: class.to_owned(),
+            version: 1,
+            created_at: AT,
         };
         write(store, async |tx| {
             tx.insert_subject_keys(&[key(u32::MAX, 0, "b"), key(17, 0, "a"), key(18, 1, "a")]).await.unwrap();
-        }).await;
+        })
+        .await;
         let mut tx = store.write().await.unwrap();
         assert!(tx.insert_subject_keys(&[key(17, 1, "x")]).await.is_err());
         drop(tx);
@@ -516,18 +591,13 @@ promises! {
             let renewed = Chunk { blob: vec![7], ..chunk(long, 1) };
             tx.put_chunks(&[renewed]).await.unwrap();
             tx.lock_buckets(&[2, 1, 9]).await.unwrap();
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         assert_eq!(tx.buckets_and_dirty(&[2, 1, 9]).await.unwrap(), [bucket(1), long]);
-        drop(tx);
-        let dirty = Bucket { dirty: true, ..bucket(1) };
-        write(store, async |tx| tx.put_buckets(&[dirty]).await.unwrap()).await;
-        let mut tx = store.read().await.unwrap();
-        assert_eq!(tx.buckets_and_dirty(&[2]).await.unwrap(), [dirty, long], "a dirty one comes unasked");
-        drop(tx);
-        write(store, async |tx| tx.put_buckets(&[bucket(1)]).await.unwrap()).await;
-        let mut tx = store.read().await.unwrap();
-        let told = |chunks: Vec<Chunk>| chunks.iter().map(|chunk| (chunk.bucket, chunk.chunk, chunk.blob[0])).collect::<Vec<_>>();
+        let told = |chunks: Vec<Chunk>| {
+            chunks.iter().map(|chunk| (chunk.bucket, chunk.chunk, chunk.blob[0])).collect::<Vec<_>>()
+        };
         assert_eq!(told(tx.tail_chunks(&[2, 1]).await.unwrap()), [(bucket(1), 0, 0), (long, 2, 2)]);
         let all = [(bucket(1), 0, 0), (long, 0, 0), (long, 1, 7), (long, 2, 2)];
         assert_eq!(told(tx.chunks(&[2, 9, 1]).await.unwrap()), all);
@@ -539,12 +609,25 @@ promises! {
         assert_eq!(told(store.read().await.unwrap().chunks(&[1, 2]).await.unwrap()), all[..1]);
     }
 
+    async fn dirty_buckets_come_along_until_they_are_clean(store: Store) {
+        let dirty = Bucket { dirty: true, ..bucket(2) };
+        write(store, async |tx| tx.put_buckets(&[bucket(1), dirty, bucket(3)]).await.unwrap()).await;
+        let mut tx = store.read().await.unwrap();
+        assert_eq!(tx.buckets_and_dirty(&[]).await.unwrap(), [dirty]);
+        assert_eq!(tx.buckets_and_dirty(&[3]).await.unwrap(), [dirty, bucket(3)]);
+        assert_eq!(tx.buckets_and_dirty(&[2, 1]).await.unwrap(), [bucket(1), dirty], "each once");
+        drop(tx);
+        write(store, async |tx| tx.put_buckets(&[bucket(2)]).await.unwrap()).await;
+        assert_eq!(store.read().await.unwrap().buckets_and_dirty(&[]).await.unwrap(), []);
+    }
+
     async fn the_first_answer_to_a_request_stays(store: Store) {
         let known = Answer { subject: Some(subject_id(1)), deed: "EraseSubject".into(), ..answer("b", 1) };
         write(store, async |tx| {
             tx.insert_answers(&[answer("a", 1), known.clone(), answer(AWKWARD, 2)]).await.unwrap();
             tx.insert_answers(&[Answer { answer: "later".into(), ..answer("a", 1) }]).await.unwrap();
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         let ask = |answer: Answer| (answer.caller, answer.id);
         assert_alike(&tx.answers(&[ask(answer("a", 1))]).await.unwrap(), &vec![answer("a", 1)]);
@@ -558,7 +641,8 @@ promises! {
             for batch in [batch(1, 2), batch(0, 1), batch(1, 1), batch(1, at)] {
                 tx.insert_audit_batch(&batch).await.unwrap();
             }
-        }).await;
+        })
+        .await;
         let mut tx = store.write().await.unwrap();
         assert!(tx.insert_audit_batch(&batch(1, 2)).await.is_err(), "the position is taken");
         drop(tx);
@@ -581,7 +665,8 @@ promises! {
             assert_eq!(tx.insert_tokens(&tokens).await.unwrap().len(), rows.len());
             assert_eq!(tx.lock_subjects(&ids).await.unwrap().len(), ids.len());
             assert_eq!(tx.spend_tokens(&rows, AT).await.unwrap().len(), rows.len());
-        }).await;
+        })
+        .await;
         let mut tx = store.read().await.unwrap();
         assert_eq!(tx.facts(&rows, &[]).await.unwrap().len(), rows.len());
         assert_eq!(tx.sealed_tokens(&ids).await.unwrap().len(), rows.len());
@@ -589,12 +674,14 @@ promises! {
 
     async fn a_locked_subject_waits_for_its_transaction(store: Store) {
         people(store, 1).await;
-        let change = |version| write(store, async move |tx| {
-            let mut locked = tx.lock_subjects(&[subject_id(0)]).await.unwrap();
-            tokio::task::yield_now().await;
-            locked[0].version += version;
-            tx.update_subjects(&locked).await.unwrap();
-        });
+        let change = |version| {
+            write(store, async move |tx| {
+                let mut locked = tx.lock_subjects(&[subject_id(0)]).await.unwrap();
+                tokio::task::yield_now().await;
+                locked[0].version += version;
+                tx.update_subjects(&locked).await.unwrap();
+            })
+        };
         futures_util::future::join_all([1; 20].map(change)).await;
         let found = store.read().await.unwrap().subjects(&[subject_id(0)]).await.unwrap();
         assert_eq!(found[0].version, 21, "no change was lost");

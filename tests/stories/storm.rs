@@ -14,7 +14,7 @@ on_both_stores! {
             people.push(house.one("", field(FieldType::Email, &format!("person.{number}@example.com"))).await);
         }
         let staying = house.somebody("Ada").await;
-        let before = epoch(&house).await;
+        let before = house.keys().await.epoch;
         let calls = people.iter().map(|person| {
             let (mut subjects, request) = (house.subjects.clone(), erase(&person.subject));
             tokio::spawn(async move { subjects.erase_subject(request).await.unwrap().into_inner().erasure.unwrap() })
@@ -22,7 +22,7 @@ on_both_stores! {
         for call in calls.collect::<Vec<_>>() {
             assert_eq!(call.await.unwrap().state(), ErasureState::Shredded);
         }
-        let epochs = epoch(&house).await - before;
+        let epochs = house.keys().await.epoch - before;
         assert!((1..=50).contains(&epochs), "{epochs} epochs for 100 erasures");
         let tokens: Vec<_> = people.iter().map(|person| person.token.clone()).collect();
         assert_eq!(house.reveal(&tokens, CARE).await, all_refused(100, "SUBJECT_ERASED"));
@@ -36,26 +36,37 @@ on_both_stores! {
             people.push(house.one("", field(FieldType::Email, &format!("person.{number}@example.com"))).await);
         }
         // Two write for each person, one of two persons is erased meanwhile, and somebody reads all of them.
-        let writers: Vec<_> = (0..48).map(|number| {
-            let (mut tokens, subject) = (house.tokens.clone(), people[number % 24].subject.clone());
-            tokio::spawn(async move {
-                let mut kept = Vec::new();
-                for round in 0..6 {
-                    let value = format!("{number} in round {round}");
-                    match tokens.tokenize(tokenize(&subject, vec![text(&value)])).await {
-                        Ok(response) => kept.push((response.into_inner().tokens[0].token.clone(), value)),
-                        Err(refused) => {
-                            assert!(matches!(reason(&refused).as_str(), "ERASURE_PENDING" | "SUBJECT_ERASED"), "{refused:?}");
+        let writers: Vec<_> = (0..48)
+            .map(|number| {
+                let (mut tokens, subject) = (house.tokens.clone(), people[number % 24].subject.clone());
+                tokio::spawn(async move {
+                    let mut kept = Vec::new();
+                    for round in 0..6 {
+                        let value = format!("{number} in round {round}");
+                        match tokens.tokenize(tokenize(&subject, vec![text(&value)])).await {
+                            Ok(response) => kept.push((response.into_inner().tokens[0].token.clone(), value)),
+                            Err(refused) => {
+                                assert!(
+                                    matches!(reason(&refused).as_str(), "ERASURE_PENDING" | "SUBJECT_ERASED"),
+                                    "{refused:?}"
+                                );
+                            }
                         }
                     }
-                }
-                (number % 24, kept)
+                    (number % 24, kept)
+                })
             })
-        }).collect();
-        let erasers: Vec<_> = people.iter().step_by(2).map(|person| {
-            let (mut subjects, request) = (house.subjects.clone(), erase(&person.subject));
-            tokio::spawn(async move { subjects.erase_subject(request).await.unwrap().into_inner().erasure.unwrap() })
-        }).collect();
+            .collect();
+        let erasers: Vec<_> = people
+            .iter()
+            .step_by(2)
+            .map(|person| {
+                let (mut subjects, request) = (house.subjects.clone(), erase(&person.subject));
+                tokio::spawn(
+                    async move { subjects.erase_subject(request).await.unwrap().into_inner().erasure.unwrap() },
+                )
+            })
+            .collect();
         for eraser in erasers {
             assert_eq!(eraser.await.unwrap().state(), ErasureState::Shredded);
         }
@@ -93,10 +104,14 @@ on_both_stores! {
         for number in 0..20 {
             people.push(house.somebody(&format!("Person {number}")).await);
         }
-        let calls: Vec<_> = people.iter().step_by(2).map(|person| {
-            let (mut subjects, request) = (house.subjects.clone(), erase(&person.subject));
-            tokio::spawn(async move { subjects.erase_subject(request).await.unwrap() })
-        }).collect();
+        let calls: Vec<_> = people
+            .iter()
+            .step_by(2)
+            .map(|person| {
+                let (mut subjects, request) = (house.subjects.clone(), erase(&person.subject));
+                tokio::spawn(async move { subjects.erase_subject(request).await.unwrap() })
+            })
+            .collect();
         for call in calls {
             call.await.unwrap();
         }
@@ -111,9 +126,4 @@ on_both_stores! {
         let request = v1::ListErasuresRequest::default();
         assert_eq!(house.subjects.list_erasures(request).await.unwrap().into_inner().erasures.len(), 10);
     }
-}
-
-/// How often the root key has changed.
-async fn epoch(house: &crate::house::House) -> u64 {
-    house.running().vault.custody().slot().load().await.unwrap().unwrap().current.epoch
 }

@@ -18,17 +18,22 @@ on_both_stores! {
         let mut house = house;
         let asks: Vec<_> = (0..500).map(|number| tokenize("", vec![text(&format!("value {number}"))])).collect();
         let answers = house.tokens.tokenize_stream(tokio_stream::iter(asks)).await.unwrap().into_inner();
-        let tokens: Vec<String> = answers.map(|answer| match answer.unwrap().outcome.unwrap() {
-            tokenize_stream_response::Outcome::Response(response) => response.tokens[0].token.clone(),
-            tokenize_stream_response::Outcome::Error(error) => panic!("{error:?}"),
-        }).collect().await;
+        let tokens: Vec<String> = answers
+            .map(|answer| match answer.unwrap().outcome.unwrap() {
+                tokenize_stream_response::Outcome::Response(response) => response.tokens[0].token.clone(),
+                tokenize_stream_response::Outcome::Error(error) => panic!("{error:?}"),
+            })
+            .collect()
+            .await;
         assert_eq!(tokens.len(), 500);
         let asks: Vec<_> = tokens.chunks(3).map(|tokens| detokenize(tokens, CARE)).collect();
         let mut answers = house.tokens.detokenize_stream(tokio_stream::iter(asks)).await.unwrap().into_inner();
         let mut values = Vec::new();
         while let Some(answer) = answers.next().await {
             match answer.unwrap().outcome.unwrap() {
-                detokenize_stream_response::Outcome::Response(response) => values.extend(response.results.iter().map(outcome)),
+                detokenize_stream_response::Outcome::Response(response) => {
+                    values.extend(response.results.iter().map(outcome));
+                }
                 detokenize_stream_response::Outcome::Error(error) => panic!("{error:?}"),
             }
         }
@@ -44,18 +49,27 @@ on_both_stores! {
         let asks = vec![bad, tokenize("", vec![text("good")]), empty, card, tokenize("", vec![text("good")])];
         let answers = house.tokens.tokenize_stream(tokio_stream::iter(asks)).await.unwrap().into_inner();
         let answers: Vec<_> = answers.map(|answer| answer.unwrap().outcome.unwrap()).collect().await;
-        let refused: Vec<_> = answers.iter().map(|answer| match answer {
-            tokenize_stream_response::Outcome::Response(_) => None,
-            tokenize_stream_response::Outcome::Error(error) => {
-                assert_eq!(error.code, Code::InvalidArgument as i32);
-                Some((reason(&status(error)), fields_at_fault(&status(error)).concat()))
-            }
-        }).collect();
+        let refused: Vec<_> = answers
+            .iter()
+            .map(|answer| match answer {
+                tokenize_stream_response::Outcome::Response(_) => None,
+                tokenize_stream_response::Outcome::Error(error) => {
+                    assert_eq!(error.code, Code::InvalidArgument as i32);
+                    Some((reason(&status(error)), fields_at_fault(&status(error)).concat()))
+                }
+            })
+            .collect();
         let reasons = |reason: &str, field: &str| Some((reason.to_owned(), field.to_owned()));
-        assert_eq!(refused, [
-            reasons("SOURCE_REQUIRED", "source"), None, reasons("VALUE_INVALID", "fields"),
-            reasons("CARD_DATA", "fields[1].value"), None,
-        ]);
+        assert_eq!(
+            refused,
+            [
+                reasons("SOURCE_REQUIRED", "source"),
+                None,
+                reasons("VALUE_INVALID", "fields"),
+                reasons("CARD_DATA", "fields[1].value"),
+                None,
+            ]
+        );
         let people = house.subjects.list_subjects(v1::ListSubjectsRequest::default()).await.unwrap().into_inner();
         assert_eq!(people.subjects.len(), 2, "what was refused left nothing");
     }
@@ -65,18 +79,32 @@ on_both_stores! {
         let ada = house.somebody("Ada").await;
         let unknown = ["tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned()];
         let asks = vec![
-            detokenize(&ada.tokens, CARE), detokenize(&ada.tokens, "curiosity"), detokenize(&[], CARE),
-            detokenize(&unknown, CARE), detokenize(&ada.tokens, CARE),
+            detokenize(&ada.tokens, CARE),
+            detokenize(&ada.tokens, "curiosity"),
+            detokenize(&[], CARE),
+            detokenize(&unknown, CARE),
+            detokenize(&ada.tokens, CARE),
         ];
         let answers = house.tokens.detokenize_stream(tokio_stream::iter(asks)).await.unwrap().into_inner();
-        let answers: Vec<_> = answers.map(|answer| match answer.unwrap().outcome.unwrap() {
-            detokenize_stream_response::Outcome::Response(response) => Ok(response.results.iter().map(outcome).collect()),
-            detokenize_stream_response::Outcome::Error(error) => Err(reason(&status(&error))),
-        }).collect().await;
-        assert_eq!(answers, [
-            Ok(ada.values()), Err("PURPOSE_UNKNOWN".to_owned()), Err("VALUE_INVALID".to_owned()),
-            Ok(vec![Err("TOKEN_UNKNOWN".to_owned())]), Ok(ada.values()),
-        ]);
+        let answers: Vec<_> = answers
+            .map(|answer| match answer.unwrap().outcome.unwrap() {
+                detokenize_stream_response::Outcome::Response(response) => {
+                    Ok(response.results.iter().map(outcome).collect())
+                }
+                detokenize_stream_response::Outcome::Error(error) => Err(reason(&status(&error))),
+            })
+            .collect()
+            .await;
+        assert_eq!(
+            answers,
+            [
+                Ok(ada.values()),
+                Err("PURPOSE_UNKNOWN".to_owned()),
+                Err("VALUE_INVALID".to_owned()),
+                Ok(vec![Err("TOKEN_UNKNOWN".to_owned())]),
+                Ok(ada.values()),
+            ]
+        );
     }
 
     async fn each_answer_comes_without_waiting_for_the_next_request(house: House) {

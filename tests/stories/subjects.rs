@@ -44,7 +44,9 @@ on_both_stores! {
     async fn a_subject_is_as_it_was_opened(house: House) {
         let mut house = house;
         let request = v1::CreateSubjectRequest {
-            kind: "agent".to_owned(), jurisdiction: "US-CA".to_owned(), source: "import:crm-2026-11".to_owned(),
+            kind: "agent".to_owned(),
+            jurisdiction: "US-CA".to_owned(),
+            source: "import:crm-2026-11".to_owned(),
             ..Default::default()
         };
         let opened = house.subjects.create_subject(request).await.unwrap().into_inner().subject.unwrap();
@@ -98,8 +100,12 @@ on_both_stores! {
         let mut house = house;
         let (ada, bob) = (house.somebody("Ada").await, house.somebody("Bob").await);
         let before = house.subject(&ada.subject).await;
-        let after = house.subjects.restrict_subject(restrict(&ada.subject)).await.unwrap().into_inner().subject.unwrap();
-        assert_eq!((after.state(), after.restriction_ground.as_str()), (SubjectState::Restricted, "accuracy_contested"));
+        let after =
+            house.subjects.restrict_subject(restrict(&ada.subject)).await.unwrap().into_inner().subject.unwrap();
+        assert_eq!(
+            (after.state(), after.restriction_ground.as_str()),
+            (SubjectState::Restricted, "accuracy_contested")
+        );
         assert!(moment(after.restrict_time) > moment(before.create_time) && after.etag != before.etag);
         assert_eq!(house.subject(&ada.subject).await, after);
         for purpose in [CARE, "order_confirmation"] {
@@ -144,7 +150,9 @@ on_both_stores! {
         let ada = house.somebody("Ada").await;
         house.subjects.restrict_subject(restrict(&ada.subject)).await.unwrap();
         let lift = |time| v1::LiftRestrictionRequest {
-            subject: ada.subject.clone(), subject_informed_time: time, ..Default::default()
+            subject: ada.subject.clone(),
+            subject_informed_time: time,
+            ..Default::default()
         };
         let before = house.everything().await;
         for time in [None, Some(house.in_time(HOUR))] {
@@ -154,7 +162,10 @@ on_both_stores! {
         assert_eq!(house.everything().await, before);
         let told = Some(house.in_time(std::time::Duration::ZERO));
         let lifted = house.subjects.lift_restriction(lift(told)).await.unwrap().into_inner().subject.unwrap();
-        assert_eq!((lifted.state(), lifted.restriction_ground.as_str(), lifted.restrict_time), (SubjectState::Active, "", None));
+        assert_eq!(
+            (lifted.state(), lifted.restriction_ground.as_str(), lifted.restrict_time),
+            (SubjectState::Active, "", None)
+        );
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());
         assert_eq!(house.find(FieldType::Email, &ada.email).await, ada.tokens[..1]);
         house.subjects.restrict_subject(restrict(&ada.subject)).await.unwrap();
@@ -200,14 +211,22 @@ on_both_stores! {
         let lift = v1::LiftRestrictionRequest { subject, subject_informed_time: told, etag: etag() };
         for refused in [
             house.subjects.set_profiling(off).await.unwrap_err(),
-            house.subjects.restrict_subject(v1::RestrictSubjectRequest { etag: etag(), ..restrict(&ada.subject) }).await.unwrap_err(),
+            house
+                .subjects
+                .restrict_subject(v1::RestrictSubjectRequest { etag: etag(), ..restrict(&ada.subject) })
+                .await
+                .unwrap_err(),
             house.subjects.lift_restriction(lift).await.unwrap_err(),
         ] {
             assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "ETAG_MISMATCH"));
             assert_eq!(metadata(&refused)["etag"], new);
         }
         assert_eq!(house.everything().await, before);
-        house.subjects.restrict_subject(v1::RestrictSubjectRequest { etag: new, ..restrict(&ada.subject) }).await.unwrap();
+        house
+            .subjects
+            .restrict_subject(v1::RestrictSubjectRequest { etag: new, ..restrict(&ada.subject) })
+            .await
+            .unwrap();
     }
 
     async fn of_many_who_decide_on_the_same_version_one_succeeds(house: House) {
@@ -234,7 +253,10 @@ on_both_stores! {
         let ada = house.somebody("Ada").await;
         let erasure = house.erase(&ada.subject).await;
         let told = house.subject(&ada.subject).await;
-        assert_eq!((told.state(), &told.erasure, told.erase_time), (SubjectState::Shredded, &erasure.erasure, erasure.erase_time));
+        assert_eq!(
+            (told.state(), &told.erasure, told.erase_time),
+            (SubjectState::Shredded, &erasure.erasure, erasure.erase_time)
+        );
         let before = house.everything().await;
         let informed = Some(house.in_time(std::time::Duration::ZERO));
         let subject = ada.subject.clone();

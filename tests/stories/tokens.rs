@@ -88,7 +88,9 @@ on_both_stores! {
         let longest = "\u{e9}".repeat(32 * 1024);
         let token = house.one("", text(&longest)).await.token;
         assert_eq!(house.reveal(&[token], CARE).await, [Ok(longest.clone())]);
-        for (kind, maximum) in [(FieldType::Text, 65_536), (FieldType::PersonName, 256), (FieldType::PostalAddress, 1024)] {
+        for (kind, maximum) in
+            [(FieldType::Text, 65_536), (FieldType::PersonName, 256), (FieldType::PostalAddress, 1024)]
+        {
             let long = "a".repeat(maximum + 1);
             let refused = house.tokens.tokenize(tokenize("", vec![field(kind, &long)])).await.unwrap_err();
             assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "VALUE_TOO_LARGE"));
@@ -305,8 +307,8 @@ on_both_stores! {
         house.erase(&gone.subject).await;
         let values: Vec<String> = (0..1000).map(|number| format!("value {number}")).collect();
         let (_, mut tokens) = house.tokenize("", values.iter().map(|value| text(value)).collect()).await;
-        tokens[3] = "ada@example.com is no token".to_owned();
-        tokens[500] = "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned();
+        "ada@example.com is no token".clone_into(&mut tokens[3]);
+        "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".clone_into(&mut tokens[500]);
         tokens[999].clone_from(&gone.tokens[0]);
         let results = house.results(&tokens, CARE).await;
         let expected = [(3, "TOKEN_UNKNOWN"), (500, "TOKEN_UNKNOWN"), (999, "SUBJECT_ERASED")];

@@ -166,7 +166,7 @@ impl Demo {
         let Some(number) = someone.person.value(v1::FieldType::Phone) else { return Ok(()) };
         let respelt = number.replacen('+', "00 ", 1);
         let found = self.find(v1::FieldType::Phone, &respelt).await?;
-        let holds = found.iter().any(|subject| *subject == someone.subject);
+        let holds = found.contains(&someone.subject);
         self.claim(holds, format!("whoever calls from \"{respelt}\" is found"))
     }
 

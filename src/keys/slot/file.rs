@@ -31,29 +31,14 @@ pub struct FileSlot {
     paths: Vec<PathBuf>,
     kek: Arc<dyn Kek>,
     /// Held while this process may write the slot.
-    lock: Option<File>,
+    lock: Option<SlotLock>,
 }
 
 impl FileSlot {
-    /// A slot that this process alone may write, until it is dropped or the process ends.
-    ///
-    /// # Errors
-    /// `KeyCustodianUnavailable` when another process holds it.
-    pub fn hold(primary: &Path, mirrors: &[PathBuf], kek: Arc<dyn Kek>) -> Result<Self> {
-        let mut slot = Self::look(primary, mirrors, kek);
-        let directory = files::parent(primary);
-        files::make_private_directory(directory).map_err(|error| unusable(directory, error))?;
-        let path = primary.with_extension("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|error| unusable(&path, error))?;
-        match lock.try_lock() {
-            Ok(()) => slot.lock = Some(lock),
-            Err(TryLockError::WouldBlock) => {
-                return Err(unusable(&path, "another lacuna process holds this root slot; stop it first"));
-            }
-            Err(TryLockError::Error(error)) => return Err(unusable(&path, error)),
-        }
-        Ok(slot)
+    /// A slot that this process alone may write, as long as it has the lock.
+    #[must_use]
+    pub fn hold(lock: SlotLock, primary: &Path, mirrors: &[PathBuf], kek: Arc<dyn Kek>) -> Self {
+        Self { lock: Some(lock), ..Self::look(primary, mirrors, kek) }
     }
 
     /// A slot that is only looked at.
@@ -63,7 +48,7 @@ impl FileSlot {
         Self { paths, kek, lock: None }
     }
 
-    async fn read(&self, path: &Path) -> Result<Option<Content>> {
+    async fn read(&self, path: &Path) -> Result<Option<Stored>> {
         let read = files::read_if_there(path).map_err(|error| unusable(path, error))?;
         let Some(wrapped) = read else { return Ok(None) };
         let plain = self.kek.unwrap(LABEL, &wrapped).await.map_err(|error| {
@@ -77,19 +62,17 @@ impl FileSlot {
         if self.lock.is_none() {
             return Err(Error::internal("a slot that is only looked at cannot be written"));
         }
-        let wrapped = self.kek.wrap(LABEL, &encode(content)).await?;
+        let wrapped = self.kek.wrap(LABEL, &encode(content, &self.paths)?).await?;
         files::replace(path, &wrapped).map_err(|error| unusable(path, error))
     }
 
-    /// The copy that decides. An error only when no copy can be read and one should be there.
-    async fn deciding(&self) -> Result<Option<Content>> {
-        let (mut newest, mut trouble): (Option<Content>, _) = (None, None);
+    /// The copy that decides. An error when no copy can be read and one should be there, or when two contradict.
+    async fn deciding(&self) -> Result<Option<Stored>> {
+        let (mut newest, mut trouble): (Option<Stored>, _) = (None, None);
         for path in &self.paths {
             match self.read(path).await {
-                Ok(Some(found)) if newest.as_ref().is_none_or(|best| best.current.epoch < found.current.epoch) => {
-                    newest = Some(found);
-                }
-                Ok(_) => {}
+                Ok(Some(found)) => newest = Some(later(path, newest, found)?),
+                Ok(None) => {}
                 Err(error) => trouble = trouble.or(Some(error)),
             }
         }
@@ -99,16 +82,35 @@ impl FileSlot {
         }
     }
 
-    async fn set(&self) -> Result<Content> {
+    async fn set(&self) -> Result<Stored> {
         let missing = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty");
         self.deciding().await?.ok_or_else(missing)
+    }
+
+    /// Refuses to go on without a copy that is not where it was: it may come back, when its disk is mounted again, with
+    /// an old root in it. A place that is new in the configuration is no such copy.
+    async fn check_complete(&self, decided: &Stored) -> Result<()> {
+        for path in &self.paths {
+            let known = decided.places.iter().any(|place| place.as_str() == path.to_string_lossy());
+            if known && self.read(path).await?.is_none() {
+                return Err(unusable(
+                    path,
+                    "the file is missing; bring its disk back, or, if it is gone for good, take it out of slot.mirrors",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Makes every copy hold `content`, and nothing else.
     async fn write_all(&self, content: &Content) -> Result<()> {
         for path in &self.paths {
             let held = self.read(path).await?;
-            let same = held.is_some_and(|held| held.current.id == content.current.id && held.next.is_none());
+            let same = held.is_some_and(|held| {
+                held.content.current.id == content.current.id
+                    && held.content.next.is_none()
+                    && held.places == self.places()
+            });
             if !same {
                 self.write(path, content).await?;
                 crash::point("slot::copy-set");
@@ -116,12 +118,65 @@ impl FileSlot {
         }
         Ok(())
     }
+
+    fn places(&self) -> Vec<String> {
+        self.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+}
+
+/// The right to write a slot, which one process has at a time: until it is dropped or the process ends.
+pub struct SlotLock(File);
+
+impl SlotLock {
+    /// Takes the lock beside the slot's first copy, making its directory.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable` when another process has it.
+    pub fn take(primary: &Path) -> Result<Self> {
+        let directory = files::parent(primary);
+        files::make_private_directory(directory).map_err(|error| unusable(directory, error))?;
+        let path = primary.with_extension("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|error| unusable(&path, error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self(lock)),
+            Err(TryLockError::WouldBlock) => {
+                Err(unusable(&path, "another lacuna process holds this root slot; stop it first"))
+            }
+            Err(TryLockError::Error(error)) => Err(unusable(&path, error)),
+        }
+    }
+}
+
+impl Drop for SlotLock {
+    /// Lets go of the lock itself, because a program that was started a moment ago may still share the open file.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock on the root slot goes with the process");
+        }
+    }
+}
+
+/// What a copy holds: the content, and where all copies were when it was written.
+struct Stored {
+    content: Content,
+    places: Vec<String>,
+}
+
+/// The later of two copies. Two of the same epoch must hold the same root.
+fn later(path: &Path, best: Option<Stored>, found: Stored) -> Result<Stored> {
+    let Some(best) = best else { return Ok(found) };
+    let (one, other) = (&best.content.current, &found.content.current);
+    if one.epoch == other.epoch && one.id != other.id {
+        return Err(unusable(path, "it holds another root of the same epoch than the copies before it"));
+    }
+    Ok(if one.epoch < other.epoch { found } else { best })
 }
 
 #[async_trait]
 impl RootSlot for FileSlot {
     async fn load(&self) -> Result<Option<Content>> {
-        self.deciding().await
+        Ok(self.deciding().await?.map(|stored| stored.content))
     }
 
     async fn create(&self, content: &Content) -> Result<()> {
@@ -129,6 +184,8 @@ impl RootSlot for FileSlot {
             return Err(Error::new(Reason::KeyCustodianUnavailable, "the root slot is set already"));
         }
         for path in &self.paths {
+            let directory = files::parent(path);
+            files::make_private_directory(directory).map_err(|error| unusable(directory, error))?;
             self.write(path, content).await?;
             crash::point("slot::copy-created");
         }
@@ -136,7 +193,9 @@ impl RootSlot for FileSlot {
     }
 
     async fn prepare(&self, expect: &[u8; 16], next: &Root) -> Result<()> {
-        let found = self.set().await?;
+        let stored = self.set().await?;
+        self.check_complete(&stored).await?;
+        let found = stored.content;
         if found.current.id != *expect {
             return Err(moved(&found.current));
         }
@@ -149,7 +208,9 @@ impl RootSlot for FileSlot {
     }
 
     async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()> {
-        let found = self.set().await?;
+        let stored = self.set().await?;
+        self.check_complete(&stored).await?;
+        let found = stored.content;
         if found.current.id == *next {
             return self.settle().await;
         }
@@ -162,8 +223,9 @@ impl RootSlot for FileSlot {
     }
 
     async fn settle(&self) -> Result<()> {
-        let decided = self.set().await?;
-        self.write_all(&Content { next: None, ..decided }).await
+        let stored = self.set().await?;
+        self.check_complete(&stored).await?;
+        self.write_all(&Content { next: None, ..stored.content }).await
     }
 
     fn assurance(&self) -> Assurance {
@@ -183,7 +245,7 @@ impl RootSlot for FileSlot {
         let mut copies = Vec::new();
         for path in &self.paths {
             let epoch = match self.read(path).await {
-                Ok(Some(content)) => Ok(content.current.epoch),
+                Ok(Some(stored)) => Ok(stored.content.current.epoch),
                 Ok(None) => Err("missing".to_owned()),
                 Err(error) => Err(error.message.into_owned()),
             };
@@ -193,25 +255,35 @@ impl RootSlot for FileSlot {
     }
 }
 
-fn encode(content: &Content) -> SecretBytes {
-    let mut plain = SecretBytes::with_capacity(16 + 2 * ROOT);
+fn encode(content: &Content, paths: &[PathBuf]) -> Result<SecretBytes> {
+    let places: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+    let places = serde_json::to_vec(&places).map_err(Error::internal)?;
+    let mut plain = SecretBytes::with_capacity(16 + 1 + 2 * ROOT + places.len());
     plain.append(&content.tree);
+    plain.append(&[if content.next.is_some() { 2 } else { 1 }]);
     for root in std::iter::once(&content.current).chain(&content.next) {
         plain.append(&root.epoch.to_be_bytes());
         plain.append(root.key.expose());
     }
-    plain
+    plain.append(&places);
+    Ok(plain)
 }
 
-fn decode(plain: &[u8]) -> Option<Content> {
-    let (tree, roots) = plain.split_first_chunk::<16>()?;
-    let mut roots = roots.chunks(ROOT).map(root);
-    let current = roots.next()??;
-    let next = match roots.next() {
-        Some(root) => Some(root?),
+fn decode(plain: &[u8]) -> Option<Stored> {
+    let (tree, rest) = plain.split_first_chunk::<16>()?;
+    let (roots, rest) = rest.split_first()?;
+    let (current, rest) = rest.split_at_checked(ROOT)?;
+    let (next, places) = match roots {
+        1 => (None, rest),
+        2 => rest.split_at_checked(ROOT).map(|(next, places)| (Some(next), places))?,
+        _ => return None,
+    };
+    let next = match next {
+        Some(next) => Some(root(next)?),
         None => None,
     };
-    roots.next().is_none().then_some(Content { tree: *tree, current, next })
+    let content = Content { tree: *tree, current: root(current)?, next };
+    Some(Stored { content, places: serde_json::from_slice(places).ok()? })
 }
 
 fn root(bytes: &[u8]) -> Option<Root> {
@@ -262,7 +334,8 @@ mod tests {
 
         fn slot(&self) -> FileSlot {
             let kek = LocalKek::open(&self.path("kek"), true, Arc::new(SystemRandom::new())).unwrap();
-            FileSlot::hold(&self.path("a/root.slot"), &[self.path("b/root.slot")], Arc::new(kek)).unwrap()
+            let lock = SlotLock::take(&self.path("a/root.slot")).unwrap();
+            FileSlot::hold(lock, &self.path("a/root.slot"), &[self.path("b/root.slot")], Arc::new(kek))
         }
     }
 
@@ -284,7 +357,7 @@ mod tests {
         assert_eq!(slot.load().await.unwrap().unwrap().current.id, old, "preparing changes nothing that counts");
         slot.advance(&old, &next.id).await.unwrap();
         for path in &slot.paths {
-            let content = slot.read(path).await.unwrap().unwrap();
+            let content = slot.read(path).await.unwrap().unwrap().content;
             assert_eq!((content.current.id, content.current.epoch), (next.id, 1));
             assert!(content.next.is_none());
             let plain = slot.kek.unwrap(LABEL, &std::fs::read(path).unwrap()).await.unwrap();
@@ -320,7 +393,36 @@ mod tests {
         assert_eq!(slot.load().await.unwrap().unwrap().current.id, next.id);
         std::fs::write(&mirror, lagging).unwrap();
         slot.advance(&old, &next.id).await.unwrap();
-        assert_eq!(slot.read(&mirror).await.unwrap().unwrap().current.id, next.id);
+        assert_eq!(slot.read(&mirror).await.unwrap().unwrap().content.current.id, next.id);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_vanished_is_missed_and_a_place_that_is_new_is_not() {
+        let place = Place::new();
+        let slot = place.slot();
+        let old = created(&slot).await;
+        std::fs::remove_dir_all(place.path("b")).unwrap();
+        assert!(slot.prepare(&old, &fresh_root(1)).await.is_err());
+        assert!(slot.settle().await.is_err());
+        assert!(!place.path("b").exists(), "nothing was put in its place");
+        let FileSlot { kek, lock, .. } = slot;
+        std::fs::create_dir(place.path("c")).unwrap();
+        let moved = FileSlot::hold(lock.unwrap(), &place.path("a/root.slot"), &[place.path("c/root.slot")], kek);
+        moved.settle().await.unwrap();
+        assert_eq!(moved.read(&place.path("c/root.slot")).await.unwrap().unwrap().content.current.id, old);
+    }
+
+    #[tokio::test]
+    async fn two_roots_of_one_epoch_are_refused() {
+        let place = Place::new();
+        let slot = place.slot();
+        let old = created(&slot).await;
+        let (one, other) = (fresh_root(1), fresh_root(1));
+        slot.prepare(&old, &other).await.unwrap();
+        slot.advance(&old, &other.id).await.unwrap();
+        let stray = Content { tree: [7; 16], current: one, next: None };
+        slot.write(&place.path("b/root.slot"), &stray).await.unwrap();
+        assert!(slot.load().await.is_err());
     }
 
     #[tokio::test]
@@ -335,7 +437,7 @@ mod tests {
         std::fs::write(place.path("a/root.slot"), before).unwrap();
         assert_eq!(slot.load().await.unwrap().unwrap().current.id, next.id);
         slot.settle().await.unwrap();
-        assert_eq!(slot.read(&place.path("a/root.slot")).await.unwrap().unwrap().current.id, next.id);
+        assert_eq!(slot.read(&place.path("a/root.slot")).await.unwrap().unwrap().content.current.id, next.id);
     }
 
     #[tokio::test]
@@ -345,7 +447,7 @@ mod tests {
         created(&slot).await;
         let other = LocalKek::open(&place.path("other"), true, Arc::new(SystemRandom::new())).unwrap();
         let other: Arc<dyn Kek> = Arc::new(other);
-        assert!(FileSlot::hold(&place.path("a/root.slot"), &[], Arc::clone(&other)).is_err());
+        assert!(SlotLock::take(&place.path("a/root.slot")).is_err());
         let wrong = FileSlot::look(&place.path("a/root.slot"), &[], other);
         let Err(error) = wrong.load().await else { panic!("opened under a wrong key") };
         assert!(error.to_string().contains("does not open under"), "{error}");

@@ -6,7 +6,7 @@
 
 mod file;
 
-pub use file::FileSlot;
+pub use file::{FileSlot, SlotLock};
 
 use std::fmt;
 

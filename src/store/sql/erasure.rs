@@ -74,13 +74,15 @@ impl Erasures for SqlTx {
                 .maybe_number(erasure.epoch.map(u64::cast_signed))
                 .maybe_number(erasure.shredded_at.map(Time::micros))
                 .maybe_text(erasure.pending_reason.as_deref())
-                .maybe_blob(erasure.receipt.as_deref());
+                .maybe_blob(erasure.receipt.as_deref())
+                .maybe_number(erasure.execute_at.map(Time::micros));
         }
         self.run(
             concat! {
                 "UPDATE erasure SET state = CAST(e.value ->> 1 AS BIGINT), plan = e.value ->> 2, ",
                 "epoch = CAST(e.value ->> 3 AS BIGINT), shredded_at = CAST(e.value ->> 4 AS BIGINT), ",
-                "pending_reason = e.value ->> 5, receipt = ", blob!("6"), " FROM ", each!("1"),
+                "pending_reason = e.value ->> 5, receipt = ", blob!("6"),
+                ", execute_at = CAST(e.value ->> 7 AS BIGINT) FROM ", each!("1"),
                 " AS e WHERE erasure.id = ", blob!("0")
             },
             rows,

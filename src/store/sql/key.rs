@@ -86,6 +86,24 @@ impl Keys for SqlTx {
         Ok(())
     }
 
+    async fn used_leaves(&mut self) -> Result<Vec<u32>> {
+        let rows = sqlx::query("SELECT leaf FROM subject_key UNION SELECT leaf FROM index_bucket ORDER BY leaf")
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(|row| Columns::of(row).unsigned("subject_key", "leaf")).collect()
+    }
+
+    async fn highest_leaf(&mut self) -> Result<Option<u32>> {
+        let leaf: Option<i64> = sqlx::query_scalar(
+            "SELECT MAX(leaf) FROM (SELECT MAX(leaf) AS leaf FROM subject_key UNION SELECT MAX(leaf) FROM index_bucket) AS l",
+        )
+        .fetch_one(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(leaf.and_then(|leaf| u32::try_from(leaf).ok()))
+    }
+
     async fn key_pages(&mut self) -> Result<Vec<Page>> {
         let rows = sqlx::query("SELECT level, prefix, root_id, blob FROM key_page ORDER BY level, prefix")
             .fetch_all(self.connection())
