@@ -519,7 +519,7 @@ outside_on_both_stores! {
         });
         let mut command = vault.serve_through(&url);
         command.args(["--metrics-listen", &free.to_string()]);
-        let mut door = vault.start_with(command, &[]).await.unwrap();
+        let mut door = vault.start_with(command, &[]).unwrap();
         let credential = fs::read_to_string(vault.place.token()).unwrap();
         values.marks.push(Mark::new("bearer token", credential.trim().as_bytes()));
 

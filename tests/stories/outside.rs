@@ -70,12 +70,9 @@ impl Outside {
 
     /// Writes the configuration file, with more settings.
     pub fn configure(&self, more: &str) {
-        let [sink, mirror, kek] =
-            [self.checkpoints(), self.mirror(), self.kek()].map(|path| path.display().to_string());
         // Few buckets of the search index, so that people share them.
-        let text = format!(
-            "index_buckets = 64\n{more}\n[slot]\nmirrors = ['{mirror}']\nkek_file = '{kek}'\n[[sinks]]\ndirectory = '{sink}'\n"
-        );
+        let slot = "[slot]\nmirrors = ['mirror']\nkek_file = 'kek/kek.key'\n[[sinks]]\ndirectory = 'checkpoints'\n";
+        let text = format!("index_buckets = 64\n{more}\n{slot}");
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
 
@@ -113,8 +110,18 @@ impl Outside {
 
     /// The same, with its database under another name.
     pub fn serve_through(&self, url: &str) -> Command {
-        let mut command = self.place.serve(Some(url));
-        command.arg("--config").arg(self.place.path().join("lacuna.toml"));
+        let log = fs::File::options().create(true).append(true).open(self.place.path().join("log")).unwrap();
+        let mut command = self.here(&["serve", "--listen", "127.0.0.1:0"], url);
+        command.stderr(log);
+        command
+    }
+
+    /// The program where the vault is. All names are relative, because a slot knows where its copies are, and a raw
+    /// copy of everything stands elsewhere.
+    fn here(&self, arguments: &[&str], url: &str) -> Command {
+        let mut command = lacuna();
+        command.args(arguments).args(["--config", "lacuna.toml", "--data-dir", "data", "--slot-dir", "slot"]);
+        command.args(["--database-url", url]).current_dir(self.place.path());
         command
     }
 
@@ -143,20 +150,20 @@ impl Outside {
     }
 
     /// Starts it and connects.
-    pub async fn start(&self) -> Door {
-        match self.try_start(&[]).await {
+    pub fn start(&self) -> Door {
+        match self.try_start(&[]) {
             Ok(door) => door,
             Err(fault) => panic!("{fault}\n{}", self.place.log()),
         }
     }
 
     /// Starts it to abort at failpoints, as `("shred::start", "return")`.
-    pub async fn try_start(&self, failpoints: &[(&str, String)]) -> Result<Door, String> {
-        self.start_with(self.serve(), failpoints).await
+    pub fn try_start(&self, failpoints: &[(&str, String)]) -> Result<Door, String> {
+        self.start_with(self.serve(), failpoints)
     }
 
     /// The same with a command of [`Outside::serve`], to which something was added.
-    pub async fn start_with(&self, mut command: Command, failpoints: &[(&str, String)]) -> Result<Door, String> {
+    pub fn start_with(&self, mut command: Command, failpoints: &[(&str, String)]) -> Result<Door, String> {
         let armed: Vec<_> = failpoints.iter().map(|(name, action)| format!("{name}={action}")).collect();
         command.env("FAILPOINTS", armed.join(";"));
         let server = Server::start(&mut command)?;
@@ -165,10 +172,7 @@ impl Outside {
 
     /// What `lacuna keys status` says.
     pub fn keys(&self) -> serde_json::Value {
-        let mut command = lacuna();
-        command.args(["keys", "status", "--output", "json", "--config"]).arg(self.place.path().join("lacuna.toml"));
-        command.arg("--data-dir").arg(self.place.data()).arg("--slot-dir").arg(self.place.slot());
-        let output = run(command.args(["--database-url", &self.url()]));
+        let output = run(&mut self.here(&["keys", "status", "--output", "json"], &self.url()));
         assert!(output.status.success(), "{}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -177,9 +181,8 @@ impl Outside {
     pub fn copy(&self) -> Self {
         let copy = Self { place: Place::new(), database: self.database.as_ref().map(Database::copy) };
         copy_folder(self.place.path(), copy.place.path());
-        // The log is the copy's own, and its paths are.
+        // The log is the copy's own.
         let _ = fs::remove_file(copy.place.path().join("log"));
-        copy.configure("");
         copy
     }
 

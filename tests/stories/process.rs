@@ -210,7 +210,6 @@ impl Database {
     }
 
     /// A copy, raw, of a database that nobody is connected to.
-    #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use it"))]
     pub fn copy(&self) -> Self {
         Self::named(self.server.clone(), &format!("TEMPLATE {}", self.name))
     }
