@@ -61,7 +61,7 @@ fn reveal(tokens: &[String], purpose: &str) -> v1::DetokenizeRequest {
 
 outside_on_both_stores! {
     async fn a_reveal_is_on_record_with_caller_purpose_and_pseudonyms_and_without_values(vault: Outside) {
-        let mut door = vault.start().await;
+        let mut door = vault.start();
         let (ada, bob) = (door.tokenize("ada").await, door.tokenize("bob").await);
         let justified = v1::DetokenizeRequest {
             justification: "CASE-118".to_owned(),
@@ -102,7 +102,7 @@ outside_on_both_stores! {
     }
 
     async fn every_change_to_a_person_or_token_is_on_record_before_it_is_made(vault: Outside) {
-        let mut door = vault.start().await;
+        let mut door = vault.start();
         let (ada, bob) = (door.tokenize("ada").await, door.tokenize("bob").await);
         let subject = || ada.subject.clone();
         let ground = "claims".to_owned();
@@ -148,7 +148,7 @@ outside_on_both_stores! {
     }
 
     async fn whoever_alters_removes_or_moves_a_batch_is_found_out(vault: Outside) {
-        let mut door = vault.start().await;
+        let mut door = vault.start();
         let ada = door.tokenize("ada").await;
         for _ in 0..5 {
             door.reveal(&ada).await;
@@ -191,7 +191,7 @@ outside_on_both_stores! {
     }
 
     async fn without_a_record_there_is_no_reveal(vault: Outside) {
-        let mut door = vault.start().await;
+        let mut door = vault.start();
         let ada = door.tokenize("ada").await;
         door.assert_there(&ada).await;
         let before = entries(&vault).await.len();
@@ -220,10 +220,10 @@ mod after_a_crash {
 
     outside_on_both_stores! {
         async fn a_reveal_that_was_decided_and_never_answered_is_on_record(vault: Outside) {
-            let mut door = vault.start().await;
+            let mut door = vault.start();
             let ada = door.tokenize("ada").await;
             door.kill();
-            let mut door = vault.try_start(&[("write::after-commit", "return".to_owned())]).await.unwrap();
+            let mut door = vault.try_start(&[("write::after-commit", "return".to_owned())]).unwrap();
             let ask = super::reveal(&ada.tokens, "customer_care");
             door.tokens.detokenize(ask).await.unwrap_err();
             door.aborted();

@@ -69,7 +69,7 @@ fn after(times: usize) -> String {
 
 /// A vault with two people in it, as a power cut left it.
 async fn inhabited(vault: &Outside) -> Vec<Person> {
-    let mut door = vault.start().await;
+    let mut door = vault.start();
     let people = vec![door.tokenize("ada").await, door.tokenize("bob").await];
     door.kill();
     people
@@ -120,11 +120,11 @@ outside_on_both_stores! {
         let people = inhabited(&vault).await;
         for point in points_of(&TOKENIZING, &[]) {
             let vault = vault.copy();
-            let mut door = vault.try_start(&[(&point, after(0))]).await.unwrap();
+            let mut door = vault.try_start(&[(&point, after(0))]).unwrap();
             door.try_tokenize("eve").await.unwrap_err();
             door.aborted();
 
-            let mut door = vault.start().await;
+            let mut door = vault.start();
             for person in &people {
                 door.assert_there(person).await;
             }
@@ -143,7 +143,7 @@ outside_on_both_stores! {
         for point in points_of(&ERASING, &ONLY_CREATING) {
             for times in 0..OFTEN {
                 let mut vault = vault.copy();
-                let mut door = vault.try_start(&[(&point, after(times))]).await.unwrap();
+                let mut door = vault.try_start(&[(&point, after(times))]).unwrap();
                 if let Ok(erasure) = door.try_erase(victim, REQUEST).await {
                     assert!(times > 0, "an erasure does not come by {point}");
                     assert_eq!(erasure.state(), v1::ErasureState::Shredded);
@@ -152,7 +152,7 @@ outside_on_both_stores! {
                 door.aborted();
                 let torn = vault.copy();
 
-                let mut door = vault.start().await;
+                let mut door = vault.start();
                 let begun = assert_erased_or_not_begun(&mut door, victim, REQUEST).await;
                 assert_eq!(begun, !BEFORE_THE_REQUEST.contains(&point.as_str()), "{point} {times}");
                 door.assert_there(other).await;
@@ -163,7 +163,7 @@ outside_on_both_stores! {
 
                 // The disk as the crash left it comes back, beside the present slot.
                 vault.take_data_of(torn);
-                let mut door = vault.start().await;
+                let mut door = vault.start();
                 door.assert_gone(victim).await;
                 door.assert_there(other).await;
                 assert_keys_agree(&vault);
@@ -177,7 +177,7 @@ outside_on_both_stores! {
         let erasing = points_of(&ERASING, &ONLY_CREATING);
         for (at, first) in erasing.iter().enumerate() {
             let torn = vault.copy();
-            let mut door = torn.try_start(&[(first, after(0))]).await.unwrap();
+            let mut door = torn.try_start(&[(first, after(0))]).unwrap();
             door.try_erase(victim, REQUEST).await.unwrap_err();
             door.aborted();
             if BEFORE_THE_REQUEST.contains(&first.as_str()) {
@@ -187,7 +187,7 @@ outside_on_both_stores! {
             let seconds = [first.clone(), erasing[(at + 5) % erasing.len()].clone(), "recover::completed".to_owned()];
             for second in seconds {
                 let vault = torn.copy();
-                match vault.try_start(&[(&second, after(0))]).await {
+                match vault.try_start(&[(&second, after(0))]) {
                     // It comes by in upkeep, or no more.
                     Ok(mut door) => match door.try_erase(victim, REQUEST).await {
                         Ok(erasure) => assert_eq!(erasure.state(), v1::ErasureState::Shredded),
@@ -195,7 +195,7 @@ outside_on_both_stores! {
                     },
                     Err(fault) => assert!(fault.contains("SIGABRT"), "{fault}\n{}", vault.place.log()),
                 }
-                let mut door = vault.start().await;
+                let mut door = vault.start();
                 assert!(assert_erased_or_not_begun(&mut door, victim, REQUEST).await, "{first} {second}");
                 door.assert_there(other).await;
                 assert_keys_agree(&vault);
@@ -207,15 +207,15 @@ outside_on_both_stores! {
         let people = inhabited(&vault).await;
         let (victim, other) = (&people[0], &people[1]);
         let old = vault.copy();
-        let mut door = vault.start().await;
+        let mut door = vault.start();
         door.erase(victim).await;
         door.kill();
         for point in points_of(&RECOVERING, &[]) {
             let mut vault = vault.copy();
             vault.take_data_of(old.copy());
-            let fault = vault.try_start(&[(&point, after(0))]).await.err().expect("it does not come by");
+            let fault = vault.try_start(&[(&point, after(0))]).err().expect("it does not come by");
             assert!(fault.contains("SIGABRT"), "{fault}");
-            let mut door = vault.start().await;
+            let mut door = vault.start();
             door.assert_gone(victim).await;
             door.assert_there(other).await;
             assert_keys_agree(&vault);
@@ -225,12 +225,12 @@ outside_on_both_stores! {
     async fn a_mirror_that_a_crash_left_behind_catches_up_even_through_a_crash(vault: Outside) {
         let people = inhabited(&vault).await;
         let point = "slot::copy-set";
-        let mut door = vault.try_start(&[(point, after(0))]).await.unwrap();
+        let mut door = vault.try_start(&[(point, after(0))]).unwrap();
         door.try_erase(&people[0], REQUEST).await.unwrap_err();
         door.aborted();
-        let fault = vault.try_start(&[(point, after(0))]).await.err().expect("it does not come by");
+        let fault = vault.try_start(&[(point, after(0))]).err().expect("it does not come by");
         assert!(fault.contains("SIGABRT"), "{fault}");
-        let mut door = vault.start().await;
+        let mut door = vault.start();
         assert!(assert_erased_or_not_begun(&mut door, &people[0], REQUEST).await);
         door.assert_there(&people[1]).await;
         assert_keys_agree(&vault);
@@ -240,14 +240,14 @@ outside_on_both_stores! {
         for point in points_of(&CREATING, &ONLY_ERASING) {
             for times in 0..OFTEN {
                 let vault = vault.copy();
-                match vault.try_start(&[(&point, after(times))]).await {
+                match vault.try_start(&[(&point, after(times))]) {
                     Ok(_) => {
                         assert!(times > 0, "making a vault does not come by {point}");
                         break;
                     }
                     Err(fault) => assert!(fault.contains("SIGABRT"), "{fault}\n{}", vault.place.log()),
                 }
-                let mut door = vault.start().await;
+                let mut door = vault.start();
                 let list = v1::ListSubjectsRequest::default();
                 assert_eq!(door.subjects.list_subjects(list).await.unwrap().into_inner().subjects.len(), 0);
                 let ada = door.tokenize("ada").await;

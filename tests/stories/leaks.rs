@@ -82,7 +82,7 @@ impl Mark {
 fn within_base64(encoding: &data_encoding::Encoding, shift: usize, mark: &[u8]) -> String {
     let text = encoding.encode(&[&vec![0; shift], mark].concat());
     let before = [0, 2, 3][shift];
-    let behind = usize::from((shift + mark.len()) % 3 != 0);
+    let behind = usize::from(!(shift + mark.len()).is_multiple_of(3));
     text[before..text.len() - behind].to_owned()
 }
 
@@ -355,8 +355,10 @@ async fn stream(door: &mut Door, values: &Values, tokens: &[String], ear: &mut E
     }
     assert_eq!(count, 4);
     let good = detokenize(tokens);
-    let requests =
-        vec![v1::DetokenizeRequest { purpose: values.phone.clone(), ..good }, detokenize(&[values.json.clone()])];
+    let requests = vec![
+        v1::DetokenizeRequest { purpose: values.phone.clone(), ..good },
+        detokenize(std::slice::from_ref(&values.json)),
+    ];
     let mut answers = door.tokens.detokenize_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
     while let Some(answer) = answers.next().await {
         use v1::detokenize_stream_response::Outcome;
@@ -517,7 +519,7 @@ outside_on_both_stores! {
         });
         let mut command = vault.serve_through(&url);
         command.args(["--metrics-listen", &free.to_string()]);
-        let mut door = vault.start_with(command, &[]).await.unwrap();
+        let mut door = vault.start_with(command, &[]).unwrap();
         let credential = fs::read_to_string(vault.place.token()).unwrap();
         values.marks.push(Mark::new("bearer token", credential.trim().as_bytes()));
 
@@ -544,7 +546,12 @@ outside_on_both_stores! {
         assert!(latin(&page).contains("lacuna_reveals_total"));
         found.extend(hunt(&values.marks, "metrics", &page));
         found.extend(hunt(&values.marks, "standard output", door.server.output().as_bytes()));
-        assert!(vault.place.log().contains("\"level\":\"INFO\""), "nothing was logged");
+        let log = vault.place.log();
+        assert!(log.contains("\"level\":\"INFO\""), "nothing was logged");
+        for line in log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+            let ours = line["target"].as_str().unwrap().starts_with("lacuna::");
+            assert!(ours || !["DEBUG", "TRACE"].contains(&line["level"].as_str().unwrap()), "{line}");
+        }
         let mut files = 0;
         hunt_files(&values.marks, vault.place.path(), &mut found, &mut files);
         assert!(door.server.stop().success());

@@ -62,7 +62,10 @@ impl FileSlot {
         if self.lock.is_none() {
             return Err(Error::internal("a slot that is only looked at cannot be written"));
         }
-        let wrapped = self.kek.wrap(LABEL, &encode(content, &self.paths)?).await?;
+        // A copy names no other that was not written yet: after a crash that one is new, and not lost.
+        let written = |other: &&PathBuf| *other == path || other.exists();
+        let places: Vec<_> = self.paths.iter().filter(written).collect();
+        let wrapped = self.kek.wrap(LABEL, &encode(content, &places)?).await?;
         files::replace(path, &wrapped).map_err(|error| unusable(path, error))
     }
 
@@ -102,9 +105,10 @@ impl FileSlot {
         Ok(())
     }
 
-    /// Makes every copy hold `content`, and nothing else.
+    /// Makes every copy hold `content`, and nothing else. What is missing comes first, so that the others can name it.
     async fn write_all(&self, content: &Content) -> Result<()> {
-        for path in &self.paths {
+        let (there, missing): (Vec<_>, Vec<_>) = self.paths.iter().partition(|path| path.exists());
+        for path in missing.into_iter().chain(there) {
             let held = self.read(path).await?;
             let same = held.is_some_and(|held| {
                 held.content.current.id == content.current.id
@@ -189,7 +193,7 @@ impl RootSlot for FileSlot {
             self.write(path, content).await?;
             crash::point("slot::copy-created");
         }
-        Ok(())
+        self.write_all(content).await
     }
 
     async fn prepare(&self, expect: &[u8; 16], next: &Root) -> Result<()> {
@@ -255,7 +259,7 @@ impl RootSlot for FileSlot {
     }
 }
 
-fn encode(content: &Content, paths: &[PathBuf]) -> Result<SecretBytes> {
+fn encode(content: &Content, paths: &[&PathBuf]) -> Result<SecretBytes> {
     let places: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
     let places = serde_json::to_vec(&places).map_err(Error::internal)?;
     let mut plain = SecretBytes::with_capacity(16 + 1 + 2 * ROOT + places.len());
