@@ -146,8 +146,11 @@ impl Default for Log {
 pub fn parse(text: &str) -> Result<Config> {
     // The parser's own message quotes the line at fault, which may hold a secret.
     let config: Config = toml::from_str(text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        anyhow::anyhow!("line {}: {}", before.lines().count().max(1), error.message())
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let line = text.lines().nth(before.lines().count().saturating_sub(1)).unwrap_or_default();
+        let key = line.split_once('=').map_or(line, |(key, _)| key).trim();
+        anyhow::anyhow!("line {}, at {key}: {}", before.lines().count().max(1), error.message())
     })?;
     config.check()?;
     Ok(config)

@@ -358,6 +358,8 @@ on_both_stores! {
     async fn an_erasure_waits_for_a_sink_that_cannot_be_written(house: House) {
         let mut house = house;
         let directory = house.home().join("elsewhere/checkpoints");
+        // Whoever adds a sink makes its directory: one that is missing may be a disk that is not mounted.
+        fs::create_dir_all(&directory).unwrap();
         house.config.sinks = vec![Sink { directory: house.config.data_dir().join("checkpoints") }, Sink { directory }];
         house.reopen().await;
         // The first erasure puts a checkpoint there.

@@ -58,14 +58,19 @@ impl FileSlot {
         decode(plain.expose()).map(Some).ok_or_else(|| unusable(path, "it opened and makes no sense"))
     }
 
-    async fn write(&self, path: &Path, content: &Content) -> Result<()> {
+    /// Writes one copy. `known` are the places of copies that were written before.
+    async fn write(&self, path: &Path, content: &Content, known: &[String]) -> Result<()> {
         if self.lock.is_none() {
             return Err(Error::internal("a slot that is only looked at cannot be written"));
         }
         // A copy names no other that was not written yet: after a crash that one is new, and not lost.
-        let written = |other: &&PathBuf| *other == path || other.exists();
-        let places: Vec<_> = self.paths.iter().filter(written).collect();
+        let named = |other: &&PathBuf| *other == path || other.exists() || is_among(known, other);
+        let places: Vec<_> = self.paths.iter().filter(named).collect();
         let wrapped = self.kek.wrap(LABEL, &encode(content, &places)?).await?;
+        if !is_among(known, path) {
+            let directory = files::parent(path);
+            files::make_private_directory(directory).map_err(|error| unusable(directory, error))?;
+        }
         files::replace(path, &wrapped).map_err(|error| unusable(path, error))
     }
 
@@ -94,8 +99,7 @@ impl FileSlot {
     /// an old root in it. A place that is new in the configuration is no such copy.
     async fn check_complete(&self, decided: &Stored) -> Result<()> {
         for path in &self.paths {
-            let known = decided.places.iter().any(|place| place.as_str() == path.to_string_lossy());
-            if known && self.read(path).await?.is_none() {
+            if is_among(&decided.places, path) && self.read(path).await?.is_none() {
                 return Err(unusable(
                     path,
                     "the file is missing; bring its disk back, or, if it is gone for good, take it out of slot.mirrors",
@@ -106,7 +110,7 @@ impl FileSlot {
     }
 
     /// Makes every copy hold `content`, and nothing else. What is missing comes first, so that the others can name it.
-    async fn write_all(&self, content: &Content) -> Result<()> {
+    async fn write_all(&self, content: &Content, known: &[String]) -> Result<()> {
         let (there, missing): (Vec<_>, Vec<_>) = self.paths.iter().partition(|path| path.exists());
         for path in missing.into_iter().chain(there) {
             let held = self.read(path).await?;
@@ -116,7 +120,7 @@ impl FileSlot {
                     && held.places == self.places()
             });
             if !same {
-                self.write(path, content).await?;
+                self.write(path, content, known).await?;
                 crash::point("slot::copy-set");
             }
         }
@@ -167,6 +171,10 @@ struct Stored {
     places: Vec<String>,
 }
 
+fn is_among(places: &[String], path: &Path) -> bool {
+    places.iter().any(|place| place.as_str() == path.to_string_lossy())
+}
+
 /// The later of two copies. Two of the same epoch must hold the same root.
 fn later(path: &Path, best: Option<Stored>, found: Stored) -> Result<Stored> {
     let Some(best) = best else { return Ok(found) };
@@ -188,24 +196,21 @@ impl RootSlot for FileSlot {
             return Err(Error::new(Reason::KeyCustodianUnavailable, "the root slot is set already"));
         }
         for path in &self.paths {
-            let directory = files::parent(path);
-            files::make_private_directory(directory).map_err(|error| unusable(directory, error))?;
-            self.write(path, content).await?;
+            self.write(path, content, &[]).await?;
             crash::point("slot::copy-created");
         }
-        self.write_all(content).await
+        self.write_all(content, &[]).await
     }
 
     async fn prepare(&self, expect: &[u8; 16], next: &Root) -> Result<()> {
         let stored = self.set().await?;
         self.check_complete(&stored).await?;
-        let found = stored.content;
-        if found.current.id != *expect {
-            return Err(moved(&found.current));
+        if stored.content.current.id != *expect {
+            return Err(moved(&stored.content.current));
         }
-        let content = Content { tree: found.tree, current: found.current, next: Some(copy(next)) };
+        let content = Content { next: Some(copy(next)), ..stored.content };
         for path in &self.paths {
-            self.write(path, &content).await?;
+            self.write(path, &content, &stored.places).await?;
             crash::point("slot::copy-prepared");
         }
         Ok(())
@@ -220,7 +225,8 @@ impl RootSlot for FileSlot {
         }
         match found.next {
             Some(prepared) if found.current.id == *expect && prepared.id == *next => {
-                self.write_all(&Content { tree: found.tree, current: prepared, next: None }).await
+                let content = Content { tree: found.tree, current: prepared, next: None };
+                self.write_all(&content, &stored.places).await
             }
             _ => Err(moved(&found.current)),
         }
@@ -229,7 +235,7 @@ impl RootSlot for FileSlot {
     async fn settle(&self) -> Result<()> {
         let stored = self.set().await?;
         self.check_complete(&stored).await?;
-        self.write_all(&Content { next: None, ..stored.content }).await
+        self.write_all(&Content { next: None, ..stored.content }, &stored.places).await
     }
 
     fn assurance(&self) -> Assurance {
@@ -394,7 +400,7 @@ mod tests {
         let lagging = std::fs::read(&mirror).unwrap();
         std::fs::write(&mirror, "broken").unwrap();
         assert!(slot.advance(&old, &next.id).await.is_err());
-        assert_eq!(slot.load().await.unwrap().unwrap().current.id, next.id);
+        assert_eq!(slot.load().await.unwrap().unwrap().current.id, old, "all of them advance, or none");
         std::fs::write(&mirror, lagging).unwrap();
         slot.advance(&old, &next.id).await.unwrap();
         assert_eq!(slot.read(&mirror).await.unwrap().unwrap().content.current.id, next.id);
@@ -425,7 +431,7 @@ mod tests {
         slot.prepare(&old, &other).await.unwrap();
         slot.advance(&old, &other.id).await.unwrap();
         let stray = Content { tree: [7; 16], current: one, next: None };
-        slot.write(&place.path("b/root.slot"), &stray).await.unwrap();
+        slot.write(&place.path("b/root.slot"), &stray, &[]).await.unwrap();
         assert!(slot.load().await.is_err());
     }
 
