@@ -76,10 +76,6 @@ impl Outside {
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
 
-    pub fn checkpoints(&self) -> PathBuf {
-        self.place.path().join("checkpoints")
-    }
-
     /// The directory of the slot's second copy.
     pub fn mirror(&self) -> PathBuf {
         self.place.path().join("mirror")
