@@ -305,15 +305,24 @@ impl Caller {
     /// The bearer token.
     ///
     /// # Errors
-    /// When the file that should hold it cannot be read.
+    /// When the file that should hold it cannot be read, or the token is too short to be secret.
     pub fn token(&self) -> Result<Hidden> {
-        match (&self.token, &self.token_file) {
-            (Some(token), _) => Ok(token.clone()),
-            (None, Some(path)) => read_secret(path),
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(path)) => read_secret(path)?,
             (None, None) => bail!("caller {} has no token", self.name),
-        }
+        };
+        ensure!(
+            token.0.len() >= SHORTEST_TOKEN,
+            "the token of caller {} is too short: at least {SHORTEST_TOKEN} characters",
+            self.name
+        );
+        Ok(token)
     }
 }
+
+/// The fewest characters that a configured bearer token may have.
+const SHORTEST_TOKEN: usize = 16;
 
 fn read_secret(path: &Path) -> Result<Hidden> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

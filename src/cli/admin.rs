@@ -182,6 +182,10 @@ pub async fn keys(args: KeysArgs) -> Result<()> {
 }
 
 async fn ask(config: &Config) -> Result<status::Status> {
+    let url = config.database_url()?;
+    if let Some(path) = url.expose().strip_prefix("sqlite:").filter(|path| !Path::new(path).exists()) {
+        return Err(anyhow::anyhow!("there is no vault: {path} does not exist; name its place with --data-dir").into());
+    }
     let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
     let slot = serve::look_at_slot(config)?;
     let found = status::ask(&*store, &*slot, &serve::sinks(config)).await.map_err(anyhow::Error::from)?;
@@ -212,11 +216,15 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
     let callers: Vec<_> = config.callers.iter().map(|caller| caller.name.clone()).collect();
     let mut lines = vec![
         ("database", database.clone()),
+        ("listens on", config.listen()?.to_string()),
         ("data", config.data_dir().display().to_string()),
         ("root slot", config.slot_dir().display().to_string()),
+        ("wrapped by", config.kek_file().display().to_string()),
         ("purposes", purposes.join(", ")),
         ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),
     ];
+    lines.extend(config.slot.mirrors.iter().map(|mirror| ("mirror", mirror.display().to_string())));
+    lines.extend(config.sink_directories().iter().map(|sink| ("sink", sink.display().to_string())));
     let waiting = config.consent_purposes();
     if !waiting.is_empty() {
         lines.push(("note", format!("nothing is revealed for {}: no consent can be recorded yet", waiting.join(", "))));

@@ -30,9 +30,6 @@ use crate::{model, telemetry};
 /// How often the vault looks for what is due and how it is itself.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// The fewest characters that a configured bearer token may have.
-const SHORTEST_TOKEN: usize = 16;
-
 /// The file of the slot in each of its directories.
 pub const SLOT_FILE: &str = "root.slot";
 
@@ -275,6 +272,7 @@ pub struct Opened {
 pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
     files::make_private_directory(&config.data_dir())
         .with_context(|| format!("cannot make the data directory {}", config.data_dir().display()))?;
+    check_slot_directory(config)?;
     let lock = SlotLock::take(&config.slot_dir().join(SLOT_FILE))?;
     open_with(config, clock, lock).await
 }
@@ -282,7 +280,11 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
 /// The same, by whoever has the lock on the root slot already.
 pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -> Result<Opened> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
-    let new = is_new(config);
+    let store = store::open(config.database_url()?.expose()).await?;
+    store.migrate().await?;
+    store.check().await?;
+    // Keys are made for a new vault only. One that lost a key must say so, not get another.
+    let new = has_no_slot(config) && store.read().await?.vault().await?.is_none();
     if new {
         for directory in slot_directories(config).chain(config.kek_file().parent().map(Path::to_owned)) {
             files::make_private_directory(&directory)
@@ -293,9 +295,6 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
     let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
     let slot = Arc::new(FileSlot::hold(lock, &config.slot_dir().join(SLOT_FILE), &mirrors, Arc::clone(&kek)));
     let signer = Signer::open(&signing_keys(config), &*kek, new, &*random).await?;
-    let store = store::open(config.database_url()?.expose()).await?;
-    store.migrate().await?;
-    store.check().await?;
     let parts = Parts {
         store: Arc::clone(&store),
         slot,
@@ -334,8 +333,23 @@ pub fn signing_keys(config: &Config) -> Vec<PathBuf> {
     slot_directories(config).map(|directory| directory.join("receipt-signing.key")).collect()
 }
 
-/// Whether keys may be made: only where there is no slot yet. A vault that lost a key must say so, not get another.
-fn is_new(config: &Config) -> bool {
+/// Refuses to go on when the slot's directory is gone and the embedded database is not: its disk may not be mounted, and
+/// nothing must be made in its place.
+fn check_slot_directory(config: &Config) -> Result<()> {
+    let (slot, url) = (config.slot_dir(), config.database_url()?);
+    let database = url.expose().strip_prefix("sqlite:").map(PathBuf::from);
+    if let Some(database) = database.filter(|database| database.exists() && !slot.exists()) {
+        anyhow::bail!(
+            "the root slot's directory {} is missing, but the database {} is there: bring the directory back, or name the \
+             right one with --slot-dir. Without its slot nothing in this database can be read",
+            slot.display(),
+            database.display()
+        );
+    }
+    Ok(())
+}
+
+fn has_no_slot(config: &Config) -> bool {
     slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())
 }
 
@@ -344,7 +358,6 @@ fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<Path
     let mut callers = Callers::default();
     for caller in &config.callers {
         let token = caller.token()?;
-        anyhow::ensure!(token.expose().len() >= SHORTEST_TOKEN, "the token of caller {} is too short", caller.name);
         let grants = caller.purposes.clone().map_or(Grants::All, |codes| Grants::Only(codes.into_iter().collect()));
         let added = callers.add(token.expose(), Caller { name: caller.name.clone(), grants });
         anyhow::ensure!(added, "caller {} has the token of another caller", caller.name);

@@ -1,6 +1,7 @@
 //! The SQLite dialect: what differs, and nothing else.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,6 +74,9 @@ use {blob, each, lock};
 
 /// Opens the database file, making it when it is missing.
 pub async fn open(path: &str) -> Result<sql::Sql> {
+    // For the owner only; SQLite gives its log the same mode.
+    let made = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    made.map_err(|error| copy_failed(format!("cannot open the database {path}: {error}")))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

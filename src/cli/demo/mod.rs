@@ -63,6 +63,9 @@ pub async fn run(args: Args) -> Result<()> {
     SystemRandom::new().fill(&mut name);
     let home = std::env::temp_dir().join(format!("lacuna-demo-{}", hex(&name)));
     let told = tell(&home, args.folder.as_deref()).await;
+    if !home.exists() {
+        return told;
+    }
     if args.keep {
         line(&format!("\neverything is in {}", home.display()))?;
     } else {

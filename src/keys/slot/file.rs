@@ -102,7 +102,7 @@ impl FileSlot {
             if is_among(&decided.places, path) && self.read(path).await?.is_none() {
                 return Err(unusable(
                     path,
-                    "the file is missing; bring its disk back, or, if it is gone for good, take it out of slot.mirrors",
+                    "the file is missing: bring its disk back; a mirror that is gone for good must leave slot.mirrors",
                 ));
             }
         }
