@@ -207,7 +207,9 @@ impl Hoard {
     /// Brings back the slot as it was at a moment.
     pub fn put_slot_back(&self, house: &House, moment: &str) {
         let place = house.config.slot_dir();
-        fs::remove_dir_all(&place).unwrap();
+        if place.exists() {
+            fs::remove_dir_all(&place).unwrap();
+        }
         copy_tree(&self.slots[moment].path().join("slot"), &place);
     }
 

@@ -233,6 +233,7 @@ on_both_stores! {
         fs::remove_dir_all(house.config.slot_dir()).unwrap();
         let why = refusal(&mut house).await;
         assert!(why.contains("slot"), "{why}");
+        assert!(!house.config.slot_dir().join("kek.key").exists(), "a refused start makes no key in the place of a lost one");
 
         hoard.put_slot_back(&house, "present");
         house.reopen().await;
