@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::failure::{Failure, Result};
+use super::open::{self, Place};
 use super::print::{Answer, Output};
-use super::serve::{self, Place};
 use super::table::record;
 use crate::config::Config;
 use crate::keys::checkpoint::hex;
@@ -117,7 +117,7 @@ struct Manifest {
 /// `lacuna init`: makes a vault, or takes up the one that is there.
 pub async fn init(here: Here) -> Result<()> {
     let config = here.place.config()?;
-    let opened = serve::open(&config, Arc::new(SystemClock)).await?;
+    let opened = open::open(&config, Arc::new(SystemClock)).await?;
     let public = public_key(&config);
     let answer = Answer::new(
         json!({
@@ -139,7 +139,7 @@ pub async fn init(here: Here) -> Result<()> {
 
 fn public_key(config: &Config) -> String {
     let read = |path: PathBuf| fs::read_to_string(path.with_extension("pub")).ok();
-    serve::signing_keys(config).into_iter().find_map(read).unwrap_or_default()
+    open::signing_keys(config).into_iter().find_map(read).unwrap_or_default()
 }
 
 /// `lacuna migrate`: brings the database's schema up to date.
@@ -187,8 +187,8 @@ async fn ask(config: &Config) -> Result<status::Status> {
         return Err(anyhow::anyhow!("there is no vault: {path} does not exist; name its place with --data-dir").into());
     }
     let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
-    let slot = serve::look_at_slot(config)?;
-    let found = status::ask(&*store, &*slot, &serve::sinks(config)).await.map_err(anyhow::Error::from)?;
+    let slot = open::look_at_slot(config)?;
+    let found = status::ask(&*store, &*slot, &open::sinks(config)).await.map_err(anyhow::Error::from)?;
     store.close().await;
     Ok(found)
 }
@@ -273,10 +273,10 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
         return Err(Failure::Usage(anyhow::anyhow!(message)));
     }
     // Ours from here to the end: nobody may start to serve what is about to be replaced.
-    let lock = SlotLock::take(&config.slot_dir().join(serve::SLOT_FILE)).map_err(anyhow::Error::from)?;
+    let lock = SlotLock::take(&config.slot_dir().join(open::SLOT_FILE)).map_err(anyhow::Error::from)?;
     check_slot(&config, &manifest).await?;
     store::restore(url.expose(), &args.directory, args.replace).await.map_err(anyhow::Error::from)?;
-    let opened = serve::open_with(&config, Arc::new(SystemClock), lock).await.context(
+    let opened = open::open_with(&config, Arc::new(SystemClock), lock).await.context(
         "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
     )?;
     if !opened.report.from_checkpoint {
@@ -304,7 +304,7 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
 
 /// Makes sure that the slot is the one of the vault that was backed up, before anything is replaced.
 async fn check_slot(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
-    let content = serve::look_at_slot(config)?.load().await?;
+    let content = open::look_at_slot(config)?.load().await?;
     let content = content.with_context(|| format!("there is no root slot in {}", config.slot_dir().display()))?;
     let ours = hex(&content.tree);
     ensure!(ours == manifest.tree, "the backup is of vault {}, the root slot of vault {ours}", manifest.tree);

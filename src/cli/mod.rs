@@ -12,6 +12,7 @@ mod demo;
 mod erasure;
 mod failure;
 mod import;
+mod open;
 mod page;
 mod print;
 mod report;

@@ -10,60 +10,21 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{self, Config};
-use crate::crypto::{Random, Secret, SystemRandom};
+use super::open::{Place, open};
+use crate::config::Config;
+use crate::crypto::{Random, Secret};
 use crate::grpc::{self, Callers, Health, Pulse};
-use crate::keys::custody::Parts;
 use crate::keys::files;
-use crate::keys::kek::{Kek, LocalKek};
-use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
-use crate::keys::sink::{CheckpointSink, DirectorySink};
-use crate::keys::slot::{FileSlot, RootSlot, SlotLock};
-use crate::keys::{Custody, status};
+use crate::keys::status;
 use crate::model::{Clock, SystemClock};
 use crate::policy::{Caller, Grants};
-use crate::store::{self, Store};
+use crate::store::Store;
 use crate::vault::Vault;
 use crate::{model, telemetry};
 
 /// How often the vault looks for what is due and how it is itself.
 const UPKEEP: Duration = Duration::from_secs(1);
-
-/// The file of the slot in each of its directories.
-pub const SLOT_FILE: &str = "root.slot";
-
-/// Which vault on this machine is meant.
-#[derive(Clone, Default, clap::Args)]
-pub struct Place {
-    /// Configuration file
-    #[arg(long, env = "LACUNA_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Directory of the embedded database, checkpoints and development credential [default: ./lacuna-data]
-    #[arg(long, env = "LACUNA_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Directory of the root slot; never inside the data directory [default: beside it, ./lacuna-slot]
-    #[arg(long, env = "LACUNA_SLOT_DIR", value_name = "DIR")]
-    pub slot_dir: Option<PathBuf>,
-    /// sqlite:PATH or postgres://… [default: vault.db in the data directory]
-    #[arg(long, env = "LACUNA_DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-}
-
-impl Place {
-    /// The configuration, with what the command line and the environment override.
-    pub fn config(&self) -> Result<Config> {
-        let mut config = config::load(self.config.as_deref())?;
-        config.data_dir = self.data_dir.clone().or(config.data_dir);
-        config.slot.directory = self.slot_dir.clone().or(config.slot.directory);
-        if let Some(url) = &self.database_url {
-            config.database_url = Some(url.clone().into());
-            config.database_url_file = None;
-        }
-        config.check_paths()?;
-        Ok(config)
-    }
-}
 
 /// Arguments of `lacuna serve`.
 #[derive(clap::Args)]
@@ -254,103 +215,6 @@ async fn publish(vault: &Vault, told: Option<u64>) -> Option<u64> {
             told
         }
     }
-}
-
-/// A vault's keys, opened, with what they stand on.
-pub struct Opened {
-    /// The keys.
-    pub custody: Custody,
-    /// What opening them found and did.
-    pub report: Report,
-    /// The database.
-    pub store: Arc<dyn Store>,
-    /// Randomness.
-    pub random: Arc<dyn Random>,
-}
-
-/// Opens a vault, making what is missing. Holds the root slot until it is dropped.
-pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
-    files::make_private_directory(&config.data_dir())
-        .with_context(|| format!("cannot make the data directory {}", config.data_dir().display()))?;
-    check_slot_directory(config)?;
-    let lock = SlotLock::take(&config.slot_dir().join(SLOT_FILE))?;
-    open_with(config, clock, lock).await
-}
-
-/// The same, by whoever has the lock on the root slot already.
-pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -> Result<Opened> {
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
-    let store = store::open(config.database_url()?.expose()).await?;
-    store.migrate().await?;
-    store.check().await?;
-    // Keys are made for a new vault only. One that lost a key must say so, not get another.
-    let new = has_no_slot(config) && store.read().await?.vault().await?.is_none();
-    if new {
-        for directory in slot_directories(config).chain(config.kek_file().parent().map(Path::to_owned)) {
-            files::make_private_directory(&directory)
-                .with_context(|| format!("cannot make the slot directory {}", directory.display()))?;
-        }
-    }
-    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), new, Arc::clone(&random))?);
-    let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
-    let slot = Arc::new(FileSlot::hold(lock, &config.slot_dir().join(SLOT_FILE), &mirrors, Arc::clone(&kek)));
-    let signer = Signer::open(&signing_keys(config), &*kek, new, &*random).await?;
-    let parts = Parts {
-        store: Arc::clone(&store),
-        slot,
-        sinks: sinks(config),
-        signer,
-        clock,
-        random: Arc::clone(&random),
-        index_buckets: config.index_buckets(),
-    };
-    let (custody, report) = Custody::open(parts).await?;
-    Ok(Opened { custody, report, store, random })
-}
-
-/// A slot that is only looked at, beside a vault that may be running.
-pub fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
-    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), false, Arc::new(SystemRandom::new()))?);
-    let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
-    Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors, kek)))
-}
-
-/// The checkpoint sinks.
-#[must_use]
-pub fn sinks(config: &Config) -> Vec<Arc<dyn CheckpointSink>> {
-    let sink = |path: &PathBuf| Arc::new(DirectorySink::new(path)) as Arc<dyn CheckpointSink>;
-    config.sink_directories().iter().map(sink).collect()
-}
-
-/// The directories of the slot's copies.
-fn slot_directories(config: &Config) -> impl Iterator<Item = PathBuf> {
-    std::iter::once(config.slot_dir()).chain(config.slot.mirrors.iter().cloned())
-}
-
-/// The files of the key that signs receipts, one beside each copy of the slot; the public half stands beside each.
-#[must_use]
-pub fn signing_keys(config: &Config) -> Vec<PathBuf> {
-    slot_directories(config).map(|directory| directory.join("receipt-signing.key")).collect()
-}
-
-/// Refuses to go on when the slot's directory is gone and the embedded database is not: its disk may not be mounted, and
-/// nothing must be made in its place.
-fn check_slot_directory(config: &Config) -> Result<()> {
-    let (slot, url) = (config.slot_dir(), config.database_url()?);
-    let database = url.expose().strip_prefix("sqlite:").map(PathBuf::from);
-    if let Some(database) = database.filter(|database| database.exists() && !slot.exists()) {
-        anyhow::bail!(
-            "the root slot's directory {} is missing, but the database {} is there: bring the directory back, or name the \
-             right one with --slot-dir. Without its slot nothing in this database can be read",
-            slot.display(),
-            database.display()
-        );
-    }
-    Ok(())
-}
-
-fn has_no_slot(config: &Config) -> bool {
-    slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())
 }
 
 /// Who may call: those in the configuration, or else whoever holds the development credential.

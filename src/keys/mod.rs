@@ -11,6 +11,7 @@
 
 pub mod adversary;
 pub mod checkpoint;
+mod create;
 pub mod custody;
 pub mod files;
 pub mod flight;
@@ -20,6 +21,7 @@ mod leaves;
 pub mod receipt;
 pub mod recover;
 pub mod ring;
+mod save;
 pub mod shred;
 pub mod sink;
 pub mod slot;

@@ -7,11 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::checkpoint::{Checkpoint, Erased, hex};
+use super::create::{begin_again, create};
 use super::custody::{Custody, Parts};
 use super::index::{self, Entry};
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::shred::advance_head;
-use super::slot::{Content, Root};
+use super::slot::Content;
 use super::tree::{PageId, Tree};
 use crate::crash;
 use crate::model::{
@@ -19,8 +20,7 @@ use crate::model::{
 };
 use crate::store::Tx;
 use crate::store::index::Bucket;
-use crate::store::key::{Page, Punctured, TreeHead, Vault};
-use crate::store::subject::Filter;
+use crate::store::key::{Page, Punctured, Vault};
 
 /// How many leaves are skipped after a restore: those that were handed out after the checkpoint was taken.
 const SKIPPED_LEAVES: u32 = 1 << 22;
@@ -272,59 +272,6 @@ impl Custody {
                 }
             }
         }
-    }
-}
-
-/// Makes a new vault: its key state goes to the sinks, then into the database, then into the slot. A vault without a
-/// slot has never answered anybody, so a crash in between loses nothing.
-async fn create(parts: Parts) -> Result<(Custody, Report)> {
-    let mut tree = [0; 16];
-    parts.random.fill(&mut tree);
-    let genesis = Tree::genesis(tree, &*parts.random);
-    let root = Root { id: genesis.root_id, epoch: 0, key: genesis.root };
-    let pages = genesis.written;
-    let ring = Keyring::new(Epoch { tree: genesis.tree, number: 0 }, std::sync::Arc::clone(&parts.random))?;
-    let buckets = parts.index_buckets;
-    let custody = Custody::new(parts, ring, buckets);
-    crash::point("create::start");
-    custody.put_checkpoint(&custody.ring.epoch().tree, &root, pages.clone(), &[], Vec::new()).await?;
-    crash::point("create::checkpointed");
-    custody.write_new_vault(&pages).await?;
-    crash::point("create::written");
-    custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
-    crash::point("create::slot-set");
-    Ok((custody, Report { created: true, ..Report::default() }))
-}
-
-/// Makes a vault where one was begun and its slot never set. Refuses when somebody is in it: then the slot was lost.
-async fn begin_again(parts: Parts) -> Result<(Custody, Report)> {
-    let mut tx = parts.store.write().await?;
-    let used = !tx.list_subjects(&Filter::default(), None, 1).await?.is_empty()
-        || tx.tree_head().await?.is_some_and(|head| head.epoch > 0);
-    if used {
-        return Err(refuse(
-            "the database holds a vault but its root slot is empty: bring back the slot or one of its mirrors; \
-             without it nothing in this database can be read",
-        ));
-    }
-    tx.discard_vault().await?;
-    tx.commit().await?;
-    create(parts).await
-}
-
-impl Custody {
-    async fn write_new_vault(&self, pages: &[Page]) -> Result<()> {
-        let tree = self.ring.epoch().tree;
-        let vault = Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
-        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets };
-        let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
-        let mut tx = self.store().write().await?;
-        tx.create_vault(&vault, &head).await?;
-        tx.insert_pages(pages).await?;
-        tx.put_buckets(&buckets).await?;
-        tx.put_chunks(&chunks).await?;
-        crash::point("create::before-commit");
-        tx.commit().await
     }
 }
 

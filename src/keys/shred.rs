@@ -16,13 +16,13 @@
 //! Whatever interrupts a run, the next one begins again at 1 and goes forward, never back: the leaves that an
 //! interrupted run meant to puncture stand in the database under an epoch that has not come yet.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use super::checkpoint::{Checkpoint, Erased, State};
 use super::custody::Custody;
 use super::index::{self, Spot};
 use super::ring::Epoch;
+use super::save::Change;
 use super::slot::{Content, Root};
 use super::tree::{PageId, Puncture};
 use crate::crash;
@@ -32,7 +32,7 @@ use crate::model::{
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
 use crate::store::index::Bucket;
-use crate::store::key::{Page, Punctured};
+use crate::store::key::Punctured;
 
 /// Page versions that no tree in use refers to, to be deleted once the slot has advanced past them.
 #[derive(Default)]
@@ -75,11 +75,12 @@ impl Custody {
         let before = self.ring.epoch();
         let ranges: Vec<_> = run.ranges.iter().map(|&(first, last)| first..=last).collect();
         let puncture = before.tree.puncture(&ranges, self.ring.random());
-        let next = next_root(&content, &puncture);
+        let next = Root::of(&puncture, content.current.epoch + 1);
         crash::point("shred::start");
         self.parts.slot.prepare(&content.current.id, &next).await?;
         crash::point("shred::prepared");
-        self.write_checkpoint(&run, &puncture, &next).await?;
+        let (dying, erasures) = (punctured(&run, next.epoch), &run.erasures);
+        self.save(&Change { puncture: &puncture, root: &next, punctured: &dying, erasures }).await?;
         crash::point("shred::checkpointed");
         self.write_next(&run, &puncture, &next).await?;
         crash::point("shred::written");
@@ -166,52 +167,6 @@ impl Custody {
         Ok(value.normal().map(|normal| index::spot(&self.ring, self.buckets, token.kind, normal)))
     }
 
-    /// Step 3.
-    async fn write_checkpoint(&self, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
-        let now = self.parts.clock.now();
-        let mut tx = self.store().read().await?;
-        let mut erased = shredded(&mut *tx).await?;
-        erased.extend(run.erasures.iter().map(|erasure| erased_by(erasure, next.epoch, now)));
-        let mut stored = tx.key_pages().await?;
-        drop(tx);
-        stored.extend(puncture.written.iter().map(|page| Page { id: page.id, blob: page.blob.clone() }));
-        self.put_checkpoint(&puncture.tree, next, stored, &punctured(run, next.epoch), erased).await
-    }
-
-    /// Writes a checkpoint of `tree` to every sink, picking its pages out of `stored`.
-    pub(super) async fn put_checkpoint(
-        &self,
-        tree: &super::tree::Tree,
-        root: &Root,
-        stored: Vec<Page>,
-        more: &[Punctured],
-        erasures: Vec<Erased>,
-    ) -> Result<()> {
-        let mut tx = self.store().read().await?;
-        let mut all: BTreeMap<_, _> =
-            tx.punctured_after(0).await?.into_iter().map(|range| ((range.first, range.last), range)).collect();
-        all.extend(more.iter().map(|range| ((range.first, range.last), *range)));
-        let next_leaf = tx.tree_head().await?.map_or(0, |head| head.next_leaf);
-        drop(tx);
-        let wanted: HashSet<PageId> = tree.pages().collect();
-        let pages: Vec<Page> = stored.into_iter().filter(|page| wanted.contains(&page.id)).collect();
-        if pages.len() != wanted.len() {
-            return Err(Error::internal("a page of the key tree is missing in the database"));
-        }
-        // What was damaged in the database must not become the only state that the slot opens.
-        let by_id: BTreeMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
-        super::tree::Tree::load(tree.id(), &root.key, |id| by_id.get(&id).copied())
-            .map_err(|error| Error::internal("the key state in the database is damaged").because(error))?;
-        let punctured: Vec<_> = all.into_values().collect();
-        let state = State { pages: &pages, punctured: &punctured, erasures };
-        let taken_at = self.parts.clock.now().micros();
-        let bytes = Checkpoint::new(&tree.id(), root, taken_at, next_leaf, state).seal(root)?;
-        for sink in &self.parts.sinks {
-            sink.put(root.epoch, &root.id, &bytes).await?;
-        }
-        Ok(())
-    }
-
     /// Step 4.
     async fn write_next(&self, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
         let mut tx = self.store().write().await?;
@@ -269,14 +224,6 @@ impl Custody {
         Ok(())
     }
 
-    async fn drop_old_checkpoints(&self, root_id: &[u8; 16]) {
-        for sink in &self.parts.sinks {
-            if let Err(error) = sink.collect_garbage(root_id).await {
-                tracing::warn!(sink = sink.describe(), %error, "old checkpoints stay");
-            }
-        }
-    }
-
     async fn note_waiting(&self, ids: &[ErasureId], error: &Error) -> Result<()> {
         let why = match error.reason {
             Reason::KeyCustodianUnavailable | Reason::StoreUnavailable => error.message.clone().into_owned(),
@@ -308,13 +255,6 @@ impl Garbage {
     }
 }
 
-/// Every erasure that is complete, as a checkpoint tells it.
-pub(super) async fn shredded(tx: &mut dyn Tx) -> Result<Vec<Erased>> {
-    let done = tx.erasures_in(ErasureState::Shredded, Time::from_micros(i64::MAX)).await?;
-    let told = |erasure: &Erasure| Some(erased_by(erasure, erasure.epoch?, erasure.shredded_at?));
-    Ok(done.iter().filter_map(told).collect())
-}
-
 /// Moves the database's tree head to where the slot is.
 pub(super) async fn advance_head(tx: &mut dyn Tx, root: (u64, &[u8; 16])) -> Result<()> {
     let missing = || Error::internal("the database has no key tree");
@@ -328,23 +268,6 @@ pub(super) async fn advance_head(tx: &mut dyn Tx, root: (u64, &[u8; 16])) -> Res
     Ok(())
 }
 
-fn next_root(content: &Content, puncture: &Puncture) -> Root {
-    let key = crate::crypto::Secret::build(|bytes| bytes.copy_from_slice(puncture.root.expose()));
-    Root { id: puncture.root_id, epoch: content.current.epoch + 1, key }
-}
-
 fn punctured(run: &Run, epoch: u64) -> Vec<Punctured> {
     run.ranges.iter().map(|&(first, last)| Punctured { first, last, epoch }).collect()
-}
-
-fn erased_by(erasure: &Erasure, epoch: u64, at: Time) -> Erased {
-    Erased {
-        erasure: erasure.id.to_string(),
-        subject: erasure.subject.to_string(),
-        reason: erasure.reason.as_str().to_owned(),
-        requested_by: erasure.requested_by.clone(),
-        requested_at: erasure.requested_at.micros(),
-        erased_at: at.micros(),
-        epoch,
-    }
 }

@@ -17,8 +17,9 @@ use tonic::transport::Channel;
 
 use super::client::{Bearer, Vault};
 use super::failure::{Failure, Result};
+use super::open::look_at_slot;
 use super::print::line;
-use super::serve::{self, Running};
+use super::serve::Running;
 use crate::config::Config;
 use crate::crypto::{Random as _, SystemRandom};
 use crate::keys::adversary::Spoils;
@@ -288,7 +289,7 @@ impl Demo {
             attack::copy_folder(copy, &place)?;
             scratch.push(place);
         }
-        let slot = serve::look_at_slot(config)?;
+        let slot = look_at_slot(config)?;
         Ok(Read::of(&attack::plunder(&scratch, attack::keys(&*slot, config).await?).await?))
     }
 

@@ -12,6 +12,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use super::tree::Puncture;
 use crate::crypto::Secret;
 use crate::model::Result;
 
@@ -23,6 +24,15 @@ pub struct Root {
     pub epoch: u64,
     /// The key of the tree's root page.
     pub key: Secret<32>,
+}
+
+impl Root {
+    /// The root of a tree that was just made, as number `epoch`.
+    #[must_use]
+    pub fn of(puncture: &Puncture, epoch: u64) -> Self {
+        let key = Secret::build(|bytes| bytes.copy_from_slice(puncture.root.expose()));
+        Self { id: puncture.root_id, epoch, key }
+    }
 }
 
 /// What a slot holds.

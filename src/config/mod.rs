@@ -26,6 +26,9 @@
 //! assert_eq!(config.callers.len(), 1);
 //! ```
 
+mod sink;
+mod slot;
+
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -33,6 +36,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
+
+pub use sink::Sink;
+pub use slot::Slot;
 
 use crate::policy::{Basis, Purposes, default_purposes};
 
@@ -87,26 +93,6 @@ pub struct Config {
     pub callers: Vec<Caller>,
     /// What is logged, and how.
     pub log: Log,
-}
-
-/// The root slot, in files.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Slot {
-    /// The deciding copy's directory: beside the data directory.
-    pub directory: Option<PathBuf>,
-    /// Directories of further copies.
-    pub mirrors: Vec<PathBuf>,
-    /// The key that wraps the slot: `kek.key` in the slot's directory. Better on another medium.
-    pub kek_file: Option<PathBuf>,
-}
-
-/// A checkpoint sink.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sink {
-    /// A directory.
-    pub directory: PathBuf,
 }
 
 /// Someone who may call.
