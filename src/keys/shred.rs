@@ -56,7 +56,7 @@ impl Custody {
     /// # Errors
     /// Only when the database cannot be read at all; the erasures then stay PENDING.
     pub async fn shred(&self, ids: &[ErasureId]) -> Result<Vec<Erasure>> {
-        match self.attempt(ids).await {
+        match self.attempt(ids, false).await {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(reason = ?error.reason, error = %error, erasures = ids.len(), "erasures wait");
@@ -66,10 +66,20 @@ impl Custody {
         self.store().read().await?.erasures(ids).await
     }
 
-    async fn attempt(&self, ids: &[ErasureId]) -> Result<()> {
+    /// Puts a fresh root in the place of the present one, even with nobody to erase. Leaves that are condemned, and
+    /// erasures that wait, go with the old root. Answers the epoch then.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable` or `StoreUnavailable`; nothing has changed then, or the next run completes it.
+    pub async fn renew(&self) -> Result<u64> {
+        self.attempt(&[], true).await?;
+        Ok(self.ring.epoch().number)
+    }
+
+    async fn attempt(&self, ids: &[ErasureId], renew: bool) -> Result<()> {
         let content = self.custodian().await?;
-        let run = self.gather(ids, &content).await?;
-        if run.erasures.is_empty() {
+        let run = self.gather(ids, renew, &content).await?;
+        if run.erasures.is_empty() && !renew {
             return Ok(());
         }
         let before = self.ring.epoch();
@@ -113,11 +123,11 @@ impl Custody {
     }
 
     /// Step 1, second half: what dies, and which index buckets with it.
-    async fn gather(&self, ids: &[ErasureId], content: &Content) -> Result<Run> {
+    async fn gather(&self, ids: &[ErasureId], renew: bool, content: &Content) -> Result<Run> {
         let mut tx = self.store().read().await?;
         let mut erasures = tx.erasures(ids).await?;
         erasures.retain(|erasure| erasure.state == ErasureState::Pending);
-        if !erasures.is_empty() {
+        if renew || !erasures.is_empty() {
             // Whoever waits from an earlier run comes along: their leaves die now, so the checkpoint must name them.
             erasures = tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?;
         }

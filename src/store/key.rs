@@ -46,6 +46,9 @@ pub struct Page {
     pub blob: Vec<u8>,
 }
 
+/// The epoch of a range that is to die with the next change of the root, whichever that will be.
+pub const CONDEMNED: u64 = i64::MAX.cast_unsigned();
+
 /// A range of leaves that are gone, or will be at an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Punctured {

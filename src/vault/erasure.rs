@@ -99,7 +99,7 @@ impl Vault {
             self.custody.flights.fence().await;
             return Ok(Erased { erasure, real: true });
         }
-        let erasure = self.shreds.call(erasure.id).await??;
+        let erasure = self.shred(erasure.id).await?;
         metrics::counter!("lacuna_erasures_total", "state" => format!("{:?}", erasure.state)).increment(1);
         Ok(Erased { erasure, real: true })
     }

@@ -30,7 +30,7 @@ pub struct Vault {
     purposes: Purposes,
     reads: read::Reads,
     writes: write::Writes,
-    shreds: Batch<ErasureId, Result<Erasure>>,
+    shreds: Batch<Shred, Result<Shredded>>,
 }
 
 impl Vault {
@@ -72,30 +72,76 @@ impl Vault {
     }
 }
 
-/// Erasures that arrive together share one run, and so one advance of the slot.
-fn start_shredding(custody: Arc<Custody>) -> Batch<ErasureId, Result<Erasure>> {
+/// What a run of the shredder is asked for.
+#[derive(Clone, Copy)]
+enum Shred {
+    /// That an erasure be carried out.
+    Erase(ErasureId),
+    /// That the root be changed, whoever is erased with it.
+    Renew,
+}
+
+/// What came of it.
+enum Shredded {
+    /// Of [`Shred::Erase`]: the erasure as it is then.
+    Erasure(Box<Erasure>),
+    /// Of [`Shred::Renew`]: the epoch then.
+    Epoch(u64),
+}
+
+impl Vault {
+    /// Runs a PENDING erasure, together with whatever else waits.
+    async fn shred(&self, id: ErasureId) -> Result<Erasure> {
+        match self.shreds.call(Shred::Erase(id)).await?? {
+            Shredded::Erasure(erasure) => Ok(*erasure),
+            Shredded::Epoch(_) => Err(Error::internal("an erasure was answered as a change of the root")),
+        }
+    }
+
+    /// Changes the root key, and answers the epoch then. Condemned leaves die with the old root.
+    pub async fn renew_root(&self) -> Result<u64> {
+        match self.shreds.call(Shred::Renew).await?? {
+            Shredded::Epoch(epoch) => Ok(epoch),
+            Shredded::Erasure(_) => Err(Error::internal("a change of the root was answered as an erasure")),
+        }
+    }
+}
+
+/// What arrives together shares one run, and so one advance of the slot.
+fn start_shredding(custody: Arc<Custody>) -> Batch<Shred, Result<Shredded>> {
     let limits = Limits { weight: 256, in_flight: 1, waiting: 65_536 };
     Batch::start(
         limits,
         |_| 1,
-        move |ids: Vec<ErasureId>| {
+        move |asks: Vec<Shred>| {
             let custody = Arc::clone(&custody);
-            async move { shred(&custody, &ids).await }
+            async move { shred(&custody, &asks).await }
         },
     )
 }
 
-async fn shred(custody: &Custody, ids: &[ErasureId]) -> Vec<Result<Erasure>> {
-    let outcome = custody.shred(ids).await;
-    let answer = |id: &ErasureId| match &outcome {
-        Ok(erasures) => erasures
+async fn shred(custody: &Custody, asks: &[Shred]) -> Vec<Result<Shredded>> {
+    // A change of the root takes along every erasure that waits, so it comes first.
+    let renew = asks.iter().any(|ask| matches!(ask, Shred::Renew));
+    let renewed = if renew { custody.renew().await } else { Ok(0) };
+    let ids: Vec<ErasureId> = asks
+        .iter()
+        .filter_map(|ask| match ask {
+            Shred::Erase(id) => Some(*id),
+            Shred::Renew => None,
+        })
+        .collect();
+    let erased = if ids.is_empty() { Ok(Vec::new()) } else { custody.shred(&ids).await };
+    let answer = |ask: &Shred| match (ask, &renewed, &erased) {
+        (Shred::Renew, Ok(epoch), _) => Ok(Shredded::Epoch(*epoch)),
+        (Shred::Renew, Err(error), _) | (Shred::Erase(_), _, Err(error)) => Err(error.share()),
+        (Shred::Erase(id), _, Ok(erasures)) => erasures
             .iter()
             .find(|erasure| erasure.id == *id)
-            .cloned()
+            .map(|erasure| Shredded::Erasure(Box::new(erasure.clone())))
             .ok_or_else(|| Error::internal("an erasure disappeared")),
-        Err(error) => Err(error.share()),
     };
-    ids.iter().map(answer).collect()
+    asks.iter().map(answer).collect()
 }
 
 /// How many items a page of a list holds: `asked` between 1 and 1000, 100 when not said.
