@@ -117,7 +117,7 @@ struct Manifest {
 /// `lacuna init`: makes a vault, or takes up the one that is there.
 pub async fn init(here: Here) -> Result<()> {
     let config = here.place.config()?;
-    let opened = open::open(&config, Arc::new(SystemClock)).await?;
+    let opened = open::open(&config, Arc::new(SystemClock), open::Use::Alone).await?;
     let public = public_key(&config);
     let answer = Answer::new(
         json!({

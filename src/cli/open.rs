@@ -65,12 +65,23 @@ pub struct Opened {
     pub random: Arc<dyn Random>,
 }
 
+/// Who uses a vault's root slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A node that serves: beside others on a database that several can use, alone on an embedded one.
+    Serve,
+    /// A deed that must not happen beside a running vault.
+    Alone,
+}
+
 /// Opens a vault, making what is missing. Holds the root slot until it is dropped.
-pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
+pub async fn open(config: &Config, clock: Arc<dyn Clock>, how: Use) -> Result<Opened> {
     files::make_private_directory(&config.data_dir())
         .with_context(|| format!("cannot make the data directory {}", config.data_dir().display()))?;
     check_slot_directory(config)?;
-    let lock = SlotLock::take(&config.slot_dir().join(SLOT_FILE))?;
+    let slot = config.slot_dir().join(SLOT_FILE);
+    let shares = how == Use::Serve && !store::is_embedded(config.database_url()?.expose());
+    let lock = if shares { SlotLock::share(&slot)? } else { SlotLock::take(&slot)? };
     open_with(config, clock, lock).await
 }
 

@@ -319,11 +319,11 @@ async fn newest(parts: &Parts, content: Content) -> Result<Content> {
 }
 
 /// Refuses a slot that a checkpoint sink is ahead of: then slot and database are old copies, put back together. A run
-/// that failed may have left a checkpoint one epoch ahead.
+/// that failed may have left a checkpoint of the root that is prepared, and of no later one.
 async fn check_sinks(parts: &Parts, content: &Content) -> Result<()> {
     for sink in &parts.sinks {
         let newest = sink.newest().await?.unwrap_or_default();
-        if newest > content.current.epoch + 1 {
+        if newest > content.latest_epoch() {
             return Err(refuse(
                 "a checkpoint sink knows a later epoch than the root slot: the slot is an old copy, under which erased \
                  people could be read again. Bring back the present slot, and destroy the old copy",

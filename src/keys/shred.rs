@@ -85,7 +85,7 @@ impl Custody {
         let before = self.ring.epoch();
         let ranges: Vec<_> = run.ranges.iter().map(|&(first, last)| first..=last).collect();
         let puncture = before.tree.puncture(&ranges, self.ring.random());
-        let next = Root::of(&puncture, content.current.epoch + 1);
+        let next = Root::of(&puncture, content.next_epoch());
         crash::point("shred::start");
         self.parts.slot.prepare(&content.current.id, &next).await?;
         crash::point("shred::prepared");
