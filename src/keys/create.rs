@@ -59,7 +59,7 @@ impl Custody {
         let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
         let mut tx = self.store().write().await?;
         tx.create_vault(&vault, &head).await?;
-        tx.insert_pages(pages).await?;
+        tx.insert_pages(0, pages).await?;
         tx.put_buckets(&buckets).await?;
         tx.put_chunks(&chunks).await?;
         crash::point("create::before-commit");

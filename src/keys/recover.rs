@@ -78,7 +78,7 @@ impl Custody {
         self.raise_next_leaf().await?;
         report.erasures_completed = self.complete_interrupted(content).await?;
         crash::point("recover::completed");
-        self.delete_stray_pages().await?;
+        self.delete_stray_pages(content.current.epoch).await?;
         crash::point("recover::swept");
         report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
         let mut tx = self.store().read().await?;
@@ -98,7 +98,7 @@ impl Custody {
     /// Brings a checkpoint's state into the database.
     async fn import(&self, content: &Content, checkpoint: &Checkpoint) -> Result<u64> {
         let mut tx = self.store().write().await?;
-        tx.insert_pages(&checkpoint.pages()?).await?;
+        tx.insert_pages(content.current.epoch, &checkpoint.pages()?).await?;
         tx.put_punctured(&checkpoint.punctured()).await?;
         advance_head(&mut *tx, (content.current.epoch, &content.current.id)).await?;
         let mut reapplied = 0;
@@ -221,11 +221,12 @@ impl Custody {
         Ok(done.len() as u64)
     }
 
-    /// Deletes page versions that the tree does not refer to: left by a run that was interrupted.
-    async fn delete_stray_pages(&self) -> Result<()> {
+    /// Deletes page versions up to the present epoch that the tree does not refer to: left by a run that was interrupted.
+    /// Those of a later epoch belong to a run under way.
+    async fn delete_stray_pages(&self, epoch: u64) -> Result<()> {
         let wanted: HashSet<PageId> = self.ring.epoch().tree.pages().collect();
         let mut tx = self.store().write().await?;
-        let stray: Vec<_> = tx.key_page_ids().await?.into_iter().filter(|page| !wanted.contains(page)).collect();
+        let stray: Vec<_> = tx.key_page_ids(epoch).await?.into_iter().filter(|page| !wanted.contains(page)).collect();
         tx.delete_pages(&stray).await?;
         tx.commit().await
     }

@@ -180,7 +180,7 @@ impl Custody {
     /// Step 4.
     async fn write_next(&self, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
         let mut tx = self.store().write().await?;
-        tx.insert_pages(&puncture.written).await?;
+        tx.insert_pages(next.epoch, &puncture.written).await?;
         tx.put_punctured(&punctured(run, next.epoch)).await?;
         index::rekey(&self.ring, &mut *tx, &run.fresh, &run.dead).await?;
         let mut erasures = run.erasures.clone();

@@ -29,12 +29,12 @@ pub struct TreeHead {
 /// Names one version of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageId {
-    /// 0 is the root, 3 the lowest.
+    /// 0 is the root, 4 the lowest.
     pub level: u8,
     /// The leading bits that all leaves below the page share.
     pub prefix: u32,
-    /// The root under which it was written.
-    pub root_id: [u8; 16],
+    /// The public name of its own key; for the root page, of the root key.
+    pub version: [u8; 16],
 }
 
 /// One version of one page.
@@ -108,14 +108,18 @@ pub trait Keys {
     /// Every page version.
     async fn key_pages(&mut self) -> Result<Vec<Page>>;
 
-    /// Names of every page version.
-    async fn key_page_ids(&mut self) -> Result<Vec<PageId>>;
+    /// Names of every page version that was written for `epoch` or before.
+    async fn key_page_ids(&mut self, epoch: u64) -> Result<Vec<PageId>>;
 
-    /// Adds page versions, or writes those that are there again.
-    async fn insert_pages(&mut self, pages: &[Page]) -> Result<()>;
+    /// Adds page versions made for `epoch`, or writes those that are there again.
+    async fn insert_pages(&mut self, epoch: u64, pages: &[Page]) -> Result<()>;
 
     /// Removes page versions.
     async fn delete_pages(&mut self, pages: &[PageId]) -> Result<()>;
+
+    /// Removes page versions that were made for epochs between the two: `base` was followed by `epoch`, so those
+    /// between were prepared and never came to be.
+    async fn delete_pages_between(&mut self, base: u64, epoch: u64) -> Result<()>;
 
     /// Notes ranges that an epoch lacks.
     async fn put_punctured(&mut self, ranges: &[Punctured]) -> Result<()>;

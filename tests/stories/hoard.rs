@@ -264,9 +264,9 @@ fn pages_of(checkpoint: &[u8]) -> Vec<Page> {
     let Ok(statement) = serde_json::from_slice::<serde_json::Value>(statement) else { return Vec::new() };
     let page = |page: &serde_json::Value| {
         let number = |name: &str| u32::try_from(page[name].as_u64().unwrap()).unwrap();
-        let root_id = data_encoding::HEXLOWER.decode(page["root_id"].as_str().unwrap().as_bytes()).unwrap();
+        let version = data_encoding::HEXLOWER.decode(page["version"].as_str().unwrap().as_bytes()).unwrap();
         let (level, prefix) = (u8::try_from(number("level")).unwrap(), number("prefix"));
-        let id = PageId { level, prefix, root_id: root_id.try_into().unwrap() };
+        let id = PageId { level, prefix, version: version.try_into().unwrap() };
         Page { id, blob: BASE64.decode(page["blob"].as_str().unwrap().as_bytes()).unwrap() }
     };
     statement["pages"].as_array().unwrap().iter().map(page).collect()

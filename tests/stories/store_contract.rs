@@ -109,7 +109,7 @@ fn erasure(number: u32, subject: u32) -> Erasure {
 }
 
 fn page(level: u8, prefix: u32, root: u8) -> Page {
-    Page { id: PageId { level, prefix, root_id: [root; 16] }, blob: vec![root, 0] }
+    Page { id: PageId { level, prefix, version: [root; 16] }, blob: vec![root, 0] }
 }
 
 fn answer(caller: &str, number: u8) -> Answer {
@@ -220,7 +220,7 @@ promises! {
             assert_eq!(tx.buckets_and_dirty(&[]).await.unwrap(), []);
             assert!(tx.tail_chunks(&[]).await.unwrap().is_empty());
             assert!(tx.chunks(&[]).await.unwrap().is_empty());
-            tx.insert_pages(&[]).await.unwrap();
+            tx.insert_pages(0, &[]).await.unwrap();
             tx.delete_pages(&[]).await.unwrap();
             tx.put_punctured(&[]).await.unwrap();
             tx.insert_subject_keys(&[]).await.unwrap();
@@ -499,7 +499,7 @@ promises! {
         let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80 };
         write(store, async |tx| {
             tx.create_vault(&vault, &head).await.unwrap();
-            tx.insert_pages(&[page(0, 0, 1)]).await.unwrap();
+            tx.insert_pages(0, &[page(0, 0, 1)]).await.unwrap();
             tx.put_buckets(&[bucket(1)]).await.unwrap();
             tx.put_chunks(&[chunk(bucket(1), 0)]).await.unwrap();
         })
@@ -527,22 +527,40 @@ promises! {
     async fn pages_are_versions_that_stay_until_they_are_written_again_or_deleted(store: Store) {
         let altered = Page { blob: vec![9], ..page(1, 5, 1) };
         write(store, async |tx| {
-            tx.insert_pages(&[page(3, u32::MAX, 1), page(1, 5, 2), page(1, 5, 1)]).await.unwrap();
-            tx.insert_pages(&[altered, page(0, 0, 1)]).await.unwrap();
+            tx.insert_pages(0, &[page(3, u32::MAX, 1), page(1, 5, 2), page(1, 5, 1)]).await.unwrap();
+            tx.insert_pages(1, &[altered, page(0, 0, 1)]).await.unwrap();
         })
         .await;
         let mut tx = store.read().await.unwrap();
         let pages = tx.key_pages().await.unwrap();
         assert_eq!(pages.len(), 4);
         assert!(pages.iter().find(|found| found.id == page(1, 5, 1).id).is_some_and(|found| found.blob == [9]));
-        let mut ids = tx.key_page_ids().await.unwrap();
+        let mut ids = tx.key_page_ids(1).await.unwrap();
         ids.sort();
         assert_eq!(ids, [page(0, 0, 1).id, page(1, 5, 1).id, page(1, 5, 2).id, page(3, u32::MAX, 1).id]);
         drop(tx);
         write(store, async |tx| tx.delete_pages(&[page(1, 5, 1).id, page(2, 2, 2).id]).await.unwrap()).await;
-        let mut ids = store.read().await.unwrap().key_page_ids().await.unwrap();
+        let mut ids = store.read().await.unwrap().key_page_ids(1).await.unwrap();
         ids.sort();
         assert_eq!(ids, [page(0, 0, 1).id, page(1, 5, 2).id, page(3, u32::MAX, 1).id]);
+    }
+
+    async fn pages_of_attempts_go_by_their_epoch(store: Store) {
+        write(store, async |tx| {
+            for epoch in 0..6_u8 {
+                tx.insert_pages(epoch.into(), &[page(0, 0, epoch)]).await.unwrap();
+            }
+            tx.delete_pages_between(1, 4).await.unwrap();
+        })
+        .await;
+        let mut tx = store.read().await.unwrap();
+        let mut versions = async |epoch| {
+            let mut ids = tx.key_page_ids(epoch).await.unwrap();
+            ids.sort();
+            ids.iter().map(|id| id.version[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(versions(9).await, [0, 1, 4, 5]);
+        assert_eq!(versions(4).await, [0, 1, 4]);
     }
 
     async fn punctured_ranges_move_to_a_later_epoch(store: Store) {

@@ -105,31 +105,38 @@ impl Keys for SqlTx {
     }
 
     async fn key_pages(&mut self) -> Result<Vec<Page>> {
-        let rows = sqlx::query("SELECT level, prefix, root_id, blob FROM key_page ORDER BY level, prefix")
+        let rows = sqlx::query("SELECT level, prefix, version, blob FROM key_page ORDER BY level, prefix")
             .fetch_all(self.connection())
             .await
             .map_err(failed)?;
         rows.iter().map(page).collect()
     }
 
-    async fn key_page_ids(&mut self) -> Result<Vec<PageId>> {
-        let rows = sqlx::query("SELECT level, prefix, root_id FROM key_page ORDER BY level, prefix")
+    async fn key_page_ids(&mut self, epoch: u64) -> Result<Vec<PageId>> {
+        let rows = sqlx::query("SELECT level, prefix, version FROM key_page WHERE epoch <= $1 ORDER BY level, prefix")
+            .bind(epoch.cast_signed())
             .fetch_all(self.connection())
             .await
             .map_err(failed)?;
         rows.iter().map(|row| page_id(&mut Columns::of(row))).collect()
     }
 
-    async fn insert_pages(&mut self, pages: &[Page]) -> Result<()> {
+    async fn insert_pages(&mut self, epoch: u64, pages: &[Page]) -> Result<()> {
         let mut rows = Rows::new();
         for Page { id, blob } in pages {
-            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id).blob(blob);
+            rows.row()
+                .number(id.level.into())
+                .number(id.prefix.into())
+                .blob(&id.version)
+                .number(epoch.cast_signed())
+                .blob(blob);
         }
         self.run(
             concat! {
-                "INSERT INTO key_page (level, prefix, root_id, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
-                "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", ", blob!("3"), " FROM ", each!("1"),
-                " AS e WHERE true ON CONFLICT (level, prefix, root_id) DO UPDATE SET blob = excluded.blob"
+                "INSERT INTO key_page (level, prefix, version, epoch, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", CAST(e.value ->> 3 AS BIGINT), ", blob!("4"),
+                " FROM ", each!("1"), " AS e WHERE true ",
+                "ON CONFLICT (level, prefix, version) DO UPDATE SET epoch = excluded.epoch, blob = excluded.blob"
             },
             rows,
         )
@@ -140,16 +147,26 @@ impl Keys for SqlTx {
     async fn delete_pages(&mut self, pages: &[PageId]) -> Result<()> {
         let mut rows = Rows::new();
         for id in pages {
-            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id);
+            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.version);
         }
         self.run(
             concat! {
-                "DELETE FROM key_page WHERE (level, prefix, root_id) IN (SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "DELETE FROM key_page WHERE (level, prefix, version) IN (SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), " FROM ", each!("1"), " AS e)"
             },
             rows,
         )
         .await?;
+        Ok(())
+    }
+
+    async fn delete_pages_between(&mut self, base: u64, epoch: u64) -> Result<()> {
+        sqlx::query("DELETE FROM key_page WHERE epoch > $1 AND epoch < $2")
+            .bind(base.cast_signed())
+            .bind(epoch.cast_signed())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 
@@ -240,7 +257,7 @@ fn page_id(columns: &mut Columns<'_>) -> Result<PageId> {
     Ok(PageId {
         level: columns.unsigned("key_page", "level")?,
         prefix: columns.unsigned("key_page", "prefix")?,
-        root_id: columns.bytes("key_page", "root_id")?,
+        version: columns.bytes("key_page", "version")?,
     })
 }
 
