@@ -26,6 +26,7 @@ mod leaks;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod outside;
 mod process;
+mod protocol;
 mod purposes;
 mod python_client;
 mod refusals;
