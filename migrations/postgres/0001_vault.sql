@@ -2,10 +2,9 @@
 
 CREATE TABLE vault (
     -- Immutable.
-    id            BIGINT PRIMARY KEY CHECK (id = 1), -- there is one vault in a database
-    tree          BYTEA  NOT NULL,                   -- 16 bytes: the id of its key tree
-    index_buckets BIGINT NOT NULL,                   -- how many buckets the search index has
-    created_at    BIGINT NOT NULL                    -- microseconds since 1970
+    id         BIGINT PRIMARY KEY CHECK (id = 1), -- there is one vault in a database
+    tree       BYTEA  NOT NULL,                   -- 16 bytes: the id of its key tree
+    created_at BIGINT NOT NULL                    -- microseconds since 1970
 );
 
 CREATE TABLE key_tree (

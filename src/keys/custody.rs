@@ -1,6 +1,6 @@
 //! Custody: everything this floor holds, in one hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::flight::Flights;
 use super::leaves::Leaves;
@@ -12,6 +12,7 @@ use super::slot::RootSlot;
 use crate::crypto::Random;
 use crate::model::{Clock, Result};
 use crate::store::Store;
+use crate::store::index::Generation;
 
 /// What custody is taken of, and with what.
 pub struct Parts {
@@ -38,19 +39,19 @@ pub struct Custody {
     pub ring: Arc<Keyring>,
     /// Reveals on their way.
     pub flights: Flights,
-    /// How many buckets the search index has.
-    pub buckets: u32,
+    /// The generations of the search index that were written when somebody looked last.
+    generations: RwLock<Vec<Generation>>,
     leaves: Leaves,
     pub(super) garbage: Garbage,
 }
 
 impl Custody {
-    pub(super) fn new(parts: Parts, ring: Keyring, buckets: u32) -> Self {
+    pub(super) fn new(parts: Parts, ring: Keyring, generations: Vec<Generation>) -> Self {
         Self {
             parts,
             ring: Arc::new(ring),
             flights: Flights::new(),
-            buckets,
+            generations: RwLock::new(generations),
             leaves: Leaves::default(),
             garbage: Garbage::default(),
         }
@@ -72,6 +73,20 @@ impl Custody {
     #[must_use]
     pub fn sinks(&self) -> &[Arc<dyn CheckpointSink>] {
         &self.parts.sinks
+    }
+
+    /// What the generations of the search index that are written probably are. A transaction that writes reads them
+    /// itself: this only spares it work.
+    #[must_use]
+    pub fn generations(&self) -> Vec<Generation> {
+        self.generations.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells what they are.
+    pub fn see_generations(&self, written: &[Generation]) {
+        if *self.generations.read().unwrap_or_else(PoisonError::into_inner) != written {
+            *self.generations.write().unwrap_or_else(PoisonError::into_inner) = written.to_vec();
+        }
     }
 
     /// A leaf that nobody had before.

@@ -20,6 +20,7 @@ pub mod kek;
 mod leaves;
 pub mod receipt;
 pub mod recover;
+mod reindex;
 pub mod ring;
 mod save;
 pub mod shred;

@@ -27,11 +27,11 @@ use super::slot::{Content, Root};
 use super::tree::{PageId, Puncture};
 use crate::crash;
 use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Time, Token, TokenRow,
+    Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Time, Token, TokenRow, Value,
 };
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
-use crate::store::index::Bucket;
+use crate::store::index::{Bucket, Generation};
 use crate::store::key::Punctured;
 
 /// Page versions that no tree in use refers to, to be deleted once the slot has advanced past them.
@@ -135,13 +135,15 @@ impl Custody {
         let tokens = tx.sealed_tokens(&subjects).await?;
         let mut ranges: BTreeSet<(u32, u32)> =
             tx.subject_keys(&subjects).await?.iter().map(|key| (key.leaf, key.leaf)).collect();
-        for range in tx.punctured_after(content.current.epoch).await? {
-            ranges.insert((range.first, range.last));
-        }
         let mut fresh = Vec::new();
-        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens)?).await? {
+        let generations = tx.generations().await?;
+        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens, &generations)?).await? {
             ranges.insert((bucket.leaf, bucket.leaf));
             fresh.push(bucket);
+        }
+        // After the buckets: one that a rotation has taken away since is condemned, and comes along here.
+        for range in tx.punctured_after(content.current.epoch).await? {
+            ranges.insert((range.first, range.last));
         }
         drop(tx);
         let fresh = self.with_leaves(fresh).await?;
@@ -156,25 +158,41 @@ impl Custody {
         Ok(fresh)
     }
 
-    /// The buckets that the tokens are in. A token whose key is gone was taken out by the run that punctured it; one
-    /// that does not open though its key is there was damaged, and could be in any bucket.
-    fn buckets_of(&self, tokens: &[Token]) -> Result<Vec<u32>> {
-        let epoch = self.ring.epoch();
+    /// The buckets that the tokens are in, in every generation of the index.
+    fn buckets_of(&self, tokens: &[Token], generations: &[Generation]) -> Result<Vec<u32>> {
         let mut buckets = BTreeSet::new();
-        for token in tokens.iter().filter(|token| epoch.tree.is_live(token.leaf)) {
-            match self.spot_of(token) {
-                Ok(spot) => buckets.extend(spot.map(|spot| spot.bucket)),
-                Err(error) if error.reason == Reason::SealBroken => return Ok((0..self.buckets).collect()),
-                Err(error) => return Err(error),
-            }
+        for token in tokens {
+            buckets.extend(self.buckets_of_token(token, generations)?);
         }
         Ok(buckets.into_iter().collect())
     }
 
-    /// Where the value of a token is in the search index; `None` when it is not searchable.
-    pub fn spot_of(&self, token: &Token) -> Result<Option<Spot>> {
+    /// Where a token may be in the search index. One whose key is gone was taken out by the run that punctured it; one
+    /// that does not open though its key is there was damaged, and could be in any bucket.
+    pub fn buckets_of_token(&self, token: &Token, generations: &[Generation]) -> Result<BTreeSet<u32>> {
+        if !self.ring.epoch().tree.is_live(token.leaf) {
+            return Ok(BTreeSet::new());
+        }
+        match self.spots_of(token, generations) {
+            Ok(spots) => Ok(spots.into_iter().map(|spot| spot.bucket).collect()),
+            Err(error) if error.reason == Reason::SealBroken => {
+                Ok(generations.iter().flat_map(Generation::numbers).collect())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the value of a token is in the search index; nowhere when it is not searchable.
+    pub fn spots_of(&self, token: &Token, generations: &[Generation]) -> Result<Vec<Spot>> {
         let value = self.ring.open(&policy::for_upkeep(token.row, Upkeep::Index), token)?;
-        Ok(value.normal().map(|normal| index::spot(&self.ring, self.buckets, token.kind, normal)))
+        Ok(self.spots_of_value(&value, generations))
+    }
+
+    /// Where a value is in the search index; nowhere when it is not searchable.
+    #[must_use]
+    pub fn spots_of_value(&self, value: &Value, generations: &[Generation]) -> Vec<Spot> {
+        let normal = value.normal();
+        normal.map(|normal| index::spots(&self.ring, generations, value.kind(), normal)).unwrap_or_default()
     }
 
     /// Step 4.

@@ -2,15 +2,13 @@
 
 use async_trait::async_trait;
 
-use crate::model::{Result, SubjectId, Time};
+use crate::model::{KeyState, Result, SubjectId, Time};
 
 /// The vault itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vault {
     /// The id of its key tree.
     pub tree: [u8; 16],
-    /// How many buckets its search index has.
-    pub index_buckets: u32,
     /// When it was made.
     pub created_at: Time,
 }
@@ -73,6 +71,8 @@ pub struct SubjectKey {
     pub version: u32,
     /// When it was handed out.
     pub created_at: Time,
+    /// What it may be used for.
+    pub state: KeyState,
 }
 
 /// The operations on the key state.
@@ -99,7 +99,7 @@ pub trait Keys {
     /// Never hands out a leaf below `floor` again.
     async fn raise_next_leaf(&mut self, floor: u32) -> Result<()>;
 
-    /// Every leaf that a subject's key or a bucket has, in order.
+    /// Every leaf that a subject's key, an index key or a bucket has, in order.
     async fn used_leaves(&mut self) -> Result<Vec<u32>>;
 
     /// The highest of them.
@@ -130,6 +130,12 @@ pub trait Keys {
     /// Adds subjects' keys.
     async fn insert_subject_keys(&mut self, keys: &[SubjectKey]) -> Result<()>;
 
-    /// All keys of the subjects.
+    /// Moves keys, by their leaves, to another state.
+    async fn put_key_states(&mut self, leaves: &[u32], state: KeyState) -> Result<()>;
+
+    /// Retires the keys that are punctured by `epoch`, whatever a restored database says of them.
+    async fn retire_punctured_keys(&mut self, epoch: u64) -> Result<()>;
+
+    /// All keys of the subjects, oldest version first.
     async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>>;
 }

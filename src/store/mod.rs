@@ -16,6 +16,7 @@ pub mod erasure;
 pub mod index;
 pub mod key;
 pub mod request;
+pub mod rotation;
 pub mod subject;
 pub mod token;
 
@@ -62,6 +63,7 @@ pub trait Tx:
     + index::Indexes
     + key::Keys
     + request::Requests
+    + rotation::Rotations
     + subject::Subjects
     + token::Tokens
     + Send

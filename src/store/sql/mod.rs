@@ -6,6 +6,7 @@ mod erasure;
 mod index;
 mod key;
 mod request;
+mod rotation;
 mod subject;
 mod token;
 
