@@ -39,3 +39,4 @@ mod streams;
 mod subjects;
 mod tidy;
 mod tokens;
+mod transplant;
