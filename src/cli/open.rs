@@ -11,6 +11,7 @@ use crate::keys::Custody;
 use crate::keys::custody::Parts;
 use crate::keys::files;
 use crate::keys::kek::{Kek, LocalKek};
+use crate::keys::lease::Lease;
 use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
 use crate::keys::sink::{CheckpointSink, DirectorySink};
@@ -100,6 +101,7 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
         clock,
         random: Arc::clone(&random),
         index_buckets: config.index_buckets(),
+        lease: Arc::new(if store.is_shared() { Lease::limited() } else { Lease::unlimited() }),
     };
     let (custody, report) = Custody::open(parts).await?;
     Ok(Opened { custody, report, store, random })

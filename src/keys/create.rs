@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::custody::{Custody, Parts};
 use super::index;
+use super::node::Member;
 use super::recover::Report;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::save::Change;
@@ -23,7 +24,7 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     let root = Root::of(&genesis, 0);
     let ring = Keyring::new(Epoch { tree: genesis.tree.clone(), number: 0 }, Arc::clone(&parts.random))?;
     let buckets = parts.index_buckets;
-    let custody = Custody::new(parts, ring, buckets);
+    let mut custody = Custody::new(parts, ring, buckets, genesis.tree.clone(), None);
     crash::point("create::start");
     custody.save(&Change { puncture: &genesis, root: &root, punctured: &[], erasures: &[] }).await?;
     crash::point("create::checkpointed");
@@ -31,6 +32,10 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     crash::point("create::written");
     custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
     crash::point("create::slot-set");
+    if custody.store().is_shared() {
+        custody.member = Some(Member::join(&custody.parts).await?);
+        custody.stand_for_lead().await?;
+    }
     Ok((custody, Report { created: true, ..Report::default() }))
 }
 
@@ -53,9 +58,9 @@ pub(super) async fn begin_again(parts: Parts) -> Result<(Custody, Report)> {
 
 impl Custody {
     async fn write_new_vault(&self, pages: &[Page]) -> Result<()> {
-        let tree = self.ring.epoch().tree;
+        let tree = self.ring.epoch()?.tree;
         let vault = Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
-        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets };
+        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets, fence: 0 };
         let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
         let mut tx = self.store().write().await?;
         tx.create_vault(&vault, &head).await?;

@@ -61,7 +61,7 @@ pub(super) fn spot_of(digest: &[u8; 32], buckets: u32) -> Spot {
 
 /// The empty buckets of a new vault, under leaves from `first_leaf` on.
 pub fn genesis(ring: &Keyring, buckets: u32, first_leaf: u32) -> Result<(Vec<Bucket>, Vec<Chunk>)> {
-    let epoch = ring.epoch();
+    let epoch = ring.epoch()?;
     let buckets: Vec<_> =
         (0..buckets).map(|bucket| Bucket { bucket, leaf: first_leaf + bucket, chunks: 1, dirty: false }).collect();
     let mut chunks = Vec::new();
@@ -76,7 +76,7 @@ pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
     let touched = by_bucket(entries);
     let numbers: Vec<u32> = touched.keys().copied().collect();
     tx.lock_buckets(&numbers).await?;
-    let (epoch, mut chunks, mut grown) = (ring.epoch(), Vec::new(), Vec::new());
+    let (epoch, mut chunks, mut grown) = (ring.epoch()?, Vec::new(), Vec::new());
     for tail in tx.tail_chunks(&numbers).await? {
         let key = bucket_key(&epoch, tail.bucket)?;
         let mut rows = open_chunk(&key, &epoch.tree.id(), &tail)?;
@@ -191,7 +191,7 @@ impl Contents {
 }
 
 async fn read(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Vec<Contents>> {
-    let epoch = ring.epoch();
+    let epoch = ring.epoch()?;
     let mut all: Vec<Contents> = Vec::new();
     let mut key = None;
     for chunk in tx.chunks(numbers).await? {
@@ -207,7 +207,7 @@ async fn read(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Vec<Co
 }
 
 async fn write_anew(ring: &Keyring, tx: &mut dyn Tx, contents: Vec<Contents>) -> Result<()> {
-    let epoch = ring.epoch();
+    let epoch = ring.epoch()?;
     let (mut buckets, mut chunks) = (Vec::new(), Vec::new());
     for contents in &contents {
         let (bucket, sealed) = contents.seal(ring, &epoch, contents.bucket)?;

@@ -87,7 +87,8 @@ pub struct Epoch {
 pub struct Keyring {
     tree: [u8; 16],
     random: Arc<dyn Random>,
-    epoch: RwLock<Epoch>,
+    /// `None` while this process must not use them.
+    epoch: RwLock<Option<Epoch>>,
     ready: Cache<(u32, SubjectId), Arc<Key>>,
     tokens: BlockKey,
     index: Secret<32>,
@@ -106,25 +107,38 @@ impl Keyring {
             Ok::<_, Error>(own_key(&seed, &tree, name))
         };
         let (tokens, index) = (BlockKey::new(&own(TOKEN_LEAF, "token")?), own(INDEX_LEAF, INDEX_KEY)?);
-        Ok(Self { tree, random, ready: Cache::new(CACHED_KEYS), tokens, index, epoch: RwLock::new(epoch) })
+        Ok(Self { tree, random, ready: Cache::new(CACHED_KEYS), tokens, index, epoch: RwLock::new(Some(epoch)) })
     }
 
     /// The tree as it is now.
-    #[must_use]
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
+    ///
+    /// # Errors
+    /// `StoreUnavailable` while this process holds no keys, because it must not use them.
+    pub(super) fn epoch(&self) -> Result<Epoch> {
+        let held = self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone();
+        held.ok_or_else(|| {
+            Error::new(Reason::StoreUnavailable, "this node holds no keys until it is back in touch with the database")
+        })
     }
 
     /// Replaces the tree. What was derived from the old one is to be dropped with [`Keyring::forget`], once the
     /// flights that may still derive from it have landed.
     pub(super) fn replace(&self, epoch: Epoch) {
-        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = epoch;
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 
     /// Drops the ready keys of punctured leaves.
     pub fn forget(&self) {
-        let epoch = self.epoch();
-        self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf));
+        match self.epoch() {
+            Ok(epoch) => self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf)),
+            Err(_) => self.ready.clear(),
+        }
+    }
+
+    /// Drops every key of a person, until [`Keyring::replace`].
+    pub(super) fn drop_keys(&self) {
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.ready.clear();
     }
 
     /// The source of randomness that keys and nonces are drawn from.
@@ -188,11 +202,11 @@ impl Keyring {
         if place.leaf < FIRST_LEAF {
             return Err(damaged("it claims a leaf of the vault's own".to_owned()));
         }
-        let Some(seed) = self.epoch().tree.derive(place.leaf) else { return Ok(None) };
+        let Some(seed) = self.epoch()?.tree.derive(place.leaf) else { return Ok(None) };
         let key = Arc::new(Key::new(&place.key(&seed, &self.tree)));
         self.ready.insert(name, Arc::clone(&key));
         // The leaf may have been punctured meanwhile; then it must not stay ready after `forget` has gone through.
-        if !self.epoch().tree.is_live(place.leaf) {
+        if !self.epoch().is_ok_and(|epoch| epoch.tree.is_live(place.leaf)) {
             self.ready.remove(&name);
         }
         Ok(Some(key))

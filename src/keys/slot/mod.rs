@@ -45,6 +45,14 @@ pub struct Content {
     pub next: Option<Root>,
 }
 
+impl Content {
+    /// The number of the root to be prepared next. None is ever used twice, not even after an attempt that failed.
+    #[must_use]
+    pub fn next_epoch(&self) -> u64 {
+        self.next.as_ref().map_or(self.current.epoch, |next| next.epoch.max(self.current.epoch)) + 1
+    }
+}
+
 /// How certain it is that the slot forgot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assurance {
