@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -54,6 +55,9 @@ impl Place {
     }
 }
 
+/// How long a node waits for another that makes the vault.
+const MAKING: Duration = Duration::from_secs(20);
+
 /// A vault's keys, opened, with what they stand on.
 pub struct Opened {
     /// The keys.
@@ -66,13 +70,55 @@ pub struct Opened {
     pub random: Arc<dyn Random>,
 }
 
+impl Opened {
+    /// Leaves the vault in good order.
+    pub async fn close(self) -> Result<()> {
+        self.custody.leave().await?;
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+/// Who uses a vault's root slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A node that serves: beside others on a database that several can use, alone on an embedded one.
+    Serve,
+    /// A deed that must not happen beside a running vault.
+    Alone,
+}
+
 /// Opens a vault, making what is missing. Holds the root slot until it is dropped.
-pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
+pub async fn open(config: &Config, clock: Arc<dyn Clock>, how: Use) -> Result<Opened> {
     files::make_private_directory(&config.data_dir())
         .with_context(|| format!("cannot make the data directory {}", config.data_dir().display()))?;
     check_slot_directory(config)?;
-    let lock = SlotLock::take(&config.slot_dir().join(SLOT_FILE))?;
-    open_with(config, clock, lock).await
+    let slot = config.slot_dir().join(SLOT_FILE);
+    let shares = how == Use::Serve && !store::is_embedded(config.database_url()?.expose());
+    let created = shares && has_no_slot(config) && make_alone(config, Arc::clone(&clock), &slot).await?;
+    let lock = if shares { SlotLock::share(&slot)? } else { SlotLock::take(&slot)? };
+    let mut opened = open_with(config, clock, lock).await?;
+    opened.report.created |= created;
+    Ok(opened)
+}
+
+/// Makes a vault that several nodes will share: one of them makes it, alone, and the others wait for that. Answers
+/// whether it was this one.
+async fn make_alone(config: &Config, clock: Arc<dyn Clock>, slot: &Path) -> Result<bool> {
+    let begun = Instant::now();
+    loop {
+        match SlotLock::take(slot) {
+            Ok(lock) => {
+                let opened = open_with(config, clock, lock).await?;
+                let created = opened.report.created;
+                opened.close().await?;
+                return Ok(created);
+            }
+            Err(error) if begun.elapsed() >= MAKING => return Err(error.into()),
+            Err(_) if has_no_slot(config) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// The same, by whoever has the lock on the root slot already.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::open::{Place, open};
+use super::open::{Place, Use, open};
 use crate::config::Config;
 use crate::crypto::{Random, Secret};
 use crate::grpc::{self, Callers, Health, Pulse};
@@ -80,7 +80,7 @@ impl Running {
     /// Opens everything and begins to serve. Makes what is missing.
     pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
         let listen = config.listen()?;
-        let opened = open(config, Arc::clone(&clock)).await?;
+        let opened = open(config, Arc::clone(&clock), Use::Serve).await?;
         let (callers, dev_token_file) = callers(config, &*opened.random)?;
         model::warm_up();
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;

@@ -355,7 +355,7 @@ async fn load_slot(parts: &Parts) -> Result<Option<Content>> {
         content = parts.slot.load().await?.ok_or_else(|| refuse("the root slot is empty"))?;
     }
     for (sink, epoch) in newest {
-        if epoch >= content.next_epoch() {
+        if epoch > content.latest_epoch() {
             return Err(refuse(
                 "a checkpoint sink knows a later epoch than the root slot: the slot is an old copy, under which erased \
                  people could be read again. Bring back the present slot, and destroy the old copy",

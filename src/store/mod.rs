@@ -92,7 +92,13 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
 /// What kind of database a URL names.
 #[must_use]
 pub fn kind(url: &str) -> &'static str {
-    if url.starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" }
+    if is_embedded(url) { "SQLite" } else { "PostgreSQL" }
+}
+
+/// Whether the database lives in this machine's files, so that one process at a time serves it.
+#[must_use]
+pub fn is_embedded(url: &str) -> bool {
+    url.starts_with("sqlite:")
 }
 
 /// Copies a database, consistently and while it is in use, into a directory.

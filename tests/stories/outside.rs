@@ -112,6 +112,11 @@ impl Outside {
         command
     }
 
+    /// The program with this vault as what it is about.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.here(arguments, &self.url())
+    }
+
     /// The program where the vault is. All names are relative, because a slot knows where its copies are, and a raw
     /// copy of everything stands elsewhere.
     fn here(&self, arguments: &[&str], url: &str) -> Command {

@@ -5,8 +5,10 @@
 //! change compares before it sets, so that two writers cannot both believe they moved it.
 
 mod file;
+mod lock;
 
-pub use file::{FileSlot, SlotLock};
+pub use file::FileSlot;
+pub use lock::{SlotLock, Turn};
 
 use std::fmt;
 
@@ -14,7 +16,7 @@ use async_trait::async_trait;
 
 use super::tree::Puncture;
 use crate::crypto::Secret;
-use crate::model::Result;
+use crate::model::{Error, Reason, Result};
 
 /// A root key with its public name and its place in time.
 pub struct Root {
@@ -33,6 +35,11 @@ impl Root {
         let key = Secret::build(|bytes| bytes.copy_from_slice(puncture.root.expose()));
         Self { id: puncture.root_id, epoch, key }
     }
+
+    fn copy(&self) -> Self {
+        let key = Secret::build(|bytes| bytes.copy_from_slice(self.key.expose()));
+        Self { id: self.id, epoch: self.epoch, key }
+    }
 }
 
 /// What a slot holds.
@@ -46,11 +53,47 @@ pub struct Content {
 }
 
 impl Content {
-    /// The number of the root to be prepared next. None is ever used twice, not even after an attempt that failed.
+    fn copy(&self) -> Self {
+        Self { tree: self.tree, current: self.current.copy(), next: self.next.as_ref().map(Root::copy) }
+    }
+
+    /// The epoch of the next root to be prepared. A number is never used twice: not that of a root which was prepared
+    /// and never became the current one, for there may be a checkpoint of it.
     #[must_use]
     pub fn next_epoch(&self) -> u64 {
-        self.next.as_ref().map_or(self.current.epoch, |next| next.epoch.max(self.current.epoch)) + 1
+        self.latest_epoch() + 1
     }
+
+    /// The latest epoch that a checkpoint can be of, because a root is prepared before its checkpoint is written.
+    #[must_use]
+    pub fn latest_epoch(&self) -> u64 {
+        self.next.as_ref().map_or(self.current.epoch, |next| next.epoch.max(self.current.epoch))
+    }
+}
+
+/// The rule of every slot for what may be prepared: it follows the current root that the writer knows, and takes
+/// nobody's epoch. The very root that is prepared already may be prepared again, by a writer who never heard of it.
+fn check_prepare(found: &Content, expect: &[u8; 16], next: &Root) -> Result<()> {
+    if found.current.id != *expect {
+        return Err(moved(&found.current));
+    }
+    let again = found.next.as_ref().is_some_and(|prepared| prepared.id == next.id);
+    if again || next.epoch >= found.next_epoch() {
+        return Ok(());
+    }
+    Err(refused(
+        "another writer has prepared a root of this epoch or a later one; begin again with what the slot holds",
+    )
+    .with("epoch", next.epoch)
+    .with("prepared_epoch", found.latest_epoch()))
+}
+
+fn moved(current: &Root) -> Error {
+    refused("the root slot has moved on: another writer advanced it").with("epoch", current.epoch)
+}
+
+fn refused(message: &'static str) -> Error {
+    Error::new(Reason::KeyCustodianUnavailable, message)
 }
 
 /// How certain it is that the slot forgot.
@@ -88,7 +131,8 @@ pub struct CopyStatus {
     pub epoch: Result<u64, String>,
 }
 
-/// A register with compare-and-swap.
+/// A register with compare-and-swap. Several processes may use one: each operation is atomic by itself, or as good as
+/// that under any interleaving.
 #[async_trait]
 pub trait RootSlot: Send + Sync {
     /// What it holds; `None` when it was never set.
@@ -97,7 +141,8 @@ pub trait RootSlot: Send + Sync {
     /// Sets it for the first time; refuses when it was set before.
     async fn create(&self, content: &Content) -> Result<()>;
 
-    /// Puts `next` beside the current root, in every mirror. Refuses when the current root is not `expect`.
+    /// Puts `next` beside the current root, in every mirror. Refuses when the current root is not `expect`, and when
+    /// another root of the same or a later epoch is prepared. Safe to repeat.
     async fn prepare(&self, expect: &[u8; 16], next: &Root) -> Result<()>;
 
     /// Makes the prepared root the current one and forgets the old, in every mirror. Safe to repeat: what has
@@ -105,7 +150,8 @@ pub trait RootSlot: Send + Sync {
     /// next call; until one succeeds, the old root must be taken to exist.
     async fn advance(&self, expect: &[u8; 16], next: &[u8; 16]) -> Result<()>;
 
-    /// Brings every mirror to what the deciding copy holds. An error means that an old root may still exist somewhere.
+    /// Brings every mirror to what the deciding copy holds, a prepared root included. An error means that an old root
+    /// may still exist somewhere.
     async fn settle(&self) -> Result<()>;
 
     /// How certain the forgetting is.
