@@ -34,7 +34,7 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     crash::point("create::slot-set");
     if custody.store().is_shared() {
         custody.member = Some(Member::join(&custody.parts).await?);
-        custody.stand_for_lead().await?;
+        custody.stand_for_lead(false).await?;
     }
     Ok((custody, Report { created: true, ..Report::default() }))
 }

@@ -277,12 +277,22 @@ impl Custody {
         Ok(taken)
     }
 
-    /// Takes the lead if there is nobody else to lead, waiting for as long as it takes to be certain of that. Answers
-    /// whether this node leads.
-    pub(super) async fn stand_for_lead(&self) -> Result<bool> {
+    /// Takes the lead if nobody has it. With `patience`, for as long as it takes to be certain that nobody has.
+    /// Answers whether this node leads.
+    pub(super) async fn stand_for_lead(&self, patience: bool) -> Result<bool> {
         let Some(member) = &self.member else { return Ok(true) };
-        let pulse = in_time(self.pulse()).await?;
-        self.elect(member, &pulse).await
+        let until = uptime() + STILL + RENEW;
+        loop {
+            let pulse = in_time(self.pulse()).await?;
+            if self.elect(member, &pulse).await? {
+                return Ok(true);
+            }
+            if !patience || uptime() >= until {
+                return Ok(false);
+            }
+            self.renew_lease(member).await?;
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn do_what_waits(&self) {

@@ -307,7 +307,8 @@ async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
     let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;
     let custody = Custody::new(parts, ring, vault.index_buckets, base.clone(), member);
     let mut report = Report::default();
-    if custody.stand_for_lead().await? {
+    // An old copy of the database may name a leader of its own time, who gives no sign of life any more.
+    if custody.stand_for_lead(checkpoint.is_some()).await? {
         custody.reconcile(&content, &base, checkpoint.as_ref(), &mut report).await?;
     } else if checkpoint.is_some() {
         return Err(refuse("the database lacks the key state of the slot's root while another node leads; try again"));
