@@ -23,8 +23,7 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     let genesis = Tree::genesis(tree, &*parts.random);
     let root = Root::of(&genesis, 0);
     let ring = Keyring::new(Epoch { tree: genesis.tree.clone(), number: 0 }, Arc::clone(&parts.random))?;
-    let buckets = parts.index_buckets;
-    let mut custody = Custody::new(parts, ring, buckets, genesis.tree.clone(), None);
+    let mut custody = Custody::new(parts, ring, Vec::new(), genesis.tree.clone(), None);
     crash::point("create::start");
     custody.save(&Change { puncture: &genesis, root: &root, punctured: &[], erasures: &[] }).await?;
     crash::point("create::checkpointed");
@@ -59,14 +58,15 @@ pub(super) async fn begin_again(parts: Parts) -> Result<(Custody, Report)> {
 impl Custody {
     async fn write_new_vault(&self, pages: &[Page]) -> Result<()> {
         let tree = self.ring.epoch()?.tree;
-        let vault = Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
-        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets, fence: 0 };
-        let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
+        let vault = Vault { tree: tree.id(), created_at: self.parts.clock.now() };
+        let generation = index::first_generation(self.parts.index_buckets);
+        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + generation.buckets, fence: 0 };
         let mut tx = self.store().write().await?;
         tx.create_vault(&vault, &head).await?;
-        tx.insert_pages(pages).await?;
-        tx.put_buckets(&buckets).await?;
-        tx.put_chunks(&chunks).await?;
+        tx.insert_pages(0, pages).await?;
+        tx.put_generation(&generation).await?;
+        index::prepare(&self.ring, &mut *tx, generation.numbers(), FIRST_LEAF).await?;
+        self.see_generations(&[generation]);
         crash::point("create::before-commit");
         tx.commit().await
     }

@@ -22,6 +22,7 @@ mod leaves;
 mod node;
 pub mod receipt;
 pub mod recover;
+mod reindex;
 pub mod ring;
 mod save;
 pub mod shred;

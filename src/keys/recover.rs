@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::checkpoint::{Checkpoint, Erased, hex};
 use super::create::{begin_again, create};
 use super::custody::{Custody, Parts};
-use super::index::{self, Entry};
+use super::index;
 use super::node::Member;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::shred::advance_head;
@@ -20,7 +20,6 @@ use crate::model::{
     Erasure, ErasureId, ErasureState, Error, Label, Reason, Reference, Result, Subject, SubjectId, SubjectState, Time,
 };
 use crate::store::Tx;
-use crate::store::index::Bucket;
 use crate::store::key::{CONDEMNED, Page, Punctured, Vault};
 
 /// How many leaves are skipped after a restore: those that were handed out after the checkpoint was taken.
@@ -31,9 +30,6 @@ const RECONSIDER: Duration = Duration::from_hours(24);
 
 /// How often the slot and the key state are looked at together before giving up.
 const LOOKS: u32 = 5;
-
-/// Tokens read at once while the index is rebuilt.
-const PAGE: u32 = 1000;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -93,7 +89,7 @@ impl Custody {
             }
             completed => completed?,
         };
-        report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
+        report.buckets_rebuilt = self.rebuild_index().await?;
         let mut tx = self.store().read().await?;
         report.erasures_pending = tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
         Ok(())
@@ -111,8 +107,12 @@ impl Custody {
     /// Brings a checkpoint's state into the database.
     async fn import(&self, content: &Content, checkpoint: &Checkpoint) -> Result<u64> {
         let mut tx = self.store().write().await?;
-        tx.insert_pages(&checkpoint.pages()?).await?;
-        tx.put_punctured(&checkpoint.punctured()).await?;
+        tx.insert_pages(content.current.epoch, &checkpoint.pages()?).await?;
+        // What was only condemned may be in use in this database, which does not know of that.
+        let epoch = content.current.epoch;
+        let gone: Vec<_> = checkpoint.punctured().into_iter().filter(|range| range.epoch <= epoch).collect();
+        tx.put_punctured(&gone).await?;
+        tx.retire_punctured_keys(epoch).await?;
         advance_head(&mut *tx, (content.current.epoch, &content.current.id)).await?;
         let mut reapplied = 0;
         for erased in &checkpoint.erasures {
@@ -148,17 +148,6 @@ impl Custody {
         }
         tx.update_erasures(&scheduled).await?;
         self.distrust_buckets(tx).await
-    }
-
-    /// Has the next erasure write every bucket anew: copies of the time that a restore lost may hold entries that the
-    /// backup never had, under the leaves that it has.
-    async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
-        let all: Vec<u32> = (0..self.buckets).collect();
-        let mut buckets = tx.buckets_and_dirty(&all).await?;
-        for bucket in &mut buckets {
-            bucket.dirty = true;
-        }
-        tx.put_buckets(&buckets).await
     }
 
     /// Marks one subject as erased if the database has them otherwise.
@@ -226,64 +215,21 @@ impl Custody {
         drop(tx);
         let subjects: Vec<_> = done.iter().map(|erasure| erasure.subject).collect();
         crash::point("recover::settled");
-        self.record_shredded(&done, &subjects, (content.current.epoch, &content.current.id), &[]).await?;
+        self.record_shredded(&done, &subjects, &content.current, None).await?;
         crash::point("recover::completed");
-        self.delete_stray_pages(tree).await?;
+        self.delete_stray_pages(tree, content.current.epoch).await?;
         crash::point("recover::swept");
         Ok(done.len() as u64)
     }
 
-    /// Deletes page versions that the tree does not refer to: left by a run that was interrupted.
-    async fn delete_stray_pages(&self, tree: &Tree) -> Result<()> {
+    /// Deletes page versions up to the present epoch that the tree does not refer to: left by a run that was interrupted.
+    /// Those of a later epoch belong to a run under way.
+    async fn delete_stray_pages(&self, tree: &Tree, epoch: u64) -> Result<()> {
         let wanted: HashSet<PageId> = tree.pages().collect();
         let mut tx = self.store().write().await?;
-        let stray: Vec<_> = tx.key_page_ids().await?.into_iter().filter(|page| !wanted.contains(page)).collect();
+        let stray: Vec<_> = tx.key_page_ids(epoch).await?.into_iter().filter(|page| !wanted.contains(page)).collect();
         tx.delete_pages(&stray).await?;
         tx.commit().await
-    }
-
-    /// Rebuilds buckets that a restored database has under leaves that were punctured since.
-    async fn rebuild_unreadable_buckets(&self) -> Result<u64> {
-        let epoch = self.ring.epoch()?;
-        let all: Vec<u32> = (0..self.buckets).collect();
-        let mut lost = self.store().read().await?.buckets_and_dirty(&all).await?;
-        lost.retain(|bucket| !epoch.tree.is_live(bucket.leaf));
-        if lost.is_empty() {
-            return Ok(0);
-        }
-        let numbers: HashSet<u32> = lost.iter().map(|bucket| bucket.bucket).collect();
-        let entries = self.entries_of_live_tokens(&numbers).await?;
-        for bucket in &mut lost {
-            *bucket = Bucket { leaf: self.take_leaf().await?, chunks: 1, dirty: false, ..*bucket };
-        }
-        let mut tx = self.store().write().await?;
-        index::rebuild(&self.ring, &mut *tx, &lost, &entries).await?;
-        tx.commit().await?;
-        Ok(lost.len() as u64)
-    }
-
-    /// Walks through all tokens and answers the index entries of those in the buckets.
-    async fn entries_of_live_tokens(&self, buckets: &HashSet<u32>) -> Result<Vec<Entry>> {
-        let epoch = self.ring.epoch()?;
-        let mut tx = self.store().read().await?;
-        let (mut after, mut entries) = (None, Vec::new());
-        loop {
-            let page = tx.scan_tokens(after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(entries) };
-            after = Some(last.token.row);
-            for facts in page.iter().filter(|facts| facts.token.sealed.is_some()) {
-                let token = &facts.token;
-                if !epoch.tree.is_live(token.leaf) {
-                    continue;
-                }
-                match self.spot_of(token) {
-                    Ok(spot) => entries.extend(
-                        spot.filter(|spot| buckets.contains(&spot.bucket)).map(|spot| Entry { spot, row: token.row }),
-                    ),
-                    Err(error) => tracing::error!(subject = %token.subject, %error, "a value cannot be indexed"),
-                }
-            }
-        }
     }
 }
 
@@ -296,16 +242,16 @@ async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
             .with("slot", hex(&content.tree))
             .with("database", hex(&vault.tree)));
     }
-    let (base, checkpoint) = match tree {
-        Some(tree) => (tree, None),
-        None => {
-            let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
-            (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
-        }
+    let (base, checkpoint) = if let Some(tree) = tree {
+        (tree, None)
+    } else {
+        let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
+        (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
     };
     let epoch = Epoch { tree: base.clone(), number: content.current.epoch };
     let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;
-    let custody = Custody::new(parts, ring, vault.index_buckets, base.clone(), member);
+    let generations = index::written(&mut *parts.store.read().await?).await?;
+    let custody = Custody::new(parts, ring, generations, base.clone(), member);
     let mut report = Report::default();
     // An old copy of the database may name a leader of its own time, who gives no sign of life any more.
     if custody.stand_for_lead(checkpoint.is_some()).await? {

@@ -17,7 +17,6 @@
 //! interrupted run meant to puncture stand in the database under an epoch that has not come yet.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
 
 use super::custody::Custody;
 use super::index::{self, Spot};
@@ -28,16 +27,20 @@ use super::slot::{Content, Root};
 use super::tree::{PageId, Puncture, Tree};
 use crate::crash;
 use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Time, Token, TokenRow,
+    Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Time, Token, TokenRow, Value,
 };
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
-use crate::store::index::Bucket;
+use crate::store::index::{Bucket, Generation};
 use crate::store::key::Punctured;
 
-/// Page versions that no tree in use refers to, to be deleted once the slot has advanced past them.
-#[derive(Default)]
-pub(super) struct Garbage(Mutex<Vec<PageId>>);
+/// Pages that nothing needs once the slot has advanced.
+pub(super) struct OldPages<'a> {
+    /// Those that the next tree no longer names.
+    removed: &'a [PageId],
+    /// The epoch of the tree before. What was written between that and the present one was of attempts that failed.
+    after: u64,
+}
 
 /// All that one run is about.
 struct Run {
@@ -137,14 +140,14 @@ impl Custody {
         crash::point("shred::checkpointed");
         self.write_next(&run, &puncture, &next).await?;
         crash::point("shred::written");
-        self.garbage.add(&puncture.removed);
         self.fence(&puncture, &next).await?;
         crash::point("shred::fenced");
         self.parts.lease.check()?;
         self.parts.slot.advance(&content.current.id, &next.id).await?;
         crash::point("shred::advanced");
+        let old = OldPages { removed: &puncture.removed, after: content.current.epoch };
+        self.record_shredded(&run.erasures, &run.subjects, &next, Some(old)).await?;
         *held = Some(puncture.tree);
-        self.settle(&run, &next).await?;
         crash::point("shred::settled");
         self.drop_old_checkpoints(&next.id).await;
         Ok(())
@@ -162,7 +165,7 @@ impl Custody {
 
     /// Step 1, first half: what the slot holds and the tree that it opens. What a run before this one left undone after
     /// the slot had advanced is completed.
-    async fn custodian(&self, held: Option<Tree>) -> Result<(Content, Tree)> {
+    async fn custodian(&self, known: Option<Tree>) -> Result<(Content, Tree)> {
         let missing = |what| move || Error::new(Reason::KeyCustodianUnavailable, what);
         self.parts.lease.check()?;
         let mut tx = self.store().read().await?;
@@ -172,7 +175,7 @@ impl Custody {
         if head.epoch > content.current.epoch {
             return Err(recover::old_slot(&content, head.epoch));
         }
-        let tree = match held.filter(|tree| tree.root_id() == content.current.id) {
+        let tree = match known.filter(|tree| tree.root_id() == content.current.id) {
             Some(tree) => tree,
             None => recover::load(&content, &tx.key_pages().await?)?,
         };
@@ -198,13 +201,15 @@ impl Custody {
         let tokens = tx.sealed_tokens(&subjects).await?;
         let mut ranges: BTreeSet<(u32, u32)> =
             tx.subject_keys(&subjects).await?.iter().map(|key| (key.leaf, key.leaf)).collect();
-        for range in tx.punctured_after(content.current.epoch).await? {
-            ranges.insert((range.first, range.last));
-        }
         let mut fresh = Vec::new();
-        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens)?).await? {
+        let generations = tx.generations().await?;
+        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens, &generations)?).await? {
             ranges.insert((bucket.leaf, bucket.leaf));
             fresh.push(bucket);
+        }
+        // After the buckets: one that a rotation has taken away since is condemned, and comes along here.
+        for range in tx.punctured_after(content.current.epoch).await? {
+            ranges.insert((range.first, range.last));
         }
         drop(tx);
         let fresh = self.with_leaves(fresh).await?;
@@ -219,25 +224,41 @@ impl Custody {
         Ok(fresh)
     }
 
-    /// The buckets that the tokens are in. A token whose key is gone was taken out by the run that punctured it; one
-    /// that does not open though its key is there was damaged, and could be in any bucket.
-    fn buckets_of(&self, tokens: &[Token]) -> Result<Vec<u32>> {
-        let epoch = self.ring.epoch()?;
+    /// The buckets that the tokens are in, in every generation of the index.
+    fn buckets_of(&self, tokens: &[Token], generations: &[Generation]) -> Result<Vec<u32>> {
         let mut buckets = BTreeSet::new();
-        for token in tokens.iter().filter(|token| epoch.tree.is_live(token.leaf)) {
-            match self.spot_of(token) {
-                Ok(spot) => buckets.extend(spot.map(|spot| spot.bucket)),
-                Err(error) if error.reason == Reason::SealBroken => return Ok((0..self.buckets).collect()),
-                Err(error) => return Err(error),
-            }
+        for token in tokens {
+            buckets.extend(self.buckets_of_token(token, generations)?);
         }
         Ok(buckets.into_iter().collect())
     }
 
-    /// Where the value of a token is in the search index; `None` when it is not searchable.
-    pub fn spot_of(&self, token: &Token) -> Result<Option<Spot>> {
+    /// Where a token may be in the search index. One whose key is gone was taken out by the run that punctured it; one
+    /// that does not open though its key is there was damaged, and could be in any bucket.
+    pub fn buckets_of_token(&self, token: &Token, generations: &[Generation]) -> Result<BTreeSet<u32>> {
+        if !self.ring.epoch()?.tree.is_live(token.leaf) {
+            return Ok(BTreeSet::new());
+        }
+        match self.spots_of(token, generations) {
+            Ok(spots) => Ok(spots.into_iter().map(|spot| spot.bucket).collect()),
+            Err(error) if error.reason == Reason::SealBroken => {
+                Ok(generations.iter().flat_map(Generation::numbers).collect())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the value of a token is in the search index; nowhere when it is not searchable.
+    pub fn spots_of(&self, token: &Token, generations: &[Generation]) -> Result<Vec<Spot>> {
         let value = self.ring.open(&policy::for_upkeep(token.row, Upkeep::Index), token)?;
-        Ok(value.normal().map(|normal| index::spot(&self.ring, self.buckets, token.kind, normal)))
+        Ok(self.spots_of_value(&value, generations))
+    }
+
+    /// Where a value is in the search index; nowhere when it is not searchable.
+    #[must_use]
+    pub fn spots_of_value(&self, value: &Value, generations: &[Generation]) -> Vec<Spot> {
+        let normal = value.normal();
+        normal.map(|normal| index::spots(&self.ring, generations, value.kind(), normal)).unwrap_or_default()
     }
 
     /// Step 4.
@@ -246,7 +267,7 @@ impl Custody {
         if !tx.announce(run.fence, next.epoch).await? {
             return Err(Error::new(Reason::KeyCustodianUnavailable, "another node was faster; it is tried again"));
         }
-        tx.insert_pages(&puncture.written).await?;
+        tx.insert_pages(next.epoch, &puncture.written).await?;
         tx.put_punctured(&punctured(run, next.epoch)).await?;
         index::rekey(&self.ring, &mut *tx, &run.fresh, &run.dead).await?;
         let mut erasures = run.erasures.clone();
@@ -257,22 +278,15 @@ impl Custody {
         tx.commit().await
     }
 
-    /// Step 7.
-    async fn settle(&self, run: &Run, next: &Root) -> Result<()> {
-        let garbage = self.garbage.all();
-        self.record_shredded(&run.erasures, &run.subjects, (next.epoch, &next.id), &garbage).await?;
-        self.garbage.remove(&garbage);
-        Ok(())
-    }
-
     /// Records that the slot stands at `root` and that the erasures are complete; deletes what is of no more use.
     pub(super) async fn record_shredded(
         &self,
         erasures: &[Erasure],
         subjects: &[SubjectId],
-        root: (u64, &[u8; 16]),
-        garbage: &[PageId],
+        root: &Root,
+        old: Option<OldPages<'_>>,
     ) -> Result<()> {
+        let root = (root.epoch, &root.id);
         let now = self.parts.clock.now();
         let ids: Vec<_> = erasures.iter().map(|erasure| erasure.id).collect();
         let mut tx = self.store().write().await?;
@@ -289,7 +303,10 @@ impl Custody {
         }
         tx.update_erasures(&done).await?;
         tx.delete_values(subjects).await?;
-        tx.delete_pages(garbage).await?;
+        if let Some(old) = old {
+            tx.delete_pages(old.removed).await?;
+            tx.delete_pages_between(old.after, root.0).await?;
+        }
         tx.commit().await
     }
 
@@ -314,21 +331,6 @@ impl Custody {
         }
         tx.update_erasures(&erasures).await?;
         tx.commit().await
-    }
-}
-
-impl Garbage {
-    fn add(&self, pages: &[PageId]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(pages);
-    }
-
-    fn all(&self) -> Vec<PageId> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn remove(&self, pages: &[PageId]) {
-        let gone: HashSet<_> = pages.iter().collect();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|page| !gone.contains(page));
     }
 }
 

@@ -17,6 +17,7 @@ pub mod index;
 pub mod key;
 pub mod node;
 pub mod request;
+pub mod rotation;
 pub mod subject;
 pub mod token;
 
@@ -67,6 +68,7 @@ pub trait Tx:
     + key::Keys
     + node::Nodes
     + request::Requests
+    + rotation::Rotations
     + subject::Subjects
     + token::Tokens
     + Send

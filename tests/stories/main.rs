@@ -27,6 +27,7 @@ mod leaks;
 mod nodes;
 mod outside;
 mod process;
+mod protocol;
 mod purposes;
 mod python_client;
 mod refusals;

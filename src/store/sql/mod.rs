@@ -7,6 +7,7 @@ mod index;
 mod key;
 mod node;
 mod request;
+mod rotation;
 mod subject;
 mod token;
 
