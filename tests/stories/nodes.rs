@@ -21,7 +21,7 @@ use crate::process::{Database, Place, Server};
 /// No call waits longer for a node that may be stopped.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// An erasure goes on although nobody waits for the answer; so long it may take until all is well again.
-const IN_THE_END: Duration = Duration::from_secs(60);
+const IN_THE_END: Duration = Duration::from_mins(1);
 
 /// A process that serves.
 struct Node {
@@ -255,7 +255,7 @@ async fn a_paused_leader_wakes_up(step: &str) {
     while other.reveal(&people[0]).await == Some(Ok(people[0].value.clone())) {
         assert!(begun.elapsed() < PATIENCE, "the erasure does not begin");
     }
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     leader.server.signal("STOP");
     other.erase_in_the_end(&people[0]).await;
     other.erase_in_the_end(&people[1]).await;
