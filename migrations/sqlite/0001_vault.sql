@@ -13,7 +13,11 @@ CREATE TABLE key_tree (
     -- Mutable.
     root_id   BLOB   NOT NULL, -- 16 bytes: which root key opens the tree, as far as this database knows
     epoch     BIGINT NOT NULL, -- how often the root has changed
-    next_leaf BIGINT NOT NULL  -- the lowest leaf never handed out
+    next_leaf BIGINT NOT NULL, -- the lowest leaf never handed out
+    fence     BIGINT NOT NULL, -- the newest epoch whose deaths were announced; the slot may not have advanced to it yet
+    wanted    BIGINT NOT NULL, -- an epoch that somebody waits for; whoever leads sees to it
+    leader    BLOB,           -- the node that shreds; nobody when null
+    term      BIGINT NOT NULL  -- how often the lead has changed hands
 );
 
 -- Pages of the key tree, written anew with every change, never in place.

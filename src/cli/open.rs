@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -11,6 +12,7 @@ use crate::keys::Custody;
 use crate::keys::custody::Parts;
 use crate::keys::files;
 use crate::keys::kek::{Kek, LocalKek};
+use crate::keys::lease::Lease;
 use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
 use crate::keys::sink::{CheckpointSink, DirectorySink};
@@ -53,6 +55,9 @@ impl Place {
     }
 }
 
+/// How long a node waits for another that makes the vault.
+const MAKING: Duration = Duration::from_secs(20);
+
 /// A vault's keys, opened, with what they stand on.
 pub struct Opened {
     /// The keys.
@@ -63,6 +68,15 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+}
+
+impl Opened {
+    /// Leaves the vault in good order.
+    pub async fn close(self) -> Result<()> {
+        self.custody.leave().await?;
+        self.store.close().await;
+        Ok(())
+    }
 }
 
 /// Who uses a vault's root slot.
@@ -81,8 +95,30 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, how: Use) -> Result<Op
     check_slot_directory(config)?;
     let slot = config.slot_dir().join(SLOT_FILE);
     let shares = how == Use::Serve && !store::is_embedded(config.database_url()?.expose());
+    let created = shares && has_no_slot(config) && make_alone(config, Arc::clone(&clock), &slot).await?;
     let lock = if shares { SlotLock::share(&slot)? } else { SlotLock::take(&slot)? };
-    open_with(config, clock, lock).await
+    let mut opened = open_with(config, clock, lock).await?;
+    opened.report.created |= created;
+    Ok(opened)
+}
+
+/// Makes a vault that several nodes will share: one of them makes it, alone, and the others wait for that. Answers
+/// whether it was this one.
+async fn make_alone(config: &Config, clock: Arc<dyn Clock>, slot: &Path) -> Result<bool> {
+    let begun = Instant::now();
+    loop {
+        match SlotLock::take(slot) {
+            Ok(lock) => {
+                let opened = open_with(config, clock, lock).await?;
+                let created = opened.report.created;
+                opened.close().await?;
+                return Ok(created);
+            }
+            Err(error) if begun.elapsed() >= MAKING => return Err(error.into()),
+            Err(_) if has_no_slot(config) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// The same, by whoever has the lock on the root slot already.
@@ -111,6 +147,7 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
         clock,
         random: Arc::clone(&random),
         index_buckets: config.index_buckets(),
+        lease: Arc::new(if store.is_shared() { Lease::limited() } else { Lease::unlimited() }),
     };
     let (custody, report) = Custody::open(parts).await?;
     Ok(Opened { custody, report, store, random })

@@ -2,13 +2,17 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::Mutex;
+
 use super::flight::Flights;
+use super::lease::Lease;
 use super::leaves::Leaves;
+use super::node::Member;
 use super::receipt::Signer;
 use super::ring::Keyring;
-use super::shred::Garbage;
 use super::sink::CheckpointSink;
 use super::slot::RootSlot;
+use super::tree::Tree;
 use crate::crypto::Random;
 use crate::model::{Clock, Result};
 use crate::store::Store;
@@ -30,6 +34,8 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// How many index buckets a new vault gets.
     pub index_buckets: u32,
+    /// Until when this process may use the keys.
+    pub lease: Arc<Lease>,
 }
 
 /// The keys with all that guards them.
@@ -42,18 +48,32 @@ pub struct Custody {
     /// The generations of the search index that were written when somebody looked last.
     generations: RwLock<Vec<Generation>>,
     leaves: Leaves,
-    pub(super) garbage: Garbage,
+    /// This process among the nodes; none when the vault has one process only.
+    pub(super) member: Option<Member>,
+    /// The tree that the slot's root opens, with the keys of its pages: what the next one is made from. Held by
+    /// whoever is about to make it. Gone when another node may have made one.
+    pub(super) base: Mutex<Option<Tree>>,
+    /// Held while the tree in use is replaced.
+    pub(super) applying: Mutex<()>,
 }
 
 impl Custody {
-    pub(super) fn new(parts: Parts, ring: Keyring, generations: Vec<Generation>) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        ring: Keyring,
+        generations: Vec<Generation>,
+        base: Tree,
+        member: Option<Member>,
+    ) -> Self {
         Self {
+            flights: Flights::new(Arc::clone(&parts.lease)),
             parts,
             ring: Arc::new(ring),
-            flights: Flights::new(),
             generations: RwLock::new(generations),
             leaves: Leaves::default(),
-            garbage: Garbage::default(),
+            member,
+            base: Mutex::new(Some(base)),
+            applying: Mutex::new(()),
         }
     }
 
@@ -73,6 +93,12 @@ impl Custody {
     #[must_use]
     pub fn sinks(&self) -> &[Arc<dyn CheckpointSink>] {
         &self.parts.sinks
+    }
+
+    /// Until when this process may use the keys.
+    #[must_use]
+    pub fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.parts.lease)
     }
 
     /// What the generations of the search index that are written probably are. A transaction that writes reads them

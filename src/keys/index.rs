@@ -124,7 +124,7 @@ pub fn current(generations: &[Generation]) -> Option<&Generation> {
 pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Result<()> {
     let touched = by_bucket(entries);
     let numbers: Vec<u32> = touched.keys().copied().collect();
-    let (epoch, mut chunks, mut grown) = (ring.epoch(), Vec::new(), Vec::new());
+    let (epoch, mut chunks, mut grown) = (ring.epoch()?, Vec::new(), Vec::new());
     for tail in tx.tail_chunks(&numbers).await? {
         let key = bucket_key(&epoch, tail.bucket)?;
         let mut rows = open_chunk(&key, &epoch.tree.id(), &tail)?;
@@ -247,7 +247,7 @@ impl Contents {
 
 /// Opens buckets; `None` when one is under a key that is gone. A bucket that does not exist is left out.
 async fn read(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Option<Vec<Contents>>> {
-    let epoch = ring.epoch();
+    let epoch = ring.epoch()?;
     let mut all: Vec<Contents> = Vec::new();
     let mut key = None;
     for chunk in tx.chunks(numbers).await? {
@@ -267,7 +267,7 @@ async fn read_locked(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result
 }
 
 async fn write_anew(ring: &Keyring, tx: &mut dyn Tx, contents: Vec<Contents>) -> Result<()> {
-    let epoch = ring.epoch();
+    let epoch = ring.epoch()?;
     let (mut buckets, mut chunks) = (Vec::new(), Vec::new());
     for mut contents in contents {
         // A token that was written while a rotation came by is listed twice.

@@ -27,7 +27,7 @@ impl Custody {
 
     /// Rebuilds what a restored database has under leaves that were punctured since. Answers how many buckets.
     pub(super) async fn rebuild_index(&self) -> Result<u64> {
-        let epoch = self.ring.epoch();
+        let epoch = self.ring.epoch()?;
         let mut tx = self.store().read().await?;
         let generations = tx.generations().await?;
         let lost_key = index::current(&generations).is_none_or(|current| !epoch.tree.is_live(current.leaf));
@@ -84,7 +84,7 @@ impl Custody {
 
     /// Walks through all tokens and answers their entries in the generations.
     async fn entries_of_live_tokens(&self, generations: &[Generation]) -> Result<Vec<Entry>> {
-        let epoch = self.ring.epoch();
+        let epoch = self.ring.epoch()?;
         let mut tx = self.store().read().await?;
         let (mut after, mut entries) = (None, Vec::new());
         loop {

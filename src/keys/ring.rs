@@ -87,7 +87,8 @@ pub struct Epoch {
 pub struct Keyring {
     tree: [u8; 16],
     random: Arc<dyn Random>,
-    epoch: RwLock<Epoch>,
+    /// `None` while this process must not use them.
+    epoch: RwLock<Option<Epoch>>,
     ready: Cache<(u32, SubjectId), Arc<Key>>,
     tokens: BlockKey,
     /// The keys of the search index, by their leaves: one, or two while it is rotated.
@@ -104,26 +105,38 @@ impl Keyring {
         let seed = epoch.tree.derive(TOKEN_LEAF).ok_or_else(|| Error::internal("the token key is punctured"))?;
         let tokens = BlockKey::new(&own_key(&seed, &tree, "token"));
         let (ready, indexes) = (Cache::new(CACHED_KEYS), RwLock::new(Vec::new()));
-        Ok(Self { tree, random, ready, tokens, indexes, epoch: RwLock::new(epoch) })
+        Ok(Self { tree, random, ready, tokens, indexes, epoch: RwLock::new(Some(epoch)) })
     }
 
     /// The tree as it is now.
-    #[must_use]
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
+    ///
+    /// # Errors
+    /// `StoreUnavailable` while this process holds no keys, because it must not use them.
+    pub(super) fn epoch(&self) -> Result<Epoch> {
+        let held = self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone();
+        held.ok_or_else(|| {
+            Error::new(Reason::StoreUnavailable, "this node holds no keys until it is back in touch with the database")
+        })
     }
 
     /// Replaces the tree. What was derived from the old one is to be dropped with [`Keyring::forget`], once the
     /// flights that may still derive from it have landed.
     pub(super) fn replace(&self, epoch: Epoch) {
-        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = epoch;
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 
     /// Drops the ready keys of punctured leaves.
     pub fn forget(&self) {
-        let epoch = self.epoch();
+        let Ok(epoch) = self.epoch() else { return };
         self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf));
         self.indexes.write().unwrap_or_else(PoisonError::into_inner).retain(|(leaf, _)| epoch.tree.is_live(*leaf));
+    }
+
+    /// Drops every key of a person, until [`Keyring::replace`].
+    pub(super) fn drop_keys(&self) {
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.ready.clear();
+        self.indexes.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The source of randomness that keys and nonces are drawn from.
@@ -182,10 +195,10 @@ impl Keyring {
         if let Some(key) = ready(&self.indexes.read().unwrap_or_else(PoisonError::into_inner)) {
             return Some(key);
         }
-        let key = Arc::new(own_key(&self.epoch().tree.derive(leaf)?, &self.tree, INDEX_KEY));
+        let key = Arc::new(own_key(&self.epoch().ok()?.tree.derive(leaf)?, &self.tree, INDEX_KEY));
         // As with a subject's key: what is punctured meanwhile must not stay ready after `forget` has gone through.
         let mut keys = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
-        if self.epoch().tree.is_live(leaf) && ready(&keys).is_none() {
+        if self.epoch().is_ok_and(|epoch| epoch.tree.is_live(leaf)) && ready(&keys).is_none() {
             keys.push((leaf, Arc::clone(&key)));
         }
         Some(key)
@@ -204,11 +217,11 @@ impl Keyring {
         if place.leaf < FIRST_LEAF {
             return Err(damaged("it claims a leaf of the vault's own".to_owned()));
         }
-        let Some(seed) = self.epoch().tree.derive(place.leaf) else { return Ok(None) };
+        let Some(seed) = self.epoch()?.tree.derive(place.leaf) else { return Ok(None) };
         let key = Arc::new(Key::new(&place.key(&seed, &self.tree)));
         self.ready.insert(name, Arc::clone(&key));
         // The leaf may have been punctured meanwhile; then it must not stay ready after `forget` has gone through.
-        if !self.epoch().tree.is_live(place.leaf) {
+        if !self.epoch().is_ok_and(|epoch| epoch.tree.is_live(place.leaf)) {
             self.ready.remove(&name);
         }
         Ok(Some(key))

@@ -22,6 +22,8 @@ pub struct TreeHead {
     pub epoch: u64,
     /// The lowest leaf never handed out.
     pub next_leaf: u32,
+    /// The newest epoch whose deaths were announced to every node. The slot may not have advanced to it yet.
+    pub fence: u64,
 }
 
 /// Names one version of one page.
@@ -93,6 +95,10 @@ pub trait Keys {
     /// Moves the tree from one root to the next. `false`, and no change, when it is not at `expect`.
     async fn advance_tree(&mut self, expect: &[u8; 16], root_id: &[u8; 16], epoch: u64) -> Result<bool>;
 
+    /// Announces an epoch whose deaths every node has to apply. `false`, and no change, when another was announced
+    /// since `expect`.
+    async fn announce(&mut self, expect: u64, epoch: u64) -> Result<bool>;
+
     /// Takes `count` leaves that nobody had before and answers the first.
     async fn take_leaves(&mut self, count: u32) -> Result<u32>;
 
@@ -126,6 +132,9 @@ pub trait Keys {
 
     /// Ranges that epochs after `epoch` lack.
     async fn punctured_after(&mut self, epoch: u64) -> Result<Vec<Punctured>>;
+
+    /// Ranges whose death was announced after `epoch`.
+    async fn announced_after(&mut self, epoch: u64) -> Result<Vec<Punctured>>;
 
     /// Adds subjects' keys.
     async fn insert_subject_keys(&mut self, keys: &[SubjectKey]) -> Result<()>;

@@ -37,6 +37,7 @@ impl Vault {
     /// A vault over keys that have been opened. Must be called within a tokio runtime, which runs its batches.
     #[must_use]
     pub fn new(custody: Arc<Custody>, clock: Arc<dyn Clock>, purposes: Purposes) -> Self {
+        Custody::keep_up(&custody);
         Self {
             reads: read::start(Arc::clone(&custody)),
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),

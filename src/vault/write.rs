@@ -157,7 +157,7 @@ impl Writer {
         entries.extend(&found);
         let mut head = match known_head {
             Some(head) => head,
-            None => Head::read(&mut *tx).await?,
+            None => Head::read(&mut *tx, self.custody.node()).await?,
         };
         if !entries.is_empty() {
             head = head.append(&mut *tx, &entries, now).await?;

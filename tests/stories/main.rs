@@ -24,6 +24,7 @@ mod house;
 mod idempotency;
 mod leaks;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
+mod nodes;
 mod outside;
 mod process;
 mod protocol;

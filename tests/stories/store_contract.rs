@@ -480,7 +480,7 @@ promises! {
 
     async fn there_is_one_vault_and_its_tree_moves_step_by_step(store: Store) {
         let vault = Vault { tree: [1; 16], created_at: AT };
-        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80 };
+        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80, fence: 0 };
         write(store, async |tx| tx.create_vault(&vault, &head).await.unwrap()).await;
         let mut tx = store.write().await.unwrap();
         assert!(tx.create_vault(&Vault { tree: [9; 16], ..vault.clone() }, &head).await.is_err());
@@ -497,7 +497,7 @@ promises! {
         .await;
         let mut tx = store.read().await.unwrap();
         assert_eq!(tx.vault().await.unwrap(), Some(vault));
-        assert_eq!(tx.tree_head().await.unwrap(), Some(TreeHead { root_id: [3; 16], epoch: 1, next_leaf: 1000 }));
+        assert_eq!(tx.tree_head().await.unwrap(), Some(TreeHead { root_id: [3; 16], epoch: 1, next_leaf: 1000, fence: 1 }));
         drop(tx);
         let mut tx = store.write().await.unwrap();
         tx.raise_next_leaf(u32::MAX).await.unwrap();
@@ -506,7 +506,7 @@ promises! {
 
     async fn a_vault_without_people_can_be_discarded(store: Store) {
         let vault = Vault { tree: [1; 16], created_at: AT };
-        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80 };
+        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80, fence: 0 };
         write(store, async |tx| {
             tx.create_vault(&vault, &head).await.unwrap();
             tx.insert_pages(0, &[page(0, 0, 1)]).await.unwrap();
@@ -525,7 +525,7 @@ promises! {
     async fn leaves_taken_at_once_are_different(store: Store) {
         let vault = Vault { tree: [1; 16], created_at: AT };
         write(store, async |tx| {
-            tx.create_vault(&vault, &TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 16 }).await.unwrap();
+            tx.create_vault(&vault, &TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 16, fence: 0 }).await.unwrap();
         })
         .await;
         let calls = (0..20).map(|_| write(store, async |tx| tx.take_leaves(3).await.unwrap()));

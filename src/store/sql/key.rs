@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::super::super::key::{Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
+use super::super::super::key::{CONDEMNED, Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
 use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent};
 use crate::model::{KeyState, SubjectId};
 
@@ -13,11 +13,12 @@ impl Keys for SqlTx {
             .execute(self.connection())
             .await
             .map_err(failed)?;
-        sqlx::query("INSERT INTO key_tree (tree, root_id, epoch, next_leaf) VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO key_tree (tree, root_id, epoch, next_leaf, fence, wanted, term) VALUES ($1, $2, $3, $4, $5, 0, 0)")
             .bind(vault.tree.as_slice())
             .bind(head.root_id.as_slice())
             .bind(head.epoch.cast_signed())
             .bind(i64::from(head.next_leaf))
+            .bind(head.fence.cast_signed())
             .execute(self.connection())
             .await
             .map_err(failed)?;
@@ -47,7 +48,7 @@ impl Keys for SqlTx {
     }
 
     async fn tree_head(&mut self) -> Result<Option<TreeHead>> {
-        let row = sqlx::query("SELECT root_id, epoch, next_leaf FROM key_tree")
+        let row = sqlx::query("SELECT root_id, epoch, next_leaf, fence FROM key_tree")
             .fetch_optional(self.connection())
             .await
             .map_err(failed)?;
@@ -55,9 +56,22 @@ impl Keys for SqlTx {
     }
 
     async fn advance_tree(&mut self, expect: &[u8; 16], root_id: &[u8; 16], epoch: u64) -> Result<bool> {
-        let done = sqlx::query("UPDATE key_tree SET root_id = $2, epoch = $3 WHERE root_id = $1")
-            .bind(expect.as_slice())
-            .bind(root_id.as_slice())
+        let done = sqlx::query(concat! {
+            "UPDATE key_tree SET root_id = $2, epoch = $3, fence = CASE WHEN fence < $3 THEN $3 ELSE fence END ",
+            "WHERE root_id = $1"
+        })
+        .bind(expect.as_slice())
+        .bind(root_id.as_slice())
+        .bind(epoch.cast_signed())
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn announce(&mut self, expect: u64, epoch: u64) -> Result<bool> {
+        let done = sqlx::query("UPDATE key_tree SET fence = $2 WHERE fence = $1")
+            .bind(expect.cast_signed())
             .bind(epoch.cast_signed())
             .execute(self.connection())
             .await
@@ -200,6 +214,17 @@ impl Keys for SqlTx {
         rows.iter().map(punctured).collect()
     }
 
+    async fn announced_after(&mut self, epoch: u64) -> Result<Vec<Punctured>> {
+        let rows =
+            sqlx::query("SELECT first, last, epoch FROM punctured WHERE epoch > $1 AND epoch < $2 ORDER BY first")
+                .bind(epoch.cast_signed())
+                .bind(CONDEMNED.cast_signed())
+                .fetch_all(self.connection())
+                .await
+                .map_err(failed)?;
+        rows.iter().map(punctured).collect()
+    }
+
     async fn insert_subject_keys(&mut self, keys: &[SubjectKey]) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
@@ -278,6 +303,7 @@ fn head(row: &Row) -> Result<TreeHead> {
         root_id: columns.bytes("key_tree", "root_id")?,
         epoch: columns.unsigned("key_tree", "epoch")?,
         next_leaf: columns.unsigned("key_tree", "next_leaf")?,
+        fence: columns.unsigned("key_tree", "fence")?,
     })
 }
 
