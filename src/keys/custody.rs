@@ -14,7 +14,8 @@ use super::sink::CheckpointSink;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
-use crate::model::{Clock, Result};
+use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result};
+use crate::platform;
 use crate::store::Store;
 use crate::store::index::Generation;
 
@@ -36,6 +37,14 @@ pub struct Parts {
     pub index_buckets: u32,
     /// Until when this process may use the keys.
     pub lease: Arc<Lease>,
+}
+
+impl Parts {
+    /// Something that happens to the keys now, at the hands of this process.
+    pub(super) fn event(&self, kind: KeyEventKind, detail: String) -> KeyEvent {
+        let at = self.clock.now();
+        KeyEvent { id: KeyEventId::new(at, &*self.random), at, actor: platform::host(), kind, detail }
+    }
 }
 
 /// The keys with all that guards them.
