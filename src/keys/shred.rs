@@ -221,7 +221,7 @@ impl Custody {
     async fn with_leaves(&self, buckets: Vec<Bucket>) -> Result<Vec<(Bucket, u32)>> {
         let mut fresh = Vec::new();
         for bucket in buckets {
-            fresh.push((bucket, self.take_leaf().await?));
+            fresh.push((bucket, self.take_bucket_leaf().await?));
         }
         Ok(fresh)
     }
