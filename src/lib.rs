@@ -16,7 +16,7 @@
 //! - **records**: [`store`] is what survives a restart: every statement once, on SQLite and on PostgreSQL.
 //! - **rules**: [`policy`] decides and alone makes a permit; [`model`] holds the words, the states, the values.
 //! - **ground**: [`crypto`] turns bytes into bytes; [`batch`] lets many callers share one statement or commit;
-//!   [`crash`] is where tests cut the power.
+//!   [`crash`] is where tests cut the power; [`platform`] asks the operating system.
 
 pub mod batch;
 pub mod cli;
@@ -26,6 +26,7 @@ pub mod crypto;
 pub mod grpc;
 pub mod keys;
 pub mod model;
+pub mod platform;
 pub mod policy;
 pub mod proto;
 pub mod store;

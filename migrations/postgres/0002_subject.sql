@@ -24,6 +24,8 @@ CREATE TABLE subject_key (
     subject    BYTEA  NOT NULL REFERENCES subject (id),
     class      TEXT   NOT NULL, -- retention class
     version    BIGINT NOT NULL, -- key version
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    -- Mutable.
+    state      BIGINT NOT NULL  -- model::KeyState
 );
 CREATE INDEX subject_key_subject ON subject_key (subject);

@@ -2,10 +2,9 @@
 
 CREATE TABLE vault (
     -- Immutable.
-    id            BIGINT PRIMARY KEY CHECK (id = 1), -- there is one vault in a database
-    tree          BLOB   NOT NULL,                   -- 16 bytes: the id of its key tree
-    index_buckets BIGINT NOT NULL,                   -- how many buckets the search index has
-    created_at    BIGINT NOT NULL                    -- microseconds since 1970
+    id         BIGINT PRIMARY KEY CHECK (id = 1), -- there is one vault in a database
+    tree       BLOB   NOT NULL,                   -- 16 bytes: the id of its key tree
+    created_at BIGINT NOT NULL                    -- microseconds since 1970
 );
 
 CREATE TABLE key_tree (
@@ -14,7 +13,11 @@ CREATE TABLE key_tree (
     -- Mutable.
     root_id   BLOB   NOT NULL, -- 16 bytes: which root key opens the tree, as far as this database knows
     epoch     BIGINT NOT NULL, -- how often the root has changed
-    next_leaf BIGINT NOT NULL  -- the lowest leaf never handed out
+    next_leaf BIGINT NOT NULL, -- the lowest leaf never handed out
+    fence     BIGINT NOT NULL, -- the newest epoch whose deaths were announced; the slot may not have advanced to it yet
+    wanted    BIGINT NOT NULL, -- an epoch that somebody waits for; whoever leads sees to it
+    leader    BLOB,           -- the node that shreds; nobody when null
+    term      BIGINT NOT NULL  -- how often the lead has changed hands
 );
 
 -- Pages of the key tree, written anew with every change, never in place.
@@ -22,10 +25,12 @@ CREATE TABLE key_page (
     -- Immutable.
     level   BIGINT NOT NULL, -- 0 is the root
     prefix  BIGINT NOT NULL, -- the leading bits that all leaves below the page share
-    root_id BLOB   NOT NULL, -- the root under which this version was written
+    version BLOB   NOT NULL, -- 16 bytes: the public name of its key
+    epoch   BIGINT NOT NULL, -- for which epoch it was made
     blob    BLOB   NOT NULL, -- sealed under a single-use key that the parent page holds
-    PRIMARY KEY (level, prefix, root_id)
+    PRIMARY KEY (level, prefix, version)
 );
+CREATE INDEX key_page_epoch ON key_page (epoch);
 
 -- Leaves that are gone for ever, or will be once the slot has advanced to the epoch.
 CREATE TABLE punctured (

@@ -133,7 +133,7 @@ pub async fn init(here: Here) -> Result<()> {
             ("receipts are signed by", public.trim().to_owned()),
         ]),
     );
-    opened.store.close().await;
+    opened.close().await?;
     here.output.show(&answer)
 }
 
@@ -282,8 +282,8 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     if !opened.report.from_checkpoint {
         opened.custody.after_restore().await.map_err(anyhow::Error::from)?;
     }
-    opened.store.close().await;
-    let report = &opened.report;
+    let report = &opened.report.clone();
+    opened.close().await?;
     let human = format!(
         "restored the backup of {} (epoch {})\n{}",
         manifest.taken_at,

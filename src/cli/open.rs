@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -12,6 +13,7 @@ use crate::keys::Custody;
 use crate::keys::custody::Parts;
 use crate::keys::files;
 use crate::keys::kek::{Kek, LocalKek};
+use crate::keys::lease::Lease;
 use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
 use crate::keys::sink::{CheckpointSink, DirectorySink};
@@ -55,6 +57,9 @@ impl Place {
     }
 }
 
+/// How long a node waits for another that makes the vault.
+const MAKING: Duration = Duration::from_secs(20);
+
 /// A vault's keys, opened, with what they stand on.
 pub struct Opened {
     /// The keys.
@@ -65,6 +70,15 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+}
+
+impl Opened {
+    /// Leaves the vault in good order.
+    pub async fn close(self) -> Result<()> {
+        self.custody.leave().await?;
+        self.store.close().await;
+        Ok(())
+    }
 }
 
 /// Who uses a vault's root slot.
@@ -83,8 +97,30 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, how: Use) -> Result<Op
     check_slot_directory(config)?;
     let slot = config.slot_dir().join(SLOT_FILE);
     let shares = how == Use::Serve && !store::is_embedded(config.database_url()?.expose());
+    let created = shares && has_no_slot(config).await? && make_alone(config, Arc::clone(&clock), &slot).await?;
     let lock = if shares { SlotLock::share(&slot)? } else { SlotLock::take(&slot)? };
-    open_with(config, clock, lock).await
+    let mut opened = open_with(config, clock, lock).await?;
+    opened.report.created |= created;
+    Ok(opened)
+}
+
+/// Makes a vault that several nodes will share: one of them makes it, alone, and the others wait for that. Answers
+/// whether it was this one.
+async fn make_alone(config: &Config, clock: Arc<dyn Clock>, slot: &Path) -> Result<bool> {
+    let begun = Instant::now();
+    loop {
+        match SlotLock::take(slot) {
+            Ok(lock) => {
+                let opened = open_with(config, clock, lock).await?;
+                let created = opened.report.created;
+                opened.close().await?;
+                return Ok(created);
+            }
+            Err(error) if begun.elapsed() >= MAKING => return Err(error.into()),
+            Err(_) if has_no_slot(config).await? => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// The same, by whoever has the lock on the root slot already.
@@ -93,9 +129,8 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
     let store = store::open(config.database_url()?.expose()).await?;
     store.migrate().await?;
     store.check().await?;
-    let token = token(config);
     // Keys are made for a new vault only. One that lost a key must say so, not get another.
-    let new = has_no_slot(config, token.as_ref()).await? && store.read().await?.vault().await?.is_none();
+    let new = has_no_slot(config).await? && store.read().await?.vault().await?.is_none();
     if new {
         for directory in slot_directories(config).chain(config.kek_file().parent().map(Path::to_owned)) {
             files::make_private_directory(&directory)
@@ -104,7 +139,7 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
     }
     let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), new, Arc::clone(&random))?);
     let primary = config.slot_dir().join(SLOT_FILE);
-    let slot: Arc<dyn RootSlot> = match token {
+    let slot: Arc<dyn RootSlot> = match token(config) {
         Some(token) => Arc::new(token_slot(&token, Arc::clone(&random)).hold(lock, primary)),
         None => Arc::new(FileSlot::hold(lock, &primary, &mirrors(config), Arc::clone(&kek))),
     };
@@ -117,6 +152,7 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
         clock,
         random: Arc::clone(&random),
         index_buckets: config.index_buckets(),
+        lease: Arc::new(if store.is_shared() { Lease::limited() } else { Lease::unlimited() }),
     };
     let (custody, report) = Custody::open(parts).await?;
     Ok(Opened { custody, report, store, random })
@@ -195,8 +231,8 @@ fn check_slot_directory(config: &Config) -> Result<()> {
     Ok(())
 }
 
-async fn has_no_slot(config: &Config, token: Option<&(Arc<Token>, &Pkcs11)>) -> Result<bool> {
-    match token {
+async fn has_no_slot(config: &Config) -> Result<bool> {
+    match &token(config) {
         Some(token) => Ok(token_slot(token, Arc::new(SystemRandom::new())).load().await?.is_none()),
         None => Ok(slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())),
     }

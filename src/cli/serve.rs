@@ -107,6 +107,9 @@ impl Running {
         self.stop.send_replace(true);
         self.door.await??;
         self.upkeep.await?;
+        if let Err(error) = self.vault.custody().leave().await {
+            tracing::warn!(%error, "the others will learn of this node's end by its silence");
+        }
         // The root slot stays ours until nothing is written any more.
         self.store.close().await;
         self.vault.close().await;

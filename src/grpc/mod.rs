@@ -3,6 +3,7 @@
 //! This floor knows the wire: it turns messages into the model's types, refusing what does not fit with the field
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
+mod guard;
 mod identity;
 mod parse;
 mod status;
@@ -18,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -48,6 +48,7 @@ pub async fn serve(
     health: Health,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let connections = guard::accept(listener, vault.custody().lease());
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
@@ -72,7 +73,7 @@ pub async fn serve(
         .add_service(reflection_alpha)
         .add_service(tonic::service::interceptor::InterceptedService::new(tokens, known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop)
+        .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! From the wire to the model: what passes here is valid. And back.
 
+use std::sync::Arc;
+
 use prost_types::Timestamp;
 
 use crate::crypto::SecretBytes;
@@ -55,7 +57,7 @@ pub fn field(input: v1::FieldInput) -> Result<Field> {
         return Err(Error::invalid("tags", "holds more than 10"));
     }
     Ok(Field {
-        value: Value::parse(kind, content)?,
+        value: Arc::new(Value::parse(kind, content)?),
         format: format(input.format)?,
         class: Label::retention_class(class)?,
         deduplicate: input.deduplicate,

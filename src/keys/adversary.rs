@@ -11,11 +11,11 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::index::{self, Entry};
-use super::ring::{INDEX_KEY, INDEX_LEAF, Place, bucket_key, index_digest, own_key};
+use super::ring::{INDEX_KEY, Place, bucket_key, index_digest, own_key};
 use super::tree::{Branch, Loose};
 use crate::crypto::{Key, Secret, open};
 use crate::model::{FieldType, Token, TokenRow, Value};
-use crate::store::index::Chunk;
+use crate::store::index::{Chunk, Generation};
 use crate::store::key::{Page, SubjectKey};
 
 /// Everything that was taken.
@@ -33,14 +33,14 @@ pub struct Loot {
     pub tokens: Vec<Token>,
     /// Chunks of the index, each with its bucket as it was in the same copy.
     pub chunks: Vec<Chunk>,
-    /// How many buckets the index has.
-    pub buckets: u32,
+    /// The generations of the index, from every copy.
+    pub generations: Vec<Generation>,
 }
 
 /// What the loot comes to once every key in it has been tried on everything.
 pub struct Spoils {
     tree: [u8; 16],
-    buckets: u32,
+    generations: Vec<Generation>,
     subject_keys: Vec<SubjectKey>,
     tokens: Vec<Token>,
     branches: Vec<Branch>,
@@ -54,7 +54,7 @@ impl Loot {
     /// Tries every key on every page, and the keys and seeds found there as well, until nothing more opens.
     #[must_use]
     pub fn closure(self) -> Spoils {
-        let Self { tree, pages, keys: mut untried, subject_keys, tokens, chunks, buckets } = self;
+        let Self { tree, pages, keys: mut untried, subject_keys, tokens, chunks, generations } = self;
         let mut known = HashSet::new();
         let mut sealed = distinct(pages);
         let all = sealed.len();
@@ -75,7 +75,7 @@ impl Loot {
         }
         let (sealed, opened) = (sealed.len(), all - sealed.len());
         let entries = Vec::new();
-        let mut spoils = Spoils { tree, buckets, subject_keys, tokens, branches, keys, entries, opened, sealed };
+        let mut spoils = Spoils { tree, generations, subject_keys, tokens, branches, keys, entries, opened, sealed };
         spoils.entries = chunks.iter().filter_map(|chunk| spoils.entries(chunk)).flatten().collect();
         spoils
     }
@@ -131,12 +131,16 @@ impl Spoils {
         self.entries.iter().map(|entry| entry.row).collect()
     }
 
-    /// The tokens that the index lists under a guessed value, in its normal form; `None` without the index key.
+    /// The tokens that the index lists under a guessed value, in its normal form; `None` without an index key.
     #[must_use]
     pub fn listed_under(&self, kind: FieldType, normal: &[u8]) -> Option<BTreeSet<TokenRow>> {
-        let key = own_key(&self.leaf_seed(INDEX_LEAF)?, &self.tree, INDEX_KEY);
-        let spot = index::spot_of(&index_digest(&key, kind, normal), self.buckets);
-        Some(self.entries.iter().filter(|entry| entry.spot == spot).map(|entry| entry.row).collect())
+        let spot = |generation: &Generation| {
+            let key = own_key(&self.leaf_seed(generation.leaf)?, &self.tree, INDEX_KEY);
+            Some(index::spot_of(&index_digest(&key, kind, normal), generation))
+        };
+        let spots: Vec<_> = self.generations.iter().filter_map(spot).collect();
+        let listed = self.entries.iter().filter(|entry| spots.contains(&entry.spot)).map(|entry| entry.row);
+        (!spots.is_empty()).then(|| listed.collect())
     }
 
     /// Whether the index confirms a guessed value, in its normal form, for anybody; `None` without the index key.

@@ -40,7 +40,7 @@ pub struct Checkpoint {
 struct PageText {
     level: u8,
     prefix: u32,
-    root_id: String,
+    version: String,
     blob: String,
 }
 
@@ -74,7 +74,7 @@ impl Checkpoint {
         let page = |page: &Page| PageText {
             level: page.id.level,
             prefix: page.id.prefix,
-            root_id: hex(&page.id.root_id),
+            version: hex(&page.id.version),
             blob: data_encoding::BASE64.encode(&page.blob),
         };
         Self {
@@ -121,9 +121,9 @@ impl Checkpoint {
     /// Its pages.
     pub fn pages(&self) -> Result<Vec<Page>> {
         let page = |page: &PageText| {
-            let root_id = unhex(&page.root_id)?;
+            let version = unhex(&page.version)?;
             let blob = data_encoding::BASE64.decode(page.blob.as_bytes()).ok()?;
-            Some(Page { id: PageId { level: page.level, prefix: page.prefix, root_id }, blob })
+            Some(Page { id: PageId { level: page.level, prefix: page.prefix, version }, blob })
         };
         let pages: Option<Vec<_>> = self.pages.iter().map(page).collect();
         pages.ok_or_else(|| Error::new(Reason::KeyCustodianUnavailable, "a page of the checkpoint makes no sense"))
@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn sample(root: &Root) -> Checkpoint {
-        let id = PageId { level: 0, prefix: 0, root_id: root.id };
+        let id = PageId { level: 0, prefix: 0, version: root.id };
         let (pages, punctured) = ([Page { id, blob: vec![1, 2, 3] }], [Punctured { first: 5, last: 9, epoch: 2 }]);
         Checkpoint::new(&[1; 16], root, 7, 100, State { pages: &pages, punctured: &punctured, erasures: Vec::new() })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::custody::{Custody, Parts};
 use super::index;
+use super::node::Member;
 use super::recover::Report;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::save::Change;
@@ -22,8 +23,7 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     let genesis = Tree::genesis(tree, &*parts.random);
     let root = Root::of(&genesis, 0);
     let ring = Keyring::new(Epoch { tree: genesis.tree.clone(), number: 0 }, Arc::clone(&parts.random))?;
-    let buckets = parts.index_buckets;
-    let custody = Custody::new(parts, ring, buckets);
+    let mut custody = Custody::new(parts, ring, Vec::new(), genesis.tree.clone(), None);
     crash::point("create::start");
     custody.save(&Change { puncture: &genesis, root: &root, punctured: &[], erasures: &[] }).await?;
     crash::point("create::checkpointed");
@@ -31,6 +31,10 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     crash::point("create::written");
     custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
     crash::point("create::slot-set");
+    if custody.store().is_shared() {
+        custody.member = Some(Member::join(&custody.parts).await?);
+        custody.stand_for_lead(false).await?;
+    }
     Ok((custody, Report { created: true, ..Report::default() }))
 }
 
@@ -53,15 +57,16 @@ pub(super) async fn begin_again(parts: Parts) -> Result<(Custody, Report)> {
 
 impl Custody {
     async fn write_new_vault(&self, pages: &[Page]) -> Result<()> {
-        let tree = self.ring.epoch().tree;
-        let vault = Vault { tree: tree.id(), index_buckets: self.buckets, created_at: self.parts.clock.now() };
-        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + self.buckets };
-        let (buckets, chunks) = index::genesis(&self.ring, self.buckets, FIRST_LEAF)?;
+        let tree = self.ring.epoch()?.tree;
+        let vault = Vault { tree: tree.id(), created_at: self.parts.clock.now() };
+        let generation = index::first_generation(self.parts.index_buckets);
+        let head = TreeHead { root_id: tree.root_id(), epoch: 0, next_leaf: FIRST_LEAF + generation.buckets, fence: 0 };
         let mut tx = self.store().write().await?;
         tx.create_vault(&vault, &head).await?;
-        tx.insert_pages(pages).await?;
-        tx.put_buckets(&buckets).await?;
-        tx.put_chunks(&chunks).await?;
+        tx.insert_pages(0, pages).await?;
+        tx.put_generation(&generation).await?;
+        index::prepare(&self.ring, &mut *tx, generation.numbers(), FIRST_LEAF).await?;
+        self.see_generations(&[generation]);
         crash::point("create::before-commit");
         tx.commit().await
     }

@@ -1,17 +1,23 @@
 //! Custody: everything this floor holds, in one hand.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::Mutex;
 
 use super::flight::Flights;
+use super::lease::Lease;
 use super::leaves::Leaves;
+use super::node::Member;
 use super::receipt::Signer;
 use super::ring::Keyring;
-use super::shred::Garbage;
 use super::sink::CheckpointSink;
 use super::slot::RootSlot;
+use super::tree::Tree;
 use crate::crypto::Random;
-use crate::model::{Clock, Result};
+use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result};
+use crate::platform;
 use crate::store::Store;
+use crate::store::index::Generation;
 
 /// What custody is taken of, and with what.
 pub struct Parts {
@@ -29,6 +35,16 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// How many index buckets a new vault gets.
     pub index_buckets: u32,
+    /// Until when this process may use the keys.
+    pub lease: Arc<Lease>,
+}
+
+impl Parts {
+    /// Something that happens to the keys now, at the hands of this process.
+    pub(super) fn event(&self, kind: KeyEventKind, detail: String) -> KeyEvent {
+        let at = self.clock.now();
+        KeyEvent { id: KeyEventId::new(at, &*self.random), at, actor: platform::host(), kind, detail }
+    }
 }
 
 /// The keys with all that guards them.
@@ -38,21 +54,35 @@ pub struct Custody {
     pub ring: Arc<Keyring>,
     /// Reveals on their way.
     pub flights: Flights,
-    /// How many buckets the search index has.
-    pub buckets: u32,
+    /// The generations of the search index that were written when somebody looked last.
+    generations: RwLock<Vec<Generation>>,
     leaves: Leaves,
-    pub(super) garbage: Garbage,
+    /// This process among the nodes; none when the vault has one process only.
+    pub(super) member: Option<Member>,
+    /// The tree that the slot's root opens, with the keys of its pages: what the next one is made from. Held by
+    /// whoever is about to make it. Gone when another node may have made one.
+    pub(super) base: Mutex<Option<Tree>>,
+    /// Held while the tree in use is replaced.
+    pub(super) applying: Mutex<()>,
 }
 
 impl Custody {
-    pub(super) fn new(parts: Parts, ring: Keyring, buckets: u32) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        ring: Keyring,
+        generations: Vec<Generation>,
+        base: Tree,
+        member: Option<Member>,
+    ) -> Self {
         Self {
+            flights: Flights::new(Arc::clone(&parts.lease)),
             parts,
             ring: Arc::new(ring),
-            flights: Flights::new(),
-            buckets,
+            generations: RwLock::new(generations),
             leaves: Leaves::default(),
-            garbage: Garbage::default(),
+            member,
+            base: Mutex::new(Some(base)),
+            applying: Mutex::new(()),
         }
     }
 
@@ -72,6 +102,26 @@ impl Custody {
     #[must_use]
     pub fn sinks(&self) -> &[Arc<dyn CheckpointSink>] {
         &self.parts.sinks
+    }
+
+    /// Until when this process may use the keys.
+    #[must_use]
+    pub fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.parts.lease)
+    }
+
+    /// What the generations of the search index that are written probably are. A transaction that writes reads them
+    /// itself: this only spares it work.
+    #[must_use]
+    pub fn generations(&self) -> Vec<Generation> {
+        self.generations.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells what they are.
+    pub fn see_generations(&self, written: &[Generation]) {
+        if *self.generations.read().unwrap_or_else(PoisonError::into_inner) != written {
+            *self.generations.write().unwrap_or_else(PoisonError::into_inner) = written.to_vec();
+        }
     }
 
     /// A leaf that nobody had before.

@@ -4,12 +4,13 @@
 //! before such a reveal has landed. Flights that begin later read the new facts and need not be waited for, so the
 //! fence waits for one generation only and never stops the traffic.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::lease::Lease;
 use crate::model::{Error, Reason, Result};
 
 /// How long a flight may take. What lands later is refused, so that a fence never waits longer.
@@ -19,6 +20,7 @@ enum Never {}
 
 /// All flights, by generation.
 pub struct Flights {
+    lease: Arc<Lease>,
     current: RwLock<(mpsc::Sender<Never>, mpsc::Receiver<Never>)>,
 }
 
@@ -26,20 +28,27 @@ pub struct Flights {
 pub struct Flight {
     _generation: mpsc::Sender<Never>,
     deadline: Instant,
+    lease: Arc<Lease>,
 }
 
 impl Flights {
-    /// No flight yet.
+    /// No flight yet. None may land without the lease.
     #[must_use]
-    pub fn new() -> Self {
-        Self { current: RwLock::new(mpsc::channel(1)) }
+    pub fn new(lease: Arc<Lease>) -> Self {
+        Self { lease, current: RwLock::new(mpsc::channel(1)) }
     }
 
     /// Begins a flight. Call it before reading the facts.
     #[must_use]
     pub fn begin(&self) -> Flight {
         let generation = self.current.read().unwrap_or_else(PoisonError::into_inner).0.clone();
-        Flight { _generation: generation, deadline: Instant::now() + LONGEST }
+        Flight { _generation: generation, deadline: Instant::now() + LONGEST, lease: Arc::clone(&self.lease) }
+    }
+
+    /// How many have begun since the last fence and are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).0.strong_count() - 1
     }
 
     /// Waits until every flight that has begun before has landed, or can no longer.
@@ -62,15 +71,11 @@ impl Flights {
     }
 }
 
-impl Default for Flights {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Flight {
-    /// To be asked just before a value leaves: refuses when the flight has taken too long.
+    /// To be asked just before a value leaves: refuses when the flight has taken too long, or when this node must no
+    /// longer use its keys.
     pub fn may_land(&self) -> Result<()> {
+        self.lease.check()?;
         if Instant::now() < self.deadline {
             return Ok(());
         }
@@ -85,7 +90,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_fence_waits_for_flights_begun_before_it_and_not_for_later_ones() {
-        let flights = Flights::new();
+        let flights = Flights::new(Arc::new(Lease::unlimited()));
         let before = flights.begin();
         let mut fence = Box::pin(flights.fence());
         assert!((&mut fence).now_or_never().is_none());
@@ -97,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_second_fence_waits_for_the_flights_of_the_first_even_if_that_gave_up() {
-        let flights = Flights::new();
+        let flights = Flights::new(Arc::new(Lease::unlimited()));
         let before = flights.begin();
         let mut first = Box::pin(flights.fence());
         assert!((&mut first).now_or_never().is_none());
@@ -113,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flight_that_takes_too_long_cannot_land_and_does_not_hold_the_fence() {
-        let flights = Flights::new();
+        let flights = Flights::new(Arc::new(Lease::unlimited()));
         let slow = flights.begin();
         assert!(slow.may_land().is_ok());
         flights.fence().await;

@@ -8,17 +8,24 @@
 //! Every bucket exists from the start and every chunk has the same size, so that neither presence nor length tells
 //! whether a value is there. Residual: whoever holds a write-ahead log, or PostgreSQL's row versions, together with
 //! the index key can tell in which bucket a commit wrote (`log2` of the number of buckets, in bits).
+//!
+//! A rotation of the index key builds a second *generation* of the index under a new key, beside the one that is read.
+//! Meanwhile every entry is put into both. Which generations there are is read within the transaction that writes, once
+//! it has locked the buckets: another node may have begun or ended a rotation a moment ago.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 
-use super::ring::{Epoch, Keyring};
+use super::ring::{Epoch, INDEX_LEAF, Keyring};
 use crate::crypto::{Aad, Key, SecretBytes, open, seal};
 use crate::model::{Error, FieldType, Reason, Result, TokenRow};
 use crate::store::Tx;
-use crate::store::index::{Bucket, Chunk};
+use crate::store::index::{Bucket, Chunk, Generation, Stage};
 
 /// How many buckets a new vault has, unless its configuration says otherwise.
 pub const BUCKETS: u32 = 1024;
+/// How often a search looks for a bucket that moves while it looks.
+const LOOKS: usize = 5;
 /// Entries in a chunk.
 const ROOM: usize = 32;
 /// A tag and a row id.
@@ -44,39 +51,80 @@ pub struct Entry {
     pub row: TokenRow,
 }
 
-/// The spot of a normal form among `buckets`.
+/// The spot of a normal form in a generation; `None` when its key is gone.
 #[must_use]
-pub fn spot(ring: &Keyring, buckets: u32, kind: FieldType, normal: &[u8]) -> Spot {
-    spot_of(&ring.index_digest(kind, normal), buckets)
+pub fn spot(ring: &Keyring, generation: &Generation, kind: FieldType, normal: &[u8]) -> Option<Spot> {
+    Some(spot_of(&ring.index_digest(generation.leaf, kind, normal)?, generation))
 }
 
-/// The spot that a digest under the index key names.
-pub(super) fn spot_of(digest: &[u8; 32], buckets: u32) -> Spot {
+/// The spots of a normal form in several generations, for those whose key is not gone.
+#[must_use]
+pub fn spots(ring: &Keyring, generations: &[Generation], kind: FieldType, normal: &[u8]) -> Vec<Spot> {
+    generations.iter().filter_map(|generation| spot(ring, generation, kind, normal)).collect()
+}
+
+/// The spot that a digest under the generation's key names.
+pub(super) fn spot_of(digest: &[u8; 32], generation: &Generation) -> Spot {
     let (mut number, mut tag) = ([0; 8], [0; 16]);
     number.iter_mut().zip(digest).for_each(|(to, from)| *to = *from);
     tag.iter_mut().zip(digest.iter().skip(16)).for_each(|(to, from)| *to = *from);
-    let bucket = u64::from_be_bytes(number) % u64::from(buckets.max(1));
-    Spot { bucket: u32::try_from(bucket).unwrap_or_default(), tag }
+    let bucket = u64::from_be_bytes(number) % u64::from(generation.buckets.max(1));
+    Spot { bucket: generation.first_bucket + u32::try_from(bucket).unwrap_or_default(), tag }
 }
 
-/// The empty buckets of a new vault, under leaves from `first_leaf` on.
-pub fn genesis(ring: &Keyring, buckets: u32, first_leaf: u32) -> Result<(Vec<Bucket>, Vec<Chunk>)> {
-    let epoch = ring.epoch();
-    let buckets: Vec<_> =
-        (0..buckets).map(|bucket| Bucket { bucket, leaf: first_leaf + bucket, chunks: 1, dirty: false }).collect();
-    let mut chunks = Vec::new();
-    for &bucket in &buckets {
-        chunks.extend(Contents::default().seal(ring, &epoch, bucket)?.1);
+/// The first generation, of a new vault.
+#[must_use]
+pub const fn first_generation(buckets: u32) -> Generation {
+    Generation { generation: 1, leaf: INDEX_LEAF, first_bucket: 0, buckets, stage: Stage::Current }
+}
+
+/// Makes empty buckets of these numbers, under leaves from `first_leaf` on.
+pub async fn prepare(ring: &Keyring, tx: &mut dyn Tx, numbers: Range<u32>, first_leaf: u32) -> Result<()> {
+    let empty =
+        |(bucket, leaf)| Contents { bucket: Bucket { bucket, leaf, chunks: 1, dirty: false }, entries: Vec::new() };
+    write_anew(ring, tx, numbers.zip(first_leaf..).map(empty).collect()).await
+}
+
+/// The generations that are written, with those buckets locked that `touched` names in them. `hint` is what they
+/// probably are.
+///
+/// They are read when the buckets are locked already. Whoever begins a new generation locks each bucket of the present
+/// one afterwards, and so waits for every transaction that did not know of the new one.
+pub async fn lock(
+    tx: &mut dyn Tx,
+    hint: &[Generation],
+    mut touched: impl FnMut(&[Generation]) -> Result<BTreeSet<u32>> + Send,
+) -> Result<Vec<Generation>> {
+    let mut known = hint.to_vec();
+    loop {
+        let buckets: Vec<u32> = touched(&known)?.into_iter().collect();
+        tx.lock_buckets(&buckets).await?;
+        let present = written(tx).await?;
+        if present == known {
+            return Ok(known);
+        }
+        known = present;
     }
-    Ok((buckets, chunks))
 }
 
-/// Adds entries, locking their buckets until the transaction ends.
+/// The generations that are written.
+pub async fn written(tx: &mut dyn Tx) -> Result<Vec<Generation>> {
+    let mut generations = tx.generations().await?;
+    generations.retain(Generation::is_written);
+    Ok(generations)
+}
+
+/// The generation that is read.
+#[must_use]
+pub fn current(generations: &[Generation]) -> Option<&Generation> {
+    generations.iter().find(|generation| generation.stage == Stage::Current)
+}
+
+/// Adds entries. Their buckets must be locked.
 pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Result<()> {
     let touched = by_bucket(entries);
     let numbers: Vec<u32> = touched.keys().copied().collect();
-    tx.lock_buckets(&numbers).await?;
-    let (epoch, mut chunks, mut grown) = (ring.epoch(), Vec::new(), Vec::new());
+    let (epoch, mut chunks, mut grown) = (ring.epoch()?, Vec::new(), Vec::new());
     for tail in tx.tail_chunks(&numbers).await? {
         let key = bucket_key(&epoch, tail.bucket)?;
         let mut rows = open_chunk(&key, &epoch.tree.id(), &tail)?;
@@ -94,32 +142,40 @@ pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
     Ok(())
 }
 
-/// The tokens under each spot, oldest first. Locks nothing.
-pub async fn find(ring: &Keyring, tx: &mut dyn Tx, spots: &[Spot]) -> Result<Vec<Entry>> {
-    let wanted: HashSet<Spot> = spots.iter().copied().collect();
-    let numbers: BTreeSet<u32> = spots.iter().map(|spot| spot.bucket).collect();
-    let numbers: Vec<u32> = numbers.into_iter().collect();
-    let mut found = Vec::new();
-    for contents in read(ring, tx, &numbers).await? {
-        found.extend(contents.entries.into_iter().filter(|entry| wanted.contains(&entry.spot)));
+/// The tokens under a normal form, oldest first. Locks nothing: if the buckets move meanwhile, it looks again.
+///
+/// # Errors
+/// `SealBroken` when they are under a key that is gone, however often it looks.
+pub async fn find(ring: &Keyring, tx: &mut dyn Tx, kind: FieldType, normal: &[u8]) -> Result<Vec<TokenRow>> {
+    for _ in 0..LOOKS {
+        let generations = tx.generations().await?;
+        let Some(spot) = current(&generations).and_then(|generation| spot(ring, generation, kind, normal)) else {
+            continue;
+        };
+        let Some(found) = read(ring, tx, &[spot.bucket]).await?.filter(|found| !found.is_empty()) else { continue };
+        let entries = found.into_iter().flat_map(|contents| contents.entries);
+        let rows: BTreeSet<TokenRow> = entries.filter(|entry| entry.spot == spot).map(|entry| entry.row).collect();
+        return Ok(rows.into_iter().collect());
     }
-    found.sort_by_key(|entry| entry.row);
+    Err(unreadable())
+}
+
+/// The entries under spots whose buckets are locked, so that nobody adds one meanwhile; oldest first.
+pub async fn find_locked(ring: &Keyring, tx: &mut dyn Tx, spots: &BTreeSet<Spot>) -> Result<Vec<Entry>> {
+    let numbers: BTreeSet<u32> = spots.iter().map(|spot| spot.bucket).collect();
+    let contents = read_locked(ring, tx, &numbers.into_iter().collect::<Vec<_>>()).await?;
+    let mut found: Vec<Entry> = contents.into_iter().flat_map(|contents| contents.entries).collect();
+    found.retain(|entry| spots.contains(&entry.spot));
+    found.sort_by_key(|entry| (entry.row, entry.spot));
+    found.dedup();
     Ok(found)
 }
 
-/// Locks the buckets of the spots and answers the tokens under them, so that nobody adds one meanwhile.
-pub async fn find_locked(ring: &Keyring, tx: &mut dyn Tx, spots: &[Spot]) -> Result<Vec<Entry>> {
-    let numbers: BTreeSet<u32> = spots.iter().map(|spot| spot.bucket).collect();
-    tx.lock_buckets(&numbers.into_iter().collect::<Vec<_>>()).await?;
-    find(ring, tx, spots).await
-}
-
 /// Takes a token out of buckets of the live index. Old copies keep the entry, so the buckets are marked, and the next
-/// erasure writes them anew.
-pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: Vec<u32>, row: TokenRow) -> Result<()> {
-    tx.lock_buckets(&buckets).await?;
+/// erasure writes them anew. They must be locked.
+pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: &[u32], row: TokenRow) -> Result<()> {
     let mut kept = Vec::new();
-    for contents in read(ring, tx, &buckets).await? {
+    for contents in read_locked(ring, tx, buckets).await? {
         let before = contents.entries.len();
         let mut contents = contents.without(&HashSet::from([row]));
         if contents.entries.len() < before {
@@ -146,7 +202,7 @@ pub(super) async fn rekey(
     let numbers: Vec<u32> = leaves.keys().copied().collect();
     tx.lock_buckets(&numbers).await?;
     let mut renewed = Vec::new();
-    for contents in read(ring, tx, &numbers).await? {
+    for contents in read_locked(ring, tx, &numbers).await? {
         let Some(&(old, new)) = leaves.get(&contents.bucket.bucket) else { continue };
         if contents.bucket.leaf != old {
             return Err(Error::internal("a bucket moved while an erasure was under way"));
@@ -172,7 +228,6 @@ pub async fn rebuild(ring: &Keyring, tx: &mut dyn Tx, buckets: &[Bucket], entrie
 }
 
 /// A bucket, opened.
-#[derive(Default)]
 struct Contents {
     bucket: Bucket,
     entries: Vec<Entry>,
@@ -184,33 +239,41 @@ impl Contents {
         self
     }
 
-    fn seal(&self, ring: &Keyring, epoch: &Epoch, bucket: Bucket) -> Result<(Bucket, Vec<Chunk>)> {
-        let key = bucket_key(epoch, bucket)?;
-        Ok(seal_from(ring, epoch, &key, Bucket { chunks: 1, ..bucket }, 0, &self.entries))
+    fn seal(&self, ring: &Keyring, epoch: &Epoch) -> Result<(Bucket, Vec<Chunk>)> {
+        let key = bucket_key(epoch, self.bucket)?;
+        Ok(seal_from(ring, epoch, &key, Bucket { chunks: 1, ..self.bucket }, 0, &self.entries))
     }
 }
 
-async fn read(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Vec<Contents>> {
-    let epoch = ring.epoch();
+/// Opens buckets; `None` when one is under a key that is gone. A bucket that does not exist is left out.
+async fn read(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Option<Vec<Contents>>> {
+    let epoch = ring.epoch()?;
     let mut all: Vec<Contents> = Vec::new();
     let mut key = None;
     for chunk in tx.chunks(numbers).await? {
         if all.last().is_none_or(|last| last.bucket != chunk.bucket) {
-            key = Some(bucket_key(&epoch, chunk.bucket)?);
+            key = Keyring::bucket_key(&epoch, chunk.bucket.bucket, chunk.bucket.leaf);
             all.push(Contents { bucket: chunk.bucket, entries: Vec::new() });
         }
-        if let (Some(key), Some(contents)) = (&key, all.last_mut()) {
-            contents.entries.extend(open_chunk(key, &epoch.tree.id(), &chunk)?);
-        }
+        let (Some(key), Some(contents)) = (&key, all.last_mut()) else { return Ok(None) };
+        contents.entries.extend(open_chunk(key, &epoch.tree.id(), &chunk)?);
     }
-    Ok(all)
+    Ok(Some(all))
+}
+
+/// The same for buckets that are locked, whose keys cannot go away.
+async fn read_locked(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Vec<Contents>> {
+    read(ring, tx, numbers).await?.ok_or_else(unreadable)
 }
 
 async fn write_anew(ring: &Keyring, tx: &mut dyn Tx, contents: Vec<Contents>) -> Result<()> {
-    let epoch = ring.epoch();
+    let epoch = ring.epoch()?;
     let (mut buckets, mut chunks) = (Vec::new(), Vec::new());
-    for contents in &contents {
-        let (bucket, sealed) = contents.seal(ring, &epoch, contents.bucket)?;
+    for mut contents in contents {
+        // A token that was written while a rotation came by is listed twice.
+        let mut seen = HashSet::new();
+        contents.entries.retain(|entry| seen.insert(*entry));
+        let (bucket, sealed) = contents.seal(ring, &epoch)?;
         buckets.push(bucket);
         chunks.extend(sealed);
     }
@@ -280,10 +343,11 @@ fn bind(tree: &[u8; 16], bucket: Bucket, chunk: u32) -> Aad {
 }
 
 fn bucket_key(epoch: &Epoch, bucket: Bucket) -> Result<Key> {
-    Keyring::bucket_key(epoch, bucket.bucket, bucket.leaf).ok_or_else(|| {
-        Error::new(Reason::SealBroken, "part of the search index is under a punctured key; restart to rebuild it")
-            .with("bucket", bucket.bucket)
-    })
+    Keyring::bucket_key(epoch, bucket.bucket, bucket.leaf).ok_or_else(unreadable)
+}
+
+fn unreadable() -> Error {
+    Error::new(Reason::SealBroken, "part of the search index is under a punctured key; restart to rebuild it")
 }
 
 fn by_bucket(entries: &[Entry]) -> BTreeMap<u32, Vec<Entry>> {

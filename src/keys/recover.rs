@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::checkpoint::{Checkpoint, Erased, hex};
 use super::create::{begin_again, create};
 use super::custody::{Custody, Parts};
-use super::index::{self, Entry};
+use super::index;
+use super::node::Member;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::shred::advance_head;
 use super::slot::Content;
@@ -19,8 +20,7 @@ use crate::model::{
     Erasure, ErasureId, ErasureState, Error, Label, Reason, Reference, Result, Subject, SubjectId, SubjectState, Time,
 };
 use crate::store::Tx;
-use crate::store::index::Bucket;
-use crate::store::key::{Page, Punctured, Vault};
+use crate::store::key::{CONDEMNED, Page, Punctured, Vault};
 
 /// How many leaves are skipped after a restore: those that were handed out after the checkpoint was taken.
 const SKIPPED_LEAVES: u32 = 1 << 22;
@@ -28,8 +28,8 @@ const SKIPPED_LEAVES: u32 = 1 << 22;
 /// How long a scheduled erasure waits at least after a restore: it may have been cancelled in the time that was lost.
 const RECONSIDER: Duration = Duration::from_hours(24);
 
-/// Tokens read at once while the index is rebuilt.
-const PAGE: u32 = 1000;
+/// How often the slot and the key state are looked at together before giving up.
+const LOOKS: u32 = 5;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -64,23 +64,32 @@ impl Custody {
             )
             .with("epoch", content.current.epoch)),
             (None, Some(_)) => begin_again(parts).await,
-            (Some(content), Some(vault)) => take_up(parts, content, vault).await,
+            (Some(_), Some(vault)) => take_up(parts, vault).await,
         }
     }
 
     /// Sets up again what a restored database does not know, and finishes what a crash interrupted.
-    async fn reconcile(&self, content: &Content, checkpoint: Option<&Checkpoint>, report: &mut Report) -> Result<()> {
+    async fn reconcile(
+        &self,
+        content: &Content,
+        base: &Tree,
+        checkpoint: Option<&Checkpoint>,
+        report: &mut Report,
+    ) -> Result<()> {
         if let Some(checkpoint) = checkpoint {
             report.from_checkpoint = true;
             report.erasures_reapplied = self.import(content, checkpoint).await?;
             crash::point("recover::imported");
         }
         self.raise_next_leaf().await?;
-        report.erasures_completed = self.complete_interrupted(content).await?;
-        crash::point("recover::completed");
-        self.delete_stray_pages().await?;
-        crash::point("recover::swept");
-        report.buckets_rebuilt = self.rebuild_unreadable_buckets().await?;
+        report.erasures_completed = match self.roll_forward(content, base).await {
+            Err(error) if error.reason == Reason::KeyCustodianUnavailable => {
+                tracing::warn!(%error, "a copy of the slot may still hold an old root; interrupted erasures stay pending");
+                0
+            }
+            completed => completed?,
+        };
+        report.buckets_rebuilt = self.rebuild_index().await?;
         let mut tx = self.store().read().await?;
         report.erasures_pending = tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?.len() as u64;
         Ok(())
@@ -98,14 +107,18 @@ impl Custody {
     /// Brings a checkpoint's state into the database.
     async fn import(&self, content: &Content, checkpoint: &Checkpoint) -> Result<u64> {
         let mut tx = self.store().write().await?;
-        tx.insert_pages(&checkpoint.pages()?).await?;
-        tx.put_punctured(&checkpoint.punctured()).await?;
+        tx.insert_pages(content.current.epoch, &checkpoint.pages()?).await?;
+        // What was only condemned may be in use in this database, which does not know of that.
+        let epoch = content.current.epoch;
+        let gone: Vec<_> = checkpoint.punctured().into_iter().filter(|range| range.epoch <= epoch).collect();
+        tx.put_punctured(&gone).await?;
+        tx.retire_punctured_keys(epoch).await?;
         advance_head(&mut *tx, (content.current.epoch, &content.current.id)).await?;
         let mut reapplied = 0;
         for erased in &checkpoint.erasures {
             reapplied += u64::from(self.reapply(&mut *tx, content, erased).await?);
         }
-        self.give_up_lost_time(&mut *tx, checkpoint.next_leaf, content.current.epoch).await?;
+        self.give_up_lost_time(&mut *tx, checkpoint.next_leaf).await?;
         tx.commit().await?;
         Ok(reapplied)
     }
@@ -115,18 +128,18 @@ impl Custody {
     pub async fn after_restore(&self) -> Result<()> {
         let mut tx = self.store().write().await?;
         let Some(head) = tx.tree_head().await? else { return Ok(()) };
-        self.give_up_lost_time(&mut *tx, head.next_leaf, head.epoch).await?;
+        self.give_up_lost_time(&mut *tx, head.next_leaf).await?;
         tx.commit().await
     }
 
     /// Prepares for what happened between the backup and now, of which nothing is known: leaves that were handed out
     /// are not handed out again and die with the next erasure, as copies of that time may hold values of people who
     /// are erased later; scheduled erasures wait a day, as they may have been cancelled.
-    async fn give_up_lost_time(&self, tx: &mut dyn Tx, next_leaf: u32, epoch: u64) -> Result<()> {
+    async fn give_up_lost_time(&self, tx: &mut dyn Tx, next_leaf: u32) -> Result<()> {
         let floor = next_leaf.saturating_add(SKIPPED_LEAVES);
         tx.raise_next_leaf(floor).await?;
         let orphans = gaps(&tx.used_leaves().await?, floor);
-        let lost = |(first, last)| Punctured { first, last, epoch: epoch + 1 };
+        let lost = |(first, last)| Punctured { first, last, epoch: CONDEMNED };
         tx.put_punctured(&orphans.into_iter().map(lost).collect::<Vec<_>>()).await?;
         let earliest = self.parts.clock.now().plus(RECONSIDER);
         let mut scheduled = tx.erasures_in(ErasureState::Scheduled, earliest).await?;
@@ -135,17 +148,6 @@ impl Custody {
         }
         tx.update_erasures(&scheduled).await?;
         self.distrust_buckets(tx).await
-    }
-
-    /// Has the next erasure write every bucket anew: copies of the time that a restore lost may hold entries that the
-    /// backup never had, under the leaves that it has.
-    async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
-        let all: Vec<u32> = (0..self.buckets).collect();
-        let mut buckets = tx.buckets_and_dirty(&all).await?;
-        for bucket in &mut buckets {
-            bucket.dirty = true;
-        }
-        tx.put_buckets(&buckets).await
     }
 
     /// Marks one subject as erased if the database has them otherwise.
@@ -197,146 +199,133 @@ impl Custody {
         Ok(true)
     }
 
-    /// Completes erasures whose keys the slot has forgotten already.
-    async fn complete_interrupted(&self, content: &Content) -> Result<u64> {
-        let epoch = self.ring.epoch();
-        let root = (content.current.epoch, &content.current.id);
-        if let Err(error) = self.parts.slot.settle().await {
-            tracing::warn!(%error, "a mirror may still hold an old root; interrupted erasures stay pending");
-            return Ok(0);
-        }
+    /// Completes what a run left undone after the slot had advanced: the erasures whose keys are gone from `tree`, which
+    /// the slot opens, and the pages that it does not name.
+    pub(super) async fn roll_forward(&self, content: &Content, tree: &Tree) -> Result<u64> {
+        self.parts.slot.settle().await?;
         let mut tx = self.store().read().await?;
         let mut done = Vec::new();
         for erasure in tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await? {
             let reached = erasure.epoch.is_some_and(|epoch| epoch <= content.current.epoch);
             let keys = tx.subject_keys(&[erasure.subject]).await?;
-            if reached && keys.iter().all(|key| !epoch.tree.is_live(key.leaf)) {
+            if reached && keys.iter().all(|key| !tree.is_live(key.leaf)) {
                 done.push(erasure);
             }
         }
         drop(tx);
         let subjects: Vec<_> = done.iter().map(|erasure| erasure.subject).collect();
         crash::point("recover::settled");
-        self.record_shredded(&done, &subjects, root, &[]).await?;
+        self.record_shredded(&done, &subjects, &content.current, None).await?;
+        crash::point("recover::completed");
+        self.delete_stray_pages(tree, content.current.epoch).await?;
+        crash::point("recover::swept");
         Ok(done.len() as u64)
     }
 
-    /// Deletes page versions that the tree does not refer to: left by a run that was interrupted.
-    async fn delete_stray_pages(&self) -> Result<()> {
-        let wanted: HashSet<PageId> = self.ring.epoch().tree.pages().collect();
+    /// Deletes page versions up to the present epoch that the tree does not refer to: left by a run that was interrupted.
+    /// Those of a later epoch belong to a run under way.
+    async fn delete_stray_pages(&self, tree: &Tree, epoch: u64) -> Result<()> {
+        let wanted: HashSet<PageId> = tree.pages().collect();
         let mut tx = self.store().write().await?;
-        let stray: Vec<_> = tx.key_page_ids().await?.into_iter().filter(|page| !wanted.contains(page)).collect();
+        let stray: Vec<_> = tx.key_page_ids(epoch).await?.into_iter().filter(|page| !wanted.contains(page)).collect();
         tx.delete_pages(&stray).await?;
         tx.commit().await
-    }
-
-    /// Rebuilds buckets that a restored database has under leaves that were punctured since.
-    async fn rebuild_unreadable_buckets(&self) -> Result<u64> {
-        let epoch = self.ring.epoch();
-        let all: Vec<u32> = (0..self.buckets).collect();
-        let mut lost = self.store().read().await?.buckets_and_dirty(&all).await?;
-        lost.retain(|bucket| !epoch.tree.is_live(bucket.leaf));
-        if lost.is_empty() {
-            return Ok(0);
-        }
-        let numbers: HashSet<u32> = lost.iter().map(|bucket| bucket.bucket).collect();
-        let entries = self.entries_of_live_tokens(&numbers).await?;
-        for bucket in &mut lost {
-            *bucket = Bucket { leaf: self.take_leaf().await?, chunks: 1, dirty: false, ..*bucket };
-        }
-        let mut tx = self.store().write().await?;
-        index::rebuild(&self.ring, &mut *tx, &lost, &entries).await?;
-        tx.commit().await?;
-        Ok(lost.len() as u64)
-    }
-
-    /// Walks through all tokens and answers the index entries of those in the buckets.
-    async fn entries_of_live_tokens(&self, buckets: &HashSet<u32>) -> Result<Vec<Entry>> {
-        let epoch = self.ring.epoch();
-        let mut tx = self.store().read().await?;
-        let (mut after, mut entries) = (None, Vec::new());
-        loop {
-            let page = tx.scan_tokens(after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(entries) };
-            after = Some(last.token.row);
-            for facts in page.iter().filter(|facts| facts.token.sealed.is_some()) {
-                let token = &facts.token;
-                if !epoch.tree.is_live(token.leaf) {
-                    continue;
-                }
-                match self.spot_of(token) {
-                    Ok(spot) => entries.extend(
-                        spot.filter(|spot| buckets.contains(&spot.bucket)).map(|spot| Entry { spot, row: token.row }),
-                    ),
-                    Err(error) => tracing::error!(subject = %token.subject, %error, "a value cannot be indexed"),
-                }
-            }
-        }
     }
 }
 
 /// Takes up a vault that slot and database agree on, or that the slot is ahead in.
-async fn take_up(parts: Parts, content: Content, vault: Vault) -> Result<(Custody, Report)> {
+async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
+    let member = if parts.store.is_shared() { Some(Member::join(&parts).await?) } else { None };
+    let (content, tree) = present(&parts).await?;
     if content.tree != vault.tree {
         return Err(refuse("the root slot belongs to another vault than the database")
             .with("slot", hex(&content.tree))
             .with("database", hex(&vault.tree)));
     }
-    let content = newest(&parts, content).await?;
-    check_sinks(&parts, &content).await?;
-    let pages = parts.store.read().await?.key_pages().await?;
-    let (tree, checkpoint) = if let Ok(tree) = load(&content, &pages) {
+    let (base, checkpoint) = if let Some(tree) = tree {
         (tree, None)
     } else {
         let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
         (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
     };
-    let epoch = Epoch { tree, number: content.current.epoch };
+    let epoch = Epoch { tree: base.clone(), number: content.current.epoch };
     let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;
-    let custody = Custody::new(parts, ring, vault.index_buckets);
+    let generations = index::written(&mut *parts.store.read().await?).await?;
+    let custody = Custody::new(parts, ring, generations, base.clone(), member);
     let mut report = Report::default();
-    custody.reconcile(&content, checkpoint.as_ref(), &mut report).await?;
+    // An old copy of the database may name a leader of its own time, who gives no sign of life any more.
+    if custody.stand_for_lead(checkpoint.is_some()).await? {
+        custody.reconcile(&content, &base, checkpoint.as_ref(), &mut report).await?;
+    } else if checkpoint.is_some() {
+        return Err(refuse("the database lacks the key state of the slot's root while another node leads; try again"));
+    }
+    if let Some(member) = &custody.member {
+        custody.catch_up(member).await?;
+    }
     Ok((custody, report))
 }
 
-/// The slot's content, unless it is behind the database: then a mirror that missed an advance is brought forward, and
-/// an old copy is refused, for it would bring back what was erased.
-async fn newest(parts: &Parts, content: Content) -> Result<Content> {
-    let Some(head) = parts.store.read().await?.tree_head().await? else { return Ok(content) };
-    if head.epoch <= content.current.epoch {
-        return Ok(content);
+/// What the slot holds, and the tree that it opens if the database has that. Other nodes may be at work meanwhile.
+pub(super) async fn present(parts: &Parts) -> Result<(Content, Option<Tree>)> {
+    let empty = || refuse("the root slot is empty");
+    let mut content = load_slot(parts).await?.ok_or_else(empty)?;
+    for _ in 0..LOOKS {
+        let pages = parts.store.read().await?.key_pages().await?;
+        if let Ok(tree) = load(&content, &pages) {
+            return Ok((content, Some(tree)));
+        }
+        let again = load_slot(parts).await?.ok_or_else(empty)?;
+        if again.current.id == content.current.id {
+            return Ok((again, None));
+        }
+        content = again;
     }
-    if content.next.as_ref().is_some_and(|next| next.id == head.root_id) {
-        parts.slot.advance(&content.current.id, &head.root_id).await?;
-        return parts.slot.load().await?.ok_or_else(|| refuse("the root slot is empty"));
-    }
-    Err(refuse(
-        "the root slot is older than the database: this is an old copy of it, under which erased people could be \
-         read again. Bring back the present slot or a mirror of it, and destroy the old copy",
-    )
-    .with("slot_epoch", content.current.epoch)
-    .with("database_epoch", head.epoch))
+    Err(refuse("the root slot moves faster than the key state can be read; try again"))
 }
 
-/// Refuses a slot that a checkpoint sink is ahead of: then slot and database are old copies, put back together. A run
-/// that failed may have left a checkpoint of the root that is prepared, and of no later one.
-async fn check_sinks(parts: &Parts, content: &Content) -> Result<()> {
+/// The slot's content, compared with what the database and the sinks know: one that is behind them is an old copy,
+/// which would bring back what was erased.
+async fn load_slot(parts: &Parts) -> Result<Option<Content>> {
+    // Before the slot, which is never behind either.
+    let head = parts.store.read().await?.tree_head().await?;
+    let mut newest = Vec::new();
     for sink in &parts.sinks {
-        let newest = sink.newest().await?.unwrap_or_default();
-        if newest > content.latest_epoch() {
+        newest.push((sink.describe(), sink.newest().await?.unwrap_or_default()));
+    }
+    let Some(mut content) = parts.slot.load().await? else { return Ok(None) };
+    if let Some(head) = head.filter(|head| head.epoch > content.current.epoch) {
+        if content.next.as_ref().is_none_or(|next| next.id != head.root_id) {
+            return Err(old_slot(&content, head.epoch));
+        }
+        // Every copy missed the advance, or the one that did not is gone.
+        parts.slot.advance(&content.current.id, &head.root_id).await?;
+        content = parts.slot.load().await?.ok_or_else(|| refuse("the root slot is empty"))?;
+    }
+    for (sink, epoch) in newest {
+        if epoch > content.latest_epoch() {
             return Err(refuse(
                 "a checkpoint sink knows a later epoch than the root slot: the slot is an old copy, under which erased \
                  people could be read again. Bring back the present slot, and destroy the old copy",
             )
-            .with("sink", sink.describe())
-            .with("sink_epoch", newest)
+            .with("sink", sink)
+            .with("sink_epoch", epoch)
             .with("slot_epoch", content.current.epoch));
         }
     }
-    Ok(())
+    Ok(Some(content))
 }
 
-fn load(content: &Content, pages: &[Page]) -> Result<Tree> {
+/// The refusal of a slot that is behind the database.
+pub(super) fn old_slot(content: &Content, epoch: u64) -> Error {
+    refuse(
+        "the root slot is older than the database: this is an old copy of it, under which erased people could be \
+         read again. Bring back the present slot or a mirror of it, and destroy the old copy",
+    )
+    .with("slot_epoch", content.current.epoch)
+    .with("database_epoch", epoch)
+}
+
+pub(super) fn load(content: &Content, pages: &[Page]) -> Result<Tree> {
     let by_id: HashMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
     Tree::load(content.tree, &content.current.key, |id| by_id.get(&id).copied())
         .map_err(|error| refuse("the key state does not open under the slot's root").because(error))
@@ -354,7 +343,7 @@ async fn find_checkpoint(parts: &Parts, content: &Content) -> Result<Option<Chec
     Ok(None)
 }
 
-fn lost(content: &Content) -> Error {
+pub(super) fn lost(content: &Content) -> Error {
     refuse(
         "neither the database nor a checkpoint sink holds the key state of the slot's root: bring back the newest \
          checkpoint, or the database as it was after the last erasure",

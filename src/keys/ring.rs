@@ -11,9 +11,9 @@ use crate::policy::Permit;
 
 /// Leaf of the key behind opaque tokens.
 const TOKEN_LEAF: u32 = 0;
-/// Leaf of the key that names index buckets.
+/// Leaf of the first key that names index buckets. Later ones are under leaves like any other.
 pub(super) const INDEX_LEAF: u32 = 1;
-/// The name of that key.
+/// The name of such a key.
 pub(super) const INDEX_KEY: &str = "index";
 /// The first leaf that is not reserved for the vault's own keys.
 pub const FIRST_LEAF: u32 = 16;
@@ -87,44 +87,56 @@ pub struct Epoch {
 pub struct Keyring {
     tree: [u8; 16],
     random: Arc<dyn Random>,
-    epoch: RwLock<Epoch>,
+    /// `None` while this process must not use them.
+    epoch: RwLock<Option<Epoch>>,
     ready: Cache<(u32, SubjectId), Arc<Key>>,
     tokens: BlockKey,
-    index: Secret<32>,
+    /// The keys of the search index, by their leaves: one, or two while it is rotated.
+    indexes: RwLock<Vec<(u32, Arc<Secret<32>>)>>,
 }
 
 impl Keyring {
     /// Takes a tree that has been opened.
     ///
     /// # Errors
-    /// `Internal` when a key of the vault itself is punctured, which no erasure does.
+    /// `Internal` when the key behind tokens is punctured, which nothing does.
     pub fn new(epoch: Epoch, random: Arc<dyn Random>) -> Result<Self> {
         let tree = epoch.tree.id();
-        let own = |leaf, name| {
-            let seed =
-                epoch.tree.derive(leaf).ok_or_else(|| Error::internal(format!("the {name} key is punctured")))?;
-            Ok::<_, Error>(own_key(&seed, &tree, name))
-        };
-        let (tokens, index) = (BlockKey::new(&own(TOKEN_LEAF, "token")?), own(INDEX_LEAF, INDEX_KEY)?);
-        Ok(Self { tree, random, ready: Cache::new(CACHED_KEYS), tokens, index, epoch: RwLock::new(epoch) })
+        let seed = epoch.tree.derive(TOKEN_LEAF).ok_or_else(|| Error::internal("the token key is punctured"))?;
+        let tokens = BlockKey::new(&own_key(&seed, &tree, "token"));
+        let (ready, indexes) = (Cache::new(CACHED_KEYS), RwLock::new(Vec::new()));
+        Ok(Self { tree, random, ready, tokens, indexes, epoch: RwLock::new(Some(epoch)) })
     }
 
     /// The tree as it is now.
-    #[must_use]
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
+    ///
+    /// # Errors
+    /// `StoreUnavailable` while this process holds no keys, because it must not use them.
+    pub(super) fn epoch(&self) -> Result<Epoch> {
+        let held = self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone();
+        held.ok_or_else(|| {
+            Error::new(Reason::StoreUnavailable, "this node holds no keys until it is back in touch with the database")
+        })
     }
 
     /// Replaces the tree. What was derived from the old one is to be dropped with [`Keyring::forget`], once the
     /// flights that may still derive from it have landed.
     pub(super) fn replace(&self, epoch: Epoch) {
-        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = epoch;
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 
     /// Drops the ready keys of punctured leaves.
     pub fn forget(&self) {
-        let epoch = self.epoch();
+        let Ok(epoch) = self.epoch() else { return };
         self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf));
+        self.indexes.write().unwrap_or_else(PoisonError::into_inner).retain(|(leaf, _)| epoch.tree.is_live(*leaf));
+    }
+
+    /// Drops every key of a person, until [`Keyring::replace`].
+    pub(super) fn drop_keys(&self) {
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.ready.clear();
+        self.indexes.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The source of randomness that keys and nonces are drawn from.
@@ -136,7 +148,7 @@ impl Keyring {
     /// Seals a value into its place.
     ///
     /// # Errors
-    /// `SubjectErased` when the key is gone.
+    /// `KeyRetired` when the key is gone.
     pub fn seal(&self, place: &Place<'_>, value: &Value) -> Result<Vec<u8>> {
         let key = self.key(place)?.ok_or_else(|| gone(place))?;
         Ok(seal(&key, place.leaf.into(), &place.bind(&self.tree), value.encode().expose(), &*self.random))
@@ -145,7 +157,7 @@ impl Keyring {
     /// Opens the value that a permit is for.
     ///
     /// # Errors
-    /// `SubjectErased` when the key or the ciphertext is gone, `SealBroken` when the ciphertext is not the one that
+    /// `KeyRetired` when the key or the ciphertext is gone: with the person, or with a rotation, which the row tells; `SealBroken` when the ciphertext is not the one that
     /// was sealed there.
     pub fn open(&self, permit: &Permit, token: &Token) -> Result<Value> {
         let place = Place::of(token);
@@ -170,9 +182,26 @@ impl Keyring {
         TokenRow::from_bytes(self.tokens.decrypt(*token.as_bytes()))
     }
 
-    /// Names the place of a normal form in the search index.
-    pub(super) fn index_digest(&self, kind: FieldType, normal: &[u8]) -> [u8; 32] {
-        index_digest(&self.index, kind, normal)
+    /// Names the place of a normal form in the search index, under the index key of a leaf; `None` when that key is
+    /// gone.
+    pub(super) fn index_digest(&self, leaf: u32, kind: FieldType, normal: &[u8]) -> Option<[u8; 32]> {
+        Some(index_digest(&*self.index_key(leaf)?, kind, normal))
+    }
+
+    fn index_key(&self, leaf: u32) -> Option<Arc<Secret<32>>> {
+        let ready = |keys: &[(u32, Arc<Secret<32>>)]| {
+            keys.iter().find(|(ready, _)| *ready == leaf).map(|(_, key)| Arc::clone(key))
+        };
+        if let Some(key) = ready(&self.indexes.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Some(key);
+        }
+        let key = Arc::new(own_key(&self.epoch().ok()?.tree.derive(leaf)?, &self.tree, INDEX_KEY));
+        // As with a subject's key: what is punctured meanwhile must not stay ready after `forget` has gone through.
+        let mut keys = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
+        if self.epoch().is_ok_and(|epoch| epoch.tree.is_live(leaf)) && ready(&keys).is_none() {
+            keys.push((leaf, Arc::clone(&key)));
+        }
+        Some(key)
     }
 
     /// The key of a bucket of the index, as the tree `epoch` gives it; `None` when its leaf is punctured.
@@ -188,11 +217,11 @@ impl Keyring {
         if place.leaf < FIRST_LEAF {
             return Err(damaged("it claims a leaf of the vault's own".to_owned()));
         }
-        let Some(seed) = self.epoch().tree.derive(place.leaf) else { return Ok(None) };
+        let Some(seed) = self.epoch()?.tree.derive(place.leaf) else { return Ok(None) };
         let key = Arc::new(Key::new(&place.key(&seed, &self.tree)));
         self.ready.insert(name, Arc::clone(&key));
         // The leaf may have been punctured meanwhile; then it must not stay ready after `forget` has gone through.
-        if !self.epoch().tree.is_live(place.leaf) {
+        if !self.epoch().is_ok_and(|epoch| epoch.tree.is_live(place.leaf)) {
             self.ready.remove(&name);
         }
         Ok(Some(key))
@@ -215,7 +244,11 @@ pub(super) fn index_digest(index: &Secret<32>, kind: FieldType, normal: &[u8]) -
 }
 
 fn gone(place: &Place<'_>) -> Error {
-    Error::new(Reason::SubjectErased, "the key to this value is gone").with("subject", place.subject)
+    Error::new(
+        Reason::KeyRetired,
+        "the value is sealed under a key that was rotated away; a later backup of the database has it under the new one",
+    )
+    .with("subject", place.subject)
 }
 
 fn damaged(source: String) -> Error {

@@ -17,29 +17,37 @@
 //! interrupted run meant to puncture stand in the database under an epoch that has not come yet.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
 
+use super::checkpoint::hex;
 use super::custody::Custody;
 use super::index::{self, Spot};
+use super::recover;
 use super::ring::Epoch;
 use super::save::Change;
 use super::slot::{Content, Root};
-use super::tree::{PageId, Puncture};
+use super::tree::{PageId, Puncture, Tree};
 use crate::crash;
 use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Time, Token, TokenRow,
+    Erasure, ErasureId, ErasureState, Error, KeyEventKind, Reason, Result, SubjectId, SubjectState, Time, Token,
+    TokenRow, Value,
 };
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
-use crate::store::index::Bucket;
+use crate::store::index::{Bucket, Generation};
 use crate::store::key::Punctured;
 
-/// Page versions that no tree in use refers to, to be deleted once the slot has advanced past them.
-#[derive(Default)]
-pub(super) struct Garbage(Mutex<Vec<PageId>>);
+/// Pages that nothing needs once the slot has advanced.
+pub(super) struct OldPages<'a> {
+    /// Those that the next tree no longer names.
+    removed: &'a [PageId],
+    /// The epoch of the tree before. What was written between that and the present one was of attempts that failed.
+    after: u64,
+}
 
 /// All that one run is about.
 struct Run {
+    /// The newest epoch that was announced when it was put together.
+    fence: u64,
     erasures: Vec<Erasure>,
     subjects: Vec<SubjectId>,
     dead: HashSet<TokenRow>,
@@ -56,12 +64,13 @@ impl Custody {
     /// # Errors
     /// Only when the database cannot be read at all; the erasures then stay PENDING.
     pub async fn shred(&self, ids: &[ErasureId]) -> Result<Vec<Erasure>> {
-        match self.attempt(ids, false).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::warn!(reason = ?error.reason, error = %error, erasures = ids.len(), "erasures wait");
-                self.note_waiting(ids, &error).await?;
-            }
+        let outcome = match self.await_leader(|| self.are_done(ids)).await {
+            Ok(true) => self.attempt(ids, false).await,
+            outcome => outcome.map(|_| ()),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(reason = ?error.reason, error = %error, erasures = ids.len(), "erasures wait");
+            self.note_waiting(ids, &error).await?;
         }
         self.store().read().await?.erasures(ids).await
     }
@@ -72,19 +81,58 @@ impl Custody {
     /// # Errors
     /// `KeyCustodianUnavailable` or `StoreUnavailable`; nothing has changed then, or the next run completes it.
     pub async fn renew(&self) -> Result<u64> {
-        self.attempt(&[], true).await?;
-        Ok(self.ring.epoch().number)
+        let before = self.recorded_epoch().await?;
+        if !self.leads() {
+            let mut tx = self.store().write().await?;
+            tx.want_epoch(before + 1).await?;
+            tx.commit().await?;
+        }
+        let is_past = || async { Ok(self.recorded_epoch().await? > before) };
+        if self.await_leader(is_past).await? {
+            self.attempt(&[], true).await?;
+        }
+        self.recorded_epoch().await
+    }
+
+    async fn recorded_epoch(&self) -> Result<u64> {
+        let missing = || Error::internal("the database holds no vault any more");
+        Ok(self.store().read().await?.tree_head().await?.ok_or_else(missing)?.epoch)
+    }
+
+    async fn are_done(&self, ids: &[ErasureId]) -> Result<bool> {
+        let erasures = self.store().read().await?.erasures(ids).await?;
+        Ok(erasures.iter().all(|erasure| erasure.state != ErasureState::Pending))
+    }
+
+    /// Does what other nodes wait for, unless a run is under way, which takes them along or is followed by another.
+    pub(super) async fn attempt_if_idle(&self) -> Result<()> {
+        let Ok(mut base) = self.base.try_lock() else { return Ok(()) };
+        let pulse = self.store().read().await?.pulse().await?.unwrap_or_default();
+        let pending = self.store().read().await?.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?;
+        let ids: Vec<ErasureId> = pending.iter().map(|erasure| erasure.id).collect();
+        let outcome = self.attempt_from(&mut base, &ids, pulse.wanted > pulse.epoch).await;
+        drop(base);
+        if let Err(error) = &outcome {
+            self.note_waiting(&ids, error).await?;
+        }
+        outcome
     }
 
     async fn attempt(&self, ids: &[ErasureId], renew: bool) -> Result<()> {
-        let content = self.custodian().await?;
+        let mut base = self.base.lock().await;
+        self.attempt_from(&mut base, ids, renew).await
+    }
+
+    /// One run. `held` is the tree that the slot opens, if it is known; afterwards, the one that it opens then.
+    async fn attempt_from(&self, held: &mut Option<Tree>, ids: &[ErasureId], renew: bool) -> Result<()> {
+        let (content, base) = self.custodian(held.take()).await?;
         let run = self.gather(ids, renew, &content).await?;
         if run.erasures.is_empty() && !renew {
+            *held = Some(base);
             return Ok(());
         }
-        let before = self.ring.epoch();
         let ranges: Vec<_> = run.ranges.iter().map(|&(first, last)| first..=last).collect();
-        let puncture = before.tree.puncture(&ranges, self.ring.random());
+        let puncture = base.puncture(&ranges, self.ring.random());
         let next = Root::of(&puncture, content.next_epoch());
         crash::point("shred::start");
         self.parts.slot.prepare(&content.current.id, &next).await?;
@@ -94,37 +142,57 @@ impl Custody {
         crash::point("shred::checkpointed");
         self.write_next(&run, &puncture, &next).await?;
         crash::point("shred::written");
-        self.garbage.add(&puncture.removed);
-        self.ring.replace(Epoch { tree: puncture.tree.clone(), number: next.epoch });
-        self.flights.fence().await;
-        self.ring.forget();
+        self.fence(&puncture, &next).await?;
         crash::point("shred::fenced");
+        self.parts.lease.check()?;
         self.parts.slot.advance(&content.current.id, &next.id).await?;
         crash::point("shred::advanced");
-        self.settle(&run, &next).await?;
+        let old = OldPages { removed: &puncture.removed, after: content.current.epoch };
+        self.record_shredded(&run.erasures, &run.subjects, &next, Some(old)).await?;
+        *held = Some(puncture.tree);
         crash::point("shred::settled");
         self.drop_old_checkpoints(&next.id).await;
         Ok(())
     }
 
-    /// Step 1, first half: what the slot holds, which must be the root of the database or of the tree in use.
-    async fn custodian(&self) -> Result<Content> {
-        let missing = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty");
-        let content = self.parts.slot.load().await?.ok_or_else(missing)?;
-        let head = self.store().read().await?.tree_head().await?;
-        let known = head.is_some_and(|head| head.root_id == content.current.id);
-        if known || self.ring.epoch().tree.root_id() == content.current.id {
-            return Ok(content);
+    /// Step 5.
+    async fn fence(&self, puncture: &Puncture, next: &Root) -> Result<()> {
+        let here = async {
+            let _one_at_a_time = self.applying.lock().await;
+            self.put_to_use(Epoch { tree: puncture.tree.clone(), number: next.epoch }).await;
+        };
+        let ((), elsewhere) = tokio::join!(here, self.await_nodes(next.epoch));
+        elsewhere
+    }
+
+    /// Step 1, first half: what the slot holds and the tree that it opens. What a run before this one left undone after
+    /// the slot had advanced is completed.
+    async fn custodian(&self, known: Option<Tree>) -> Result<(Content, Tree)> {
+        let missing = |what| move || Error::new(Reason::KeyCustodianUnavailable, what);
+        self.parts.lease.check()?;
+        let mut tx = self.store().read().await?;
+        // Before the slot, which is never behind it.
+        let head = tx.tree_head().await?.ok_or_else(missing("the database holds no vault any more"))?;
+        let content = self.parts.slot.load().await?.ok_or_else(missing("the root slot is empty"))?;
+        if head.epoch > content.current.epoch {
+            return Err(recover::old_slot(&content, head.epoch));
         }
-        Err(Error::new(
-            Reason::KeyCustodianUnavailable,
-            "the root slot was advanced by another process; restart to take up its state",
-        ))
+        let tree = match known.filter(|tree| tree.root_id() == content.current.id) {
+            Some(tree) => tree,
+            None => recover::load(&content, &tx.key_pages().await?)?,
+        };
+        drop(tx);
+        if head.root_id != content.current.id {
+            self.roll_forward(&content, &tree).await?;
+        }
+        Ok((content, tree))
     }
 
     /// Step 1, second half: what dies, and which index buckets with it.
     async fn gather(&self, ids: &[ErasureId], renew: bool, content: &Content) -> Result<Run> {
         let mut tx = self.store().read().await?;
+        // First of all: what is announced from here on makes this run begin again.
+        let fence = tx.tree_head().await?.map_or(0, |head| head.fence);
         let mut erasures = tx.erasures(ids).await?;
         erasures.retain(|erasure| erasure.state == ErasureState::Pending);
         if renew || !erasures.is_empty() {
@@ -135,17 +203,19 @@ impl Custody {
         let tokens = tx.sealed_tokens(&subjects).await?;
         let mut ranges: BTreeSet<(u32, u32)> =
             tx.subject_keys(&subjects).await?.iter().map(|key| (key.leaf, key.leaf)).collect();
-        for range in tx.punctured_after(content.current.epoch).await? {
-            ranges.insert((range.first, range.last));
-        }
         let mut fresh = Vec::new();
-        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens)?).await? {
+        let generations = tx.generations().await?;
+        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens, &generations)?).await? {
             ranges.insert((bucket.leaf, bucket.leaf));
             fresh.push(bucket);
         }
+        // After the buckets: one that a rotation has taken away since is condemned, and comes along here.
+        for range in tx.punctured_after(content.current.epoch).await? {
+            ranges.insert((range.first, range.last));
+        }
         drop(tx);
         let fresh = self.with_leaves(fresh).await?;
-        Ok(Run { erasures, subjects, dead: tokens.iter().map(|token| token.row).collect(), fresh, ranges })
+        Ok(Run { fence, erasures, subjects, dead: tokens.iter().map(|token| token.row).collect(), fresh, ranges })
     }
 
     async fn with_leaves(&self, buckets: Vec<Bucket>) -> Result<Vec<(Bucket, u32)>> {
@@ -156,31 +226,50 @@ impl Custody {
         Ok(fresh)
     }
 
-    /// The buckets that the tokens are in. A token whose key is gone was taken out by the run that punctured it; one
-    /// that does not open though its key is there was damaged, and could be in any bucket.
-    fn buckets_of(&self, tokens: &[Token]) -> Result<Vec<u32>> {
-        let epoch = self.ring.epoch();
+    /// The buckets that the tokens are in, in every generation of the index.
+    fn buckets_of(&self, tokens: &[Token], generations: &[Generation]) -> Result<Vec<u32>> {
         let mut buckets = BTreeSet::new();
-        for token in tokens.iter().filter(|token| epoch.tree.is_live(token.leaf)) {
-            match self.spot_of(token) {
-                Ok(spot) => buckets.extend(spot.map(|spot| spot.bucket)),
-                Err(error) if error.reason == Reason::SealBroken => return Ok((0..self.buckets).collect()),
-                Err(error) => return Err(error),
-            }
+        for token in tokens {
+            buckets.extend(self.buckets_of_token(token, generations)?);
         }
         Ok(buckets.into_iter().collect())
     }
 
-    /// Where the value of a token is in the search index; `None` when it is not searchable.
-    pub fn spot_of(&self, token: &Token) -> Result<Option<Spot>> {
+    /// Where a token may be in the search index. One whose key is gone was taken out by the run that punctured it; one
+    /// that does not open though its key is there was damaged, and could be in any bucket.
+    pub fn buckets_of_token(&self, token: &Token, generations: &[Generation]) -> Result<BTreeSet<u32>> {
+        if !self.ring.epoch()?.tree.is_live(token.leaf) {
+            return Ok(BTreeSet::new());
+        }
+        match self.spots_of(token, generations) {
+            Ok(spots) => Ok(spots.into_iter().map(|spot| spot.bucket).collect()),
+            Err(error) if error.reason == Reason::SealBroken => {
+                Ok(generations.iter().flat_map(Generation::numbers).collect())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the value of a token is in the search index; nowhere when it is not searchable.
+    pub fn spots_of(&self, token: &Token, generations: &[Generation]) -> Result<Vec<Spot>> {
         let value = self.ring.open(&policy::for_upkeep(token.row, Upkeep::Index), token)?;
-        Ok(value.normal().map(|normal| index::spot(&self.ring, self.buckets, token.kind, normal)))
+        Ok(self.spots_of_value(&value, generations))
+    }
+
+    /// Where a value is in the search index; nowhere when it is not searchable.
+    #[must_use]
+    pub fn spots_of_value(&self, value: &Value, generations: &[Generation]) -> Vec<Spot> {
+        let normal = value.normal();
+        normal.map(|normal| index::spots(&self.ring, generations, value.kind(), normal)).unwrap_or_default()
     }
 
     /// Step 4.
     async fn write_next(&self, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
         let mut tx = self.store().write().await?;
-        tx.insert_pages(&puncture.written).await?;
+        if !tx.announce(run.fence, next.epoch).await? {
+            return Err(Error::new(Reason::KeyCustodianUnavailable, "another node was faster; it is tried again"));
+        }
+        tx.insert_pages(next.epoch, &puncture.written).await?;
         tx.put_punctured(&punctured(run, next.epoch)).await?;
         index::rekey(&self.ring, &mut *tx, &run.fresh, &run.dead).await?;
         let mut erasures = run.erasures.clone();
@@ -191,38 +280,38 @@ impl Custody {
         tx.commit().await
     }
 
-    /// Step 7.
-    async fn settle(&self, run: &Run, next: &Root) -> Result<()> {
-        let garbage = self.garbage.all();
-        self.record_shredded(&run.erasures, &run.subjects, (next.epoch, &next.id), &garbage).await?;
-        self.garbage.remove(&garbage);
-        Ok(())
-    }
-
     /// Records that the slot stands at `root` and that the erasures are complete; deletes what is of no more use.
     pub(super) async fn record_shredded(
         &self,
         erasures: &[Erasure],
         subjects: &[SubjectId],
-        root: (u64, &[u8; 16]),
-        garbage: &[PageId],
+        root: &Root,
+        old: Option<OldPages<'_>>,
     ) -> Result<()> {
+        let root = (root.epoch, &root.id);
         let now = self.parts.clock.now();
         let ids: Vec<_> = erasures.iter().map(|erasure| erasure.id).collect();
         let mut tx = self.store().write().await?;
-        advance_head(&mut *tx, root).await?;
+        if advance_head(&mut *tx, root).await? {
+            let detail = format!("epoch {}, root {}, {} erasures", root.0, hex(root.1), ids.len());
+            tx.insert_key_events(&[self.parts.event(KeyEventKind::EpochAdvanced, detail)]).await?;
+        }
         let mut locked = tx.lock_subjects(subjects).await?;
         for subject in locked.iter_mut().filter(|subject| subject.state != SubjectState::Shredded) {
             subject.finish_shred(now)?;
         }
         tx.update_subjects(&locked).await?;
         let mut done = tx.lock_erasures(&ids).await?;
+        done.retain(|erasure| erasure.state == ErasureState::Pending);
         for erasure in &mut done {
             self.complete(erasure, root, now)?;
         }
         tx.update_erasures(&done).await?;
         tx.delete_values(subjects).await?;
-        tx.delete_pages(garbage).await?;
+        if let Some(old) = old {
+            tx.delete_pages(old.removed).await?;
+            tx.delete_pages_between(old.after, root.0).await?;
+        }
         tx.commit().await
     }
 
@@ -250,32 +339,17 @@ impl Custody {
     }
 }
 
-impl Garbage {
-    fn add(&self, pages: &[PageId]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(pages);
-    }
-
-    fn all(&self) -> Vec<PageId> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn remove(&self, pages: &[PageId]) {
-        let gone: HashSet<_> = pages.iter().collect();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|page| !gone.contains(page));
-    }
-}
-
-/// Moves the database's tree head to where the slot is.
-pub(super) async fn advance_head(tx: &mut dyn Tx, root: (u64, &[u8; 16])) -> Result<()> {
+/// Moves the database's tree head to where the slot is. Answers whether it was elsewhere.
+pub(super) async fn advance_head(tx: &mut dyn Tx, root: (u64, &[u8; 16])) -> Result<bool> {
     let missing = || Error::internal("the database has no key tree");
     let head = tx.tree_head().await?.ok_or_else(missing)?;
     if head.root_id == *root.1 {
-        return Ok(());
+        return Ok(false);
     }
     if head.epoch >= root.0 || !tx.advance_tree(&head.root_id, root.1, root.0).await? {
         return Err(Error::internal("the database's key tree is ahead of the slot"));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn punctured(run: &Run, epoch: u64) -> Vec<Punctured> {

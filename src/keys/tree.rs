@@ -4,14 +4,20 @@
 //! its two children by HMAC-SHA256, and nobody can climb back up. To puncture a leaf, every seed above it is
 //! replaced by the seeds beside the way down: all other leaves still follow from them, this one from nothing.
 //!
-//! The seeds lie in *pages* of 256 slots, four levels deep (leaf bits 31..24, 23..16, 15..8, 7..0). A page is sealed
-//! under a key of its own, used once and kept in the page above; the key of the root page is the root key R. A
+//! The seeds lie in *pages*, five levels deep: two of 128 slots (leaf bits 31..25 and 24..18) and three of 64 (17..12,
+//! 11..6 and 5..0). A page is sealed under a key of its own, used once and kept in the page above; the key of the root
+//! page is the root key R. A page version is named by a digest of its key, so whoever holds the key knows the name. A
 //! puncture rewrites the pages on the way under fresh keys, so whoever forgets R forgets what was punctured, and
 //! old copies of pages are noise. Pages without punctures do not exist: they follow from a seed above.
+//!
+//! The levels are cut so that puncturing one leaf writes five pages at most, and less than 14 KiB in the worst of all
+//! trees: an entry has 33 bytes, and a page never has more entries than slots.
 //!
 //! This module is pure: no file, no database, no clock. It says which pages to write and which to delete.
 
 mod block;
+#[cfg(test)]
+mod cost;
 mod load;
 mod page;
 mod puncture;
@@ -84,7 +90,7 @@ impl Tree {
 
     /// The seed of `leaf`; `None` once it is punctured.
     ///
-    /// Takes one HMAC for each bit between the nearest seed and the leaf: 8 where punctures are dense, 32 in a
+    /// Takes one HMAC for each bit between the nearest seed and the leaf: none beside a punctured leaf, 32 in a
     /// fresh tree.
     #[must_use]
     pub fn derive(&self, leaf: u32) -> Option<Secret<32>> {
@@ -114,9 +120,9 @@ impl Tree {
     pub fn pages(&self) -> impl Iterator<Item = PageId> {
         let mut open = vec![(Block::ALL, self.root_id, &*self.root)];
         std::iter::from_fn(move || {
-            let (block, root_id, page) = open.pop()?;
-            open.extend(page.children(block).map(|(block, version)| (block, version.root_id, &version.page)));
-            Some(block.page_id(root_id))
+            let (block, name, page) = open.pop()?;
+            open.extend(page.children(block).map(|(block, version)| (block, version.name, &version.page)));
+            Some(block.page_id(name))
         })
     }
 

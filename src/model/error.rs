@@ -16,6 +16,7 @@ pub enum Reason {
     EtagMismatch,
     Internal,
     KeyCustodianUnavailable,
+    KeyRetired,
     NoConsent,
     Overloaded,
     ProfilingOff,
@@ -23,6 +24,8 @@ pub enum Reason {
     PurposeRequired,
     PurposeUnknown,
     RequestMismatch,
+    RotationRunning,
+    RotationUnknown,
     SealBroken,
     SourceRequired,
     StoreUnavailable,
@@ -94,6 +97,7 @@ impl Error {
             Reason::AuditUnavailable
                 | Reason::Internal
                 | Reason::KeyCustodianUnavailable
+                | Reason::KeyRetired
                 | Reason::Overloaded
                 | Reason::SealBroken
                 | Reason::StoreUnavailable

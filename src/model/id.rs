@@ -136,6 +136,20 @@ sixteen_bytes!(ErasureId);
 time_ordered!(ErasureId);
 shown!(ErasureId, "ers_", "erasure");
 
+/// One rotation of a key: `rot_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RotationId([u8; 16]);
+sixteen_bytes!(RotationId);
+time_ordered!(RotationId);
+shown!(RotationId, "rot_", "rotation");
+
+/// One entry in the log of what happened to the keys: `kev_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyEventId([u8; 16]);
+sixteen_bytes!(KeyEventId);
+time_ordered!(KeyEventId);
+shown!(KeyEventId, "kev_", "key_event");
+
 /// An opaque token as a caller holds it: `tok_…`. Its bytes look like chance and tell neither the value nor the time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpaqueToken([u8; 16]);

@@ -12,6 +12,7 @@ mod field;
 mod id;
 mod label;
 mod redact;
+mod rotation;
 mod subject;
 mod token;
 
@@ -21,8 +22,9 @@ pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};
 pub use facts::{Facts, Token};
 pub use field::{Content, FieldType, Value, warm_up};
-pub use id::{ErasureId, OpaqueToken, RequestId, SubjectId, TokenRow};
+pub use id::{ErasureId, KeyEventId, OpaqueToken, RequestId, RotationId, SubjectId, TokenRow};
 pub use label::{Jurisdiction, Label, Reference};
 pub use redact::{Redaction, redact};
+pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};
 pub use subject::{Restriction, Subject, SubjectState};
 pub use token::{TokenFormat, TokenState, looks_shaped, shape};

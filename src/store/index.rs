@@ -1,8 +1,70 @@
-//! The search index: encrypted buckets of fixed-size chunks.
+//! The search index: encrypted buckets of fixed-size chunks, in generations under one index key each.
 
 use async_trait::async_trait;
 
 use crate::model::Result;
+
+/// What a generation of the index is used for. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Its buckets are being made; nobody uses it.
+    Preparing = 1,
+    /// It is written, and filled with what was there before it.
+    Building = 2,
+    /// It is written and read. One is.
+    Current = 3,
+    /// Nobody uses it; its buckets are being destroyed.
+    Retired = 4,
+}
+
+impl Stage {
+    /// The number that stores keep.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        self as i16
+    }
+
+    /// The stage with this number.
+    #[must_use]
+    pub const fn from_number(number: i16) -> Option<Self> {
+        Some(match number {
+            1 => Self::Preparing,
+            2 => Self::Building,
+            3 => Self::Current,
+            4 => Self::Retired,
+            _ => return None,
+        })
+    }
+}
+
+/// An index under one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number, from 1.
+    pub generation: u32,
+    /// The leaf of the key that names its buckets.
+    pub leaf: u32,
+    /// The number of its first bucket: no two generations share one.
+    pub first_bucket: u32,
+    /// How many buckets it has.
+    pub buckets: u32,
+    /// What it is used for.
+    pub stage: Stage,
+}
+
+impl Generation {
+    /// Whether new entries are put into it.
+    #[must_use]
+    pub const fn is_written(&self) -> bool {
+        matches!(self.stage, Stage::Building | Stage::Current)
+    }
+
+    /// The numbers of its buckets.
+    #[must_use]
+    pub const fn numbers(&self) -> std::ops::Range<u32> {
+        self.first_bucket..self.first_bucket.saturating_add(self.buckets)
+    }
+}
 
 /// What a bucket is sealed under and how long it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +93,18 @@ pub struct Chunk {
 /// The operations on the index.
 #[async_trait]
 pub trait Indexes {
+    /// Every generation, in order.
+    async fn generations(&mut self) -> Result<Vec<Generation>>;
+
+    /// Adds a generation, or moves the one of its number to another stage.
+    async fn put_generation(&mut self, generation: &Generation) -> Result<()>;
+
+    /// Removes a generation whose buckets are gone.
+    async fn delete_generation(&mut self, generation: u32) -> Result<()>;
+
+    /// Removes buckets with their chunks.
+    async fn delete_buckets(&mut self, buckets: &[u32]) -> Result<()>;
+
     /// Adds buckets, or replaces what they are sealed under and how long they are.
     async fn put_buckets(&mut self, buckets: &[Bucket]) -> Result<()>;
 

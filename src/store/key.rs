@@ -2,15 +2,13 @@
 
 use async_trait::async_trait;
 
-use crate::model::{Result, SubjectId, Time};
+use crate::model::{KeyState, Result, SubjectId, Time};
 
 /// The vault itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vault {
     /// The id of its key tree.
     pub tree: [u8; 16],
-    /// How many buckets its search index has.
-    pub index_buckets: u32,
     /// When it was made.
     pub created_at: Time,
 }
@@ -24,17 +22,19 @@ pub struct TreeHead {
     pub epoch: u64,
     /// The lowest leaf never handed out.
     pub next_leaf: u32,
+    /// The newest epoch whose deaths were announced to every node. The slot may not have advanced to it yet.
+    pub fence: u64,
 }
 
 /// Names one version of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageId {
-    /// 0 is the root, 3 the lowest.
+    /// 0 is the root, 4 the lowest.
     pub level: u8,
     /// The leading bits that all leaves below the page share.
     pub prefix: u32,
-    /// The root under which it was written.
-    pub root_id: [u8; 16],
+    /// The public name of its own key; for the root page, of the root key.
+    pub version: [u8; 16],
 }
 
 /// One version of one page.
@@ -73,6 +73,8 @@ pub struct SubjectKey {
     pub version: u32,
     /// When it was handed out.
     pub created_at: Time,
+    /// What it may be used for.
+    pub state: KeyState,
 }
 
 /// The operations on the key state.
@@ -93,13 +95,17 @@ pub trait Keys {
     /// Moves the tree from one root to the next. `false`, and no change, when it is not at `expect`.
     async fn advance_tree(&mut self, expect: &[u8; 16], root_id: &[u8; 16], epoch: u64) -> Result<bool>;
 
+    /// Announces an epoch whose deaths every node has to apply. `false`, and no change, when another was announced
+    /// since `expect`.
+    async fn announce(&mut self, expect: u64, epoch: u64) -> Result<bool>;
+
     /// Takes `count` leaves that nobody had before and answers the first.
     async fn take_leaves(&mut self, count: u32) -> Result<u32>;
 
     /// Never hands out a leaf below `floor` again.
     async fn raise_next_leaf(&mut self, floor: u32) -> Result<()>;
 
-    /// Every leaf that a subject's key or a bucket has, in order.
+    /// Every leaf that a subject's key, an index key or a bucket has, in order.
     async fn used_leaves(&mut self) -> Result<Vec<u32>>;
 
     /// The highest of them.
@@ -108,14 +114,18 @@ pub trait Keys {
     /// Every page version.
     async fn key_pages(&mut self) -> Result<Vec<Page>>;
 
-    /// Names of every page version.
-    async fn key_page_ids(&mut self) -> Result<Vec<PageId>>;
+    /// Names of every page version that was written for `epoch` or before.
+    async fn key_page_ids(&mut self, epoch: u64) -> Result<Vec<PageId>>;
 
-    /// Adds page versions, or writes those that are there again.
-    async fn insert_pages(&mut self, pages: &[Page]) -> Result<()>;
+    /// Adds page versions made for `epoch`, or writes those that are there again.
+    async fn insert_pages(&mut self, epoch: u64, pages: &[Page]) -> Result<()>;
 
     /// Removes page versions.
     async fn delete_pages(&mut self, pages: &[PageId]) -> Result<()>;
+
+    /// Removes page versions that were made for epochs between the two: `base` was followed by `epoch`, so those
+    /// between were prepared and never came to be.
+    async fn delete_pages_between(&mut self, base: u64, epoch: u64) -> Result<()>;
 
     /// Notes ranges that an epoch lacks.
     async fn put_punctured(&mut self, ranges: &[Punctured]) -> Result<()>;
@@ -123,9 +133,18 @@ pub trait Keys {
     /// Ranges that epochs after `epoch` lack.
     async fn punctured_after(&mut self, epoch: u64) -> Result<Vec<Punctured>>;
 
+    /// Ranges whose death was announced after `epoch`.
+    async fn announced_after(&mut self, epoch: u64) -> Result<Vec<Punctured>>;
+
     /// Adds subjects' keys.
     async fn insert_subject_keys(&mut self, keys: &[SubjectKey]) -> Result<()>;
 
-    /// All keys of the subjects.
+    /// Moves keys, by their leaves, to another state.
+    async fn put_key_states(&mut self, leaves: &[u32], state: KeyState) -> Result<()>;
+
+    /// Retires the keys that are punctured by `epoch`, whatever a restored database says of them.
+    async fn retire_punctured_keys(&mut self, epoch: u64) -> Result<()>;
+
+    /// All keys of the subjects, oldest version first.
     async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>>;
 }

@@ -15,7 +15,9 @@ pub mod audit;
 pub mod erasure;
 pub mod index;
 pub mod key;
+pub mod node;
 pub mod request;
+pub mod rotation;
 pub mod subject;
 pub mod token;
 
@@ -47,6 +49,9 @@ pub trait Store: Send + Sync {
     /// What the database calls itself, for people: `SQLite 3.51.3`.
     async fn describe(&self) -> Result<String>;
 
+    /// Whether several processes may use it at once.
+    fn is_shared(&self) -> bool;
+
     /// How many reading statements may be in flight at once.
     fn readers(&self) -> usize;
 
@@ -61,7 +66,9 @@ pub trait Tx:
     + erasure::Erasures
     + index::Indexes
     + key::Keys
+    + node::Nodes
     + request::Requests
+    + rotation::Rotations
     + subject::Subjects
     + token::Tokens
     + Send

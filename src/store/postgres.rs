@@ -14,6 +14,8 @@ mod sql;
 type Db = sqlx::Postgres;
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// Any number of nodes may work on it.
+const SHARED: bool = true;
 const VERSION: &str = "SELECT 'PostgreSQL ' || current_setting('server_version')";
 /// With any of these off, a commit that returned may be lost with the power.
 const DURABILITY: [(&str, &[&str]); 3] = [

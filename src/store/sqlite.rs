@@ -15,6 +15,8 @@ mod sql;
 type Db = sqlx::Sqlite;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
+/// One process has the file.
+const SHARED: bool = false;
 const VERSION: &str = "SELECT 'SQLite ' || sqlite_version()";
 /// `synchronous` of FULL (2) or more: a commit that returned survives a loss of power.
 const DURABILITY: [(&str, &[&str]); 1] = [("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous()", &["2", "3"])];

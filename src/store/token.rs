@@ -28,6 +28,21 @@ pub trait Tokens {
     /// All tokens of the subjects that still have a value.
     async fn sealed_tokens(&mut self, subjects: &[SubjectId]) -> Result<Vec<Token>>;
 
+    /// A page of a subject's tokens whose values are sealed under one of the leaves, oldest first.
+    async fn tokens_under(
+        &mut self,
+        subject: SubjectId,
+        leaves: &[u32],
+        after: Option<TokenRow>,
+        limit: u32,
+    ) -> Result<Vec<Token>>;
+
+    /// How many values of a subject are sealed under one of the leaves.
+    async fn count_under(&mut self, subject: SubjectId, leaves: &[u32]) -> Result<u64>;
+
+    /// How many tokens have a value.
+    async fn count_sealed(&mut self) -> Result<u64>;
+
     /// Removes the values of the subjects' tokens; the tokens stay.
     async fn delete_values(&mut self, subjects: &[SubjectId]) -> Result<()>;
 }

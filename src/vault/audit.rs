@@ -11,9 +11,7 @@ use crate::keys::checkpoint::hex;
 use crate::model::{Error, Result, Time};
 use crate::store::Tx;
 use crate::store::audit::Batch;
-
-/// The chain of a vault with one node. More nodes get chains of their own.
-pub const NODE: [u8; 16] = [0; 16];
+use crate::store::node::NodeId;
 
 /// One thing that happened.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -65,15 +63,21 @@ fn is_zero(number: &u64) -> bool {
 /// Where the chain stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
+    node: NodeId,
     seq: u64,
     hash: [u8; 32],
 }
 
 impl Head {
-    /// Where the chain in the database stands.
-    pub async fn read(tx: &mut dyn Tx) -> Result<Self> {
-        let newest = tx.audit_head(&NODE).await?;
-        Ok(newest.map_or(Self { seq: 0, hash: [0; 32] }, |batch| Self { seq: batch.seq, hash: hash(&batch) }))
+    /// Where a chain begins.
+    const fn first(node: NodeId) -> Self {
+        Self { node, seq: 0, hash: [0; 32] }
+    }
+
+    /// Where the chain of a node stands in the database.
+    pub async fn read(tx: &mut dyn Tx, node: NodeId) -> Result<Self> {
+        let newest = tx.audit_head(&node).await?;
+        Ok(newest.map_or(Self::first(node), |batch| Self { node, seq: batch.seq, hash: hash(&batch) }))
     }
 
     /// Appends entries within a transaction and answers where the chain stands once that is committed.
@@ -87,7 +91,7 @@ impl Head {
             body.push('\n');
         }
         let batch = Batch {
-            node: NODE,
+            node: self.node,
             seq: self.seq + 1,
             prev_hash: self.hash,
             merkle: merkle::root(&leaves),
@@ -96,7 +100,7 @@ impl Head {
             created_at: now,
         };
         tx.insert_audit_batch(&batch).await?;
-        Ok(Self { seq: batch.seq, hash: hash(&batch) })
+        Ok(Self { node: self.node, seq: batch.seq, hash: hash(&batch) })
     }
 }
 
@@ -107,17 +111,20 @@ pub fn hash(batch: &Batch) -> [u8; 32] {
     derive::sha256(&[b"lacuna/audit-batch/v1", &batch.node, &seq, &batch.prev_hash, &batch.merkle, &at])
 }
 
-/// Walks the whole chain. Answers how many entries it holds.
+/// Walks every node's chain. Answers how many entries they hold.
 ///
 /// # Errors
 /// `Internal`, naming the first batch that does not fit.
 pub async fn verify(tx: &mut dyn Tx) -> Result<u64> {
-    let (mut after, mut head, mut entries) = (None, Head { seq: 0, hash: [0; 32] }, 0);
+    let (mut after, mut head, mut entries) = (None, Head::first(NodeId::default()), 0);
     loop {
         let page = tx.list_audit_batches(after, 100).await?;
         let Some(last) = page.last() else { return Ok(entries) };
         after = Some((last.node, last.seq));
         for batch in &page {
+            if batch.node != head.node {
+                head = Head::first(batch.node);
+            }
             let leaves: Vec<_> = batch.body.lines().map(|line| merkle::leaf_hash(line.as_bytes())).collect();
             let fits = batch.seq == head.seq + 1
                 && batch.prev_hash == head.hash
@@ -128,7 +135,7 @@ pub async fn verify(tx: &mut dyn Tx) -> Result<u64> {
                 return Err(Error::internal(format!("audit batch {seq} of node {node} was altered or moved")));
             }
             entries += batch.entries;
-            head = Head { seq: batch.seq, hash: hash(batch) };
+            head = Head { node: batch.node, seq: batch.seq, hash: hash(batch) };
         }
     }
 }

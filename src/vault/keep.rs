@@ -4,15 +4,16 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::audit::{Entry, Touched};
 use super::write::{NewToken, NewTokens, Owner, Tokenized, Write, Written};
-use crate::keys::Custody;
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::index::{self, Spot};
+use crate::keys::{Custody, Place};
 use crate::model::{
-    ErasureId, Error, Facts, Reason, RequestId, Result, Subject, SubjectId, SubjectState, Time, Token, TokenRow,
-    TokenState, shape,
+    ErasureId, Error, Facts, KeyState, Reason, RequestId, Result, Subject, SubjectId, SubjectState, Time, Token,
+    TokenRow, TokenState, shape,
 };
 use crate::policy::{self, Change};
 use crate::store::Tx;
+use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 use crate::store::request::Answer;
 
@@ -22,6 +23,10 @@ struct Keeping<'c> {
     now: Time,
     answered: HashMap<(String, RequestId), Answer>,
     subjects: HashMap<SubjectId, Subject>,
+    /// The keys of those subjects, as they are while the subjects are locked.
+    keys: HashMap<SubjectId, Vec<SubjectKey>>,
+    /// The generations of the index that are written.
+    generations: Vec<Generation>,
     /// When the scheduled erasures of these subjects are due.
     due: HashMap<ErasureId, Time>,
     /// Tokens that a value may be deduplicated to, by its spot: those in the database, then those just made.
@@ -92,11 +97,19 @@ impl<'c> Keeping<'c> {
         let scheduled = subjects.iter().filter(|subject| subject.state == SubjectState::Scheduled);
         let due = super::erasure::due(tx, &scheduled.filter_map(|subject| subject.erasure).collect::<Vec<_>>()).await?;
         let subjects = subjects.into_iter().map(|subject| (subject.id, subject)).collect();
+        let mut keys: HashMap<SubjectId, Vec<SubjectKey>> = HashMap::new();
+        if !known.is_empty() {
+            for key in tx.subject_keys(&known).await? {
+                keys.entry(key.subject).or_default().push(key);
+            }
+        }
         let mut keeping = Self {
             custody,
             now,
             answered,
             subjects,
+            keys,
+            generations: custody.generations(),
             due,
             same: HashMap::new(),
             earlier: HashMap::new(),
@@ -107,23 +120,43 @@ impl<'c> Keeping<'c> {
             new_answers: Vec::new(),
             found: Vec::new(),
         };
+        keeping.lock_index(tx, news).await?;
         keeping.read_same(tx, news).await?;
         keeping.read_earlier(tx).await?;
         Ok(keeping)
     }
 
-    /// Reads the tokens that deduplicated values may be answered with, and locks their buckets: until the commit
-    /// nobody else can add one.
+    /// Locks all buckets that will be written, in one order: somebody else may be locking some of them too. Until the
+    /// commit nobody else can add a token to them.
+    async fn lock_index(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<()> {
+        let fields: Vec<&NewToken> = news.iter().flat_map(|(_, new)| &new.fields).collect();
+        if fields.iter().all(|field| field.value.normal().is_none()) {
+            return Ok(());
+        }
+        let custody = self.custody;
+        let touched = |generations: &[Generation]| {
+            let spots = fields.iter().flat_map(|field| spots(custody, field, generations));
+            Ok(spots.map(|spot| spot.bucket).collect())
+        };
+        self.generations = index::lock(tx, &self.generations, touched).await?;
+        custody.see_generations(&self.generations);
+        Ok(())
+    }
+
+    /// The spot by which a value is found again, when it is searchable.
+    fn spot(&self, field: &NewToken) -> Option<Spot> {
+        let current = index::current(&self.generations)?;
+        spots(self.custody, field, std::slice::from_ref(current)).pop()
+    }
+
+    /// Reads the tokens that deduplicated values may be answered with.
     async fn read_same(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<()> {
         let fields = news.iter().flat_map(|(_, new)| &new.fields);
-        let spots: Vec<Spot> = fields.filter(|field| field.deduplicate).filter_map(|field| field.spot).collect();
+        let spots: BTreeSet<Spot> =
+            fields.filter(|field| field.deduplicate).filter_map(|field| self.spot(field)).collect();
         if spots.is_empty() {
             return Ok(());
         }
-        // All buckets that will be written, in one order: somebody else may be locking some of them too.
-        let fields = news.iter().flat_map(|(_, new)| &new.fields);
-        let buckets: BTreeSet<u32> = fields.filter_map(|field| Some(field.spot?.bucket)).collect();
-        tx.lock_buckets(&buckets.into_iter().collect::<Vec<_>>()).await?;
         let entries = index::find_locked(&self.custody.ring, tx, &spots).await?;
         let spot_of: HashMap<TokenRow, Spot> = entries.iter().map(|entry| (entry.row, entry.spot)).collect();
         let rows: Vec<TokenRow> = entries.iter().map(|entry| entry.row).collect();
@@ -157,7 +190,8 @@ impl<'c> Keeping<'c> {
             return self.repeat(new, answer);
         }
         self.check_owner(new)?;
-        let planned: Vec<(Token, bool)> = new.fields.iter().map(|field| self.reuse_or_make(new, field)).collect();
+        let planned: Vec<(Token, bool)> =
+            new.fields.iter().map(|field| self.reuse_or_make(new, field)).collect::<Result<_>>()?;
         let opens = planned.is_empty() || planned.iter().any(|(_, made)| *made);
         let subject = match &new.owner {
             Owner::Known(id) => Some(*id),
@@ -208,12 +242,13 @@ impl<'c> Keeping<'c> {
     }
 
     /// The token for one value, and whether it is a new one.
-    fn reuse_or_make(&mut self, new: &NewTokens, field: &NewToken) -> (Token, bool) {
+    fn reuse_or_make(&mut self, new: &NewTokens, field: &NewToken) -> Result<(Token, bool)> {
         let scope = match new.owner {
             Owner::Known(id) => Some(id),
             Owner::New(_) => None,
         };
-        if let Some(spot) = field.spot.filter(|_| field.deduplicate) {
+        let made = self.under_active_key(new, field)?;
+        if let Some(spot) = self.spot(field).filter(|_| field.deduplicate) {
             let known = self.same.entry(spot).or_default();
             let fits = |token: &&Token| {
                 token.class == field.token.class
@@ -221,13 +256,31 @@ impl<'c> Keeping<'c> {
                     && scope.is_none_or(|subject| token.subject == subject)
             };
             if let Some(token) = known.iter().find(fits) {
-                return (token.clone(), false);
+                return Ok((token.clone(), false));
             }
-            known.push(field.token.clone());
+            known.push(made.clone());
         }
-        self.new_entries.extend(field.spot.map(|spot| index::Entry { spot, row: field.token.row }));
-        self.new_tokens.push(field.token.clone());
-        (field.token.clone(), true)
+        let places = spots(self.custody, field, &self.generations);
+        self.new_entries.extend(places.into_iter().map(|spot| index::Entry { spot, row: made.row }));
+        self.new_tokens.push(made.clone());
+        Ok((made, true))
+    }
+
+    /// The token as it was sealed, unless the key that was taken for it is being rotated: then it is sealed again. No
+    /// value may come under a leaf that is about to die.
+    fn under_active_key(&self, new: &NewTokens, field: &NewToken) -> Result<Token> {
+        let Owner::Known(subject) = new.owner else { return Ok(field.token.clone()) };
+        let keys = self.keys.get(&subject).map(Vec::as_slice).unwrap_or_default();
+        let active = |key: &&SubjectKey| key.state == KeyState::Active;
+        let fresh = new.keys.iter().any(|key| key.leaf == field.token.leaf);
+        if fresh || keys.iter().filter(active).any(|key| key.leaf == field.token.leaf) {
+            return Ok(field.token.clone());
+        }
+        let key = keys.iter().filter(active).rfind(|key| key.class == field.token.class);
+        let key = key.ok_or_else(|| Error::internal("a retention class of a subject lost its key"))?;
+        let mut token = Token { leaf: key.leaf, key_version: key.version, ..field.token.clone() };
+        token.sealed = Some(self.custody.ring.seal(&Place::of(&token), &field.value)?);
+        Ok(token)
     }
 
     /// The answer that the same request got before.
@@ -303,6 +356,14 @@ impl<'c> Keeping<'c> {
         }
         Ok(redrawn)
     }
+}
+
+/// Where a value is in the generations: as it was worked out before, or, in one that is new since, now.
+fn spots(custody: &Custody, field: &NewToken, generations: &[Generation]) -> Vec<Spot> {
+    let known =
+        |generation: &Generation| field.spots.iter().find(|spot| generation.numbers().contains(&spot.bucket)).copied();
+    let now = |generation: &Generation| custody.spots_of_value(&field.value, std::slice::from_ref(generation)).pop();
+    generations.iter().filter_map(|generation| known(generation).or_else(|| now(generation))).collect()
 }
 
 fn fresh(token: &Token) -> Facts {

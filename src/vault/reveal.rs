@@ -18,6 +18,9 @@ use crate::model::{
 };
 use crate::policy::{self, Admission, Caller, Permit};
 
+/// How often a value is looked for again whose key goes away meanwhile.
+const LOOKS: usize = 3;
+
 /// Tokens to be revealed.
 pub struct Detokenize {
     /// The tokens, as the caller wrote them.
@@ -49,7 +52,7 @@ impl Vault {
         };
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
-        let found = self.reads.call(names).await??;
+        let mut found = self.reads.call(names).await??;
         let now = self.clock.now();
         let mut revealed: Vec<Revealed> = ask
             .tokens
@@ -57,6 +60,7 @@ impl Vault {
             .zip(&found)
             .map(|(text, facts)| self.reveal(&admission, ask.redaction, text, facts.as_deref(), now))
             .collect();
+        self.look_again(&admission, ask, &mut found, &mut revealed).await?;
         let record = record(caller, &admission, ask, &found, &revealed, now);
         // What could not be answered any more must not be spent.
         flight.may_land()?;
@@ -77,13 +81,42 @@ impl Vault {
         let Some(facts) = facts else { return Revealed { outcome: Err(unknown(text, &self.custody)), known: None } };
         let outcome = policy::decide(admission, redaction, facts, text, now)
             .and_then(|permit| self.open(&permit, &facts.token))
-            .map_err(|error| if error.reason == Reason::SealBroken { error.with("token", text) } else { error });
+            .map_err(|error| match error.reason {
+                Reason::SealBroken | Reason::KeyRetired => error.with("token", text),
+                _ => error,
+            });
         if let Err(error) = &outcome
             && error.reason == Reason::SealBroken
         {
             tracing::error!(subject = %facts.token.subject, ?error, "a stored ciphertext does not open");
         }
         Revealed { outcome, known: Some((facts.token.kind, facts.token.subject)) }
+    }
+
+    /// Reads anew what was under a key that is gone: since its row was read, the person was erased, or the value was
+    /// sealed under another key. The row tells which.
+    async fn look_again(
+        &self,
+        admission: &Admission<'_>,
+        ask: &Detokenize,
+        found: &mut [Option<Arc<Facts>>],
+        revealed: &mut [Revealed],
+    ) -> Result<()> {
+        let key_gone = |outcome: &Result<Content>| matches!(outcome, Err(error) if error.reason == Reason::KeyRetired);
+        for _ in 0..LOOKS {
+            let items = ask.tokens.iter().zip(found.iter_mut()).zip(revealed.iter_mut());
+            let moved: Vec<_> = items.filter(|(_, revealed)| key_gone(&revealed.outcome)).collect();
+            if moved.is_empty() {
+                return Ok(());
+            }
+            let names = moved.iter().map(|((text, _), _)| Name::parse(text, &self.custody)).collect();
+            let (fresh, now) = (self.reads.call(names).await??, self.clock.now());
+            for (((text, facts), revealed), fresh) in moved.into_iter().zip(fresh) {
+                *revealed = self.reveal(admission, ask.redaction, text, fresh.as_deref(), now);
+                *facts = fresh;
+            }
+        }
+        Ok(())
     }
 
     /// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
@@ -133,14 +166,13 @@ impl Vault {
             Ok(admission) => admission,
             Err(error) => return Err(self.record_refusal(caller, "FindTokens", error).await),
         };
-        let spot = self.spot(&value).ok_or_else(|| {
+        let normal = value.normal().ok_or_else(|| {
             Error::invalid("type", "values of this type, or as long as this one, cannot be searched for")
         })?;
-        drop(value);
         let flight = self.custody.flights.begin();
         let mut tx = self.custody.store().read().await?;
-        let entries = index::find(&self.custody.ring, &mut *tx, &[spot]).await?;
-        let rows: Vec<TokenRow> = entries.iter().map(|entry| entry.row).collect();
+        let rows = index::find(&self.custody.ring, &mut *tx, value.kind(), normal).await?;
+        drop(value);
         let mut found = tx.facts(&rows, &[]).await?;
         drop(tx);
         let now = self.clock.now();

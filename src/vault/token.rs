@@ -13,14 +13,19 @@ use crate::keys::Place;
 use crate::keys::checkpoint::hex;
 use crate::keys::index::{self, Entry as IndexEntry};
 use crate::model::{
-    Content, Error, Facts, Label, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenFormat, TokenRow,
-    TokenState, Value, shape,
+    Content, Error, Facts, KeyState, Label, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenFormat,
+    TokenRow, TokenState, Value, shape,
 };
 use crate::policy::{self, Caller, Change};
+use crate::store::Tx;
+use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 
 /// The most values or tokens that one request may hold.
 pub const MOST: usize = 1000;
+
+/// How often a value is sealed anew whose key is rotated away meanwhile.
+const ATTEMPTS: u32 = 3;
 
 /// The retention class of a value that names none.
 pub const DEFAULT_CLASS: &str = "default";
@@ -40,7 +45,7 @@ pub struct Tokenize {
 /// One value to be kept.
 pub struct Field {
     /// The value.
-    pub value: Value,
+    pub value: Arc<Value>,
     /// What its token looks like.
     pub format: TokenFormat,
     /// Retention class.
@@ -76,22 +81,25 @@ impl Vault {
         {
             return Err(Error::invalid(format!("fields[{at}].expire_time"), "must lie in the future"));
         }
-        let (owner, keys, leaves) = self.owner_with_keys(&ask, now).await?;
-        let subject = match &owner {
-            Owner::New(subject) => subject.id,
-            Owner::Known(id) => *id,
-        };
-        let mut fields = Vec::with_capacity(ask.fields.len());
-        for (at, field) in ask.fields.into_iter().enumerate() {
-            match self.seal_new(subject, &leaves, &ask.source, field, now) {
-                Ok(sealed) => fields.push(sealed),
-                Err(error) if error.reason == Reason::SubjectErased => {
-                    self.subject(subject).await?.alive()?;
-                    return Err(error);
+        let mut attempts = 0;
+        let (owner, keys, fields) = loop {
+            let (owner, keys, leaves) = self.owner_with_keys(&ask, now).await?;
+            attempts += 1;
+            match self.seal_all(&owner, &leaves, &ask, now) {
+                Ok(fields) => break (owner, keys, fields),
+                // The key is gone: with the person, or rotated away a moment ago.
+                Err(error) if error.reason == Reason::KeyRetired => {
+                    for key in &keys {
+                        self.custody.put_back_leaf(key.leaf);
+                    }
+                    self.subject(owner.subject()).await?.alive()?;
+                    if attempts == ATTEMPTS {
+                        return Err(error);
+                    }
                 }
-                Err(error) => return Err(error.within(&format!("fields[{at}]"))),
+                Err(error) => return Err(error),
             }
-        }
+        };
         let taken: Vec<u32> = keys.iter().map(|key| key.leaf).collect();
         let new =
             NewTokens { caller: caller.name.clone(), deed: "Tokenize", request: ask.request, owner, keys, fields };
@@ -121,29 +129,47 @@ impl Vault {
 
     /// Whose values these are, the keys that are new, and for each class the leaf and version of its key.
     async fn owner_with_keys(&self, ask: &Tokenize, now: Time) -> Result<(Owner, Vec<SubjectKey>, Leaves)> {
-        let (owner, subject, mut leaves) = if let Some(id) = ask.subject {
-            (Owner::Known(id), id, self.known_leaves(id).await?)
+        let (owner, known) = if let Some(id) = ask.subject {
+            (Owner::Known(id), self.custody.store().read().await?.subject_keys(&[id]).await?)
         } else {
             let id = SubjectId::new(now, self.custody.ring.random());
             let kind = Label::stored(DEFAULT_KIND.to_owned());
-            (Owner::New(Subject::open(id, kind, None, ask.source.clone(), true, now)), id, Leaves::new())
+            (Owner::New(Subject::open(id, kind, None, ask.source.clone(), true, now)), Vec::new())
         };
+        let active = known.iter().filter(|key| key.state == KeyState::Active);
+        let mut leaves: Leaves = active.map(|key| (key.class.clone(), (key.leaf, key.version))).collect();
         let mut keys = Vec::new();
         for field in &ask.fields {
-            if !leaves.contains_key(field.class.as_str()) {
+            let class = field.class.as_str();
+            if !leaves.contains_key(class) {
                 let leaf = self.custody.take_leaf().await?;
-                let class = field.class.as_str().to_owned();
-                leaves.insert(class.clone(), (leaf, 1));
-                keys.push(SubjectKey { leaf, subject, class, version: 1, created_at: now });
+                let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
+                let key = SubjectKey {
+                    leaf,
+                    subject: owner.subject(),
+                    class: class.to_owned(),
+                    version: versions.max().unwrap_or_default() + 1,
+                    created_at: now,
+                    state: KeyState::Active,
+                };
+                leaves.insert(key.class.clone(), (leaf, key.version));
+                keys.push(key);
             }
         }
         Ok((owner, keys, leaves))
     }
 
-    async fn known_leaves(&self, subject: SubjectId) -> Result<Leaves> {
-        let mut keys = self.custody.store().read().await?.subject_keys(&[subject]).await?;
-        keys.sort_by_key(|key| key.version);
-        Ok(keys.into_iter().map(|key| (key.class, (key.leaf, key.version))).collect())
+    /// Seals the values, each under the leaf of its class.
+    fn seal_all(&self, owner: &Owner, leaves: &Leaves, ask: &Tokenize, now: Time) -> Result<Vec<NewToken>> {
+        let generations = self.custody.generations();
+        let seal = |(at, field)| {
+            let sealed = self.seal_new(owner.subject(), leaves, &ask.source, field, &generations, now);
+            sealed.map_err(|error| match error.reason {
+                Reason::KeyRetired => error,
+                _ => error.within(&format!("fields[{at}]")),
+            })
+        };
+        ask.fields.iter().enumerate().map(seal).collect()
     }
 
     fn seal_new(
@@ -151,7 +177,8 @@ impl Vault {
         subject: SubjectId,
         leaves: &Leaves,
         source: &Label,
-        field: Field,
+        field: &Field,
+        generations: &[Generation],
         now: Time,
     ) -> Result<NewToken> {
         let shaped = match field.format {
@@ -180,14 +207,9 @@ impl Vault {
             sealed: None,
         };
         token.sealed = Some(self.custody.ring.seal(&Place::of(&token), &field.value)?);
-        let spot = self.spot(&field.value);
+        let spots = self.custody.spots_of_value(&field.value, generations);
         let deduplicate = field.deduplicate && !field.single_use && field.expires_at.is_none();
-        Ok(NewToken { token, spot, deduplicate, value: Arc::new(field.value) })
-    }
-
-    pub(super) fn spot(&self, value: &Value) -> Option<index::Spot> {
-        let normal = value.normal()?;
-        Some(index::spot(&self.custody.ring, self.custody.buckets, value.kind(), normal))
+        Ok(NewToken { token, spots, deduplicate, value: Arc::clone(&field.value) })
     }
 
     /// Describes a token, never its value.
@@ -257,20 +279,11 @@ impl Vault {
             .map_err(|error| policy::tell_erasure(error, &facts))?;
         self.check_kept(&facts, text)?;
         super::subject::check_etag(etag, facts.token.version)?;
-        let new = self.spot(&value);
         facts.token.version += 1;
         source.as_str().clone_into(&mut facts.token.source);
+        take_active_key(&mut *tx, &mut facts.token).await?;
         facts.token.sealed = Some(self.custody.ring.seal(&Place::of(&facts.token), &value)?);
-        // Both places in one order: somebody else may be moving a value the other way.
-        let mut buckets = self.buckets_of(&before.token)?;
-        buckets.extend(new.map(|spot| spot.bucket));
-        buckets.sort_unstable();
-        tx.lock_buckets(&buckets).await?;
-        self.take_out_of_index(&mut *tx, &before.token).await?;
-        if let Some(spot) = new {
-            let entry = IndexEntry { spot, row: facts.token.row };
-            index::insert(&self.custody.ring, &mut *tx, &[entry]).await?;
-        }
+        self.move_in_index(&mut *tx, &before.token, Some(&value)).await?;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
         self.remember(&mut *tx, caller, "UpdateToken", request, &facts.token).await?;
         tx.commit().await?;
@@ -295,7 +308,7 @@ impl Vault {
         if facts.token.deleted_at.is_some() {
             return Err(policy::unknown_token(text));
         }
-        self.take_out_of_index(&mut *tx, &facts.token).await?;
+        self.move_in_index(&mut *tx, &facts.token, None).await?;
         facts.token.deleted_at = Some(self.clock.now());
         facts.token.sealed = None;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
@@ -303,18 +316,25 @@ impl Vault {
         tx.commit().await
     }
 
-    /// Removes a token's entry from the search index.
-    async fn take_out_of_index(&self, tx: &mut dyn crate::store::Tx, token: &Token) -> Result<()> {
-        index::remove(&self.custody.ring, tx, self.buckets_of(token)?, token.row).await
-    }
-
-    /// Where a token may be in the search index. Its value tells; if that does not open, it may be anywhere.
-    fn buckets_of(&self, token: &Token) -> Result<Vec<u32>> {
-        match self.custody.spot_of(token) {
-            Ok(spot) => Ok(spot.map(|spot| spot.bucket).into_iter().collect()),
-            Err(error) if error.reason == Reason::SealBroken => Ok((0..self.custody.buckets).collect()),
-            Err(error) => Err(error),
-        }
+    /// Takes a token, as it was, out of the search index, and puts it where its new value belongs.
+    async fn move_in_index(&self, tx: &mut dyn Tx, before: &Token, value: Option<&Value>) -> Result<()> {
+        let custody = &*self.custody;
+        let to = |generations: &[Generation]| {
+            value.map(|value| custody.spots_of_value(value, generations)).unwrap_or_default()
+        };
+        // Both places in one order: somebody else may be moving a value the other way.
+        let touched = |generations: &[Generation]| {
+            let mut buckets = custody.buckets_of_token(before, generations)?;
+            buckets.extend(to(generations).into_iter().map(|spot| spot.bucket));
+            Ok(buckets)
+        };
+        let generations = index::lock(tx, &custody.generations(), touched).await?;
+        custody.see_generations(&generations);
+        let from: Vec<u32> = custody.buckets_of_token(before, &generations)?.into_iter().collect();
+        index::remove(&custody.ring, tx, &from, before.row).await?;
+        let entry = |spot| IndexEntry { spot, row: before.row };
+        let entries: Vec<_> = to(&generations).into_iter().map(entry).collect();
+        if entries.is_empty() { Ok(()) } else { index::insert(&custody.ring, tx, &entries).await }
     }
 
     /// Whether a token still has a value that can be corrected.
@@ -330,7 +350,7 @@ impl Vault {
 
     async fn remember(
         &self,
-        tx: &mut dyn crate::store::Tx,
+        tx: &mut dyn Tx,
         caller: &Caller,
         deed: &'static str,
         request: Option<RequestId>,
@@ -372,8 +392,20 @@ fn check_same(answer: &crate::store::request::Answer, text: &str) -> Result<()> 
     if name == text { Ok(()) } else { Err(super::subject::mismatch(answer.id)) }
 }
 
+/// Gives a token whose key is being rotated the key that takes its place. Its subject must be locked.
+async fn take_active_key(tx: &mut dyn Tx, token: &mut Token) -> Result<()> {
+    let mut keys = tx.subject_keys(&[token.subject]).await?;
+    keys.retain(|key| key.state == KeyState::Active && key.class == token.class);
+    if keys.iter().any(|key| key.leaf == token.leaf) {
+        return Ok(());
+    }
+    let key = keys.last().ok_or_else(|| Error::internal("a retention class of a subject lost its key"))?;
+    (token.leaf, token.key_version) = (key.leaf, key.version);
+    Ok(())
+}
+
 /// Reads a token anew with its subject locked, so that no erasure can begin before the transaction ends.
-async fn lock(tx: &mut dyn crate::store::Tx, before: &Facts, text: &str) -> Result<Facts> {
+async fn lock(tx: &mut dyn Tx, before: &Facts, text: &str) -> Result<Facts> {
     tx.lock_subjects(&[before.token.subject]).await?;
     let mut facts = tx.facts(&[before.token.row], &[]).await?;
     facts.pop().ok_or_else(|| policy::unknown_token(text))

@@ -54,15 +54,27 @@ pub enum Owner {
     Known(SubjectId),
 }
 
+impl Owner {
+    /// Their pseudonym.
+    pub const fn subject(&self) -> SubjectId {
+        match self {
+            Self::New(subject) => subject.id,
+            Self::Known(id) => *id,
+        }
+    }
+}
+
 /// One sealed value with its token.
 pub struct NewToken {
     /// The token.
     pub token: Token,
-    /// The value's place in the search index, when it is searchable.
-    pub spot: Option<Spot>,
+    /// The value's places in the search index, when it is searchable: in the generations that were written a moment
+    /// ago.
+    pub spots: Vec<Spot>,
     /// Whether a token for the same value is to be used instead, if there is one.
     pub deduplicate: bool,
-    /// Draws another shape, should this one be taken.
+    /// For another shape, should this one be taken; another seal, should its key be retiring; another place, should
+    /// the index be rotated.
     pub value: Arc<crate::model::Value>,
 }
 
@@ -145,7 +157,7 @@ impl Writer {
         entries.extend(&found);
         let mut head = match known_head {
             Some(head) => head,
-            None => Head::read(&mut *tx).await?,
+            None => Head::read(&mut *tx, self.custody.node()).await?,
         };
         if !entries.is_empty() {
             head = head.append(&mut *tx, &entries, now).await?;

@@ -12,7 +12,7 @@ use lacuna::keys::adversary::{Loot, Spoils};
 use lacuna::keys::kek::LocalKek;
 use lacuna::keys::slot::{FileSlot, RootSlot as _};
 use lacuna::model::{SubjectId, Token, TokenRow};
-use lacuna::store::index::Chunk;
+use lacuna::store::index::{Chunk, Generation};
 use lacuna::store::key::{Page, PageId, SubjectKey};
 use lacuna::store::subject::Filter;
 use lacuna::store::{self, Store};
@@ -29,13 +29,13 @@ struct Rows {
     subject_keys: Vec<SubjectKey>,
     tokens: Vec<Token>,
     chunks: Vec<Chunk>,
+    generations: Vec<Generation>,
 }
 
 /// All copies that were ever made.
 #[derive(Default)]
 pub struct Hoard {
     tree: [u8; 16],
-    buckets: u32,
     rows: Rows,
     /// What every copied file held, with the name under which it was met first.
     files: HashMap<Vec<u8>, String>,
@@ -145,20 +145,25 @@ impl Hoard {
     async fn read_rows(&mut self, store: &dyn Store) -> anyhow::Result<()> {
         let mut tx = store.read().await?;
         let vault = tx.vault().await?.ok_or_else(|| anyhow::anyhow!("no vault"))?;
-        (self.tree, self.buckets) = (vault.tree, vault.index_buckets);
+        self.tree = vault.tree;
         self.rows.pages.extend(tx.key_pages().await?);
         let subjects: Vec<SubjectId> =
             tx.list_subjects(&Filter::default(), None, 10_000).await?.iter().map(|subject| subject.id).collect();
         self.rows.subject_keys.extend(tx.subject_keys(&subjects).await?);
         self.rows.tokens.extend(tx.scan_tokens(None, 10_000).await?.into_iter().map(|facts| facts.token));
-        let buckets: Vec<u32> = (0..vault.index_buckets).collect();
-        self.rows.chunks.extend(tx.chunks(&buckets).await?);
+        for generation in tx.generations().await? {
+            let buckets: Vec<u32> = generation.numbers().collect();
+            self.rows.chunks.extend(tx.chunks(&buckets).await?);
+            self.rows.generations.push(generation);
+        }
         self.forget_twins();
         Ok(())
     }
 
     fn forget_twins(&mut self) {
-        let Rows { pages, subject_keys, tokens, chunks } = &mut self.rows;
+        let Rows { pages, subject_keys, tokens, chunks, generations } = &mut self.rows;
+        generations.sort_by_key(|generation| generation.leaf);
+        generations.dedup_by_key(|generation| generation.leaf);
         pages.sort_by(|one, other| (one.id, &one.blob).cmp(&(other.id, &other.blob)));
         pages.dedup_by(|one, other| one.id == other.id && one.blob == other.blob);
         subject_keys.sort_by_key(|key| key.leaf);
@@ -171,10 +176,10 @@ impl Hoard {
 
     /// What all copies together come to with these keys.
     pub fn spoils(&self, keys: Vec<Secret<32>>) -> Spoils {
-        let Rows { pages, subject_keys, tokens, chunks } = &self.rows;
-        let (pages, subject_keys) = (pages.clone(), subject_keys.clone());
+        let Rows { pages, subject_keys, tokens, chunks, generations } = &self.rows;
+        let (pages, subject_keys, generations) = (pages.clone(), subject_keys.clone(), generations.clone());
         let (tokens, chunks) = (tokens.clone(), chunks.clone());
-        Loot { tree: self.tree, pages, keys, subject_keys, tokens, chunks, buckets: self.buckets }.closure()
+        Loot { tree: self.tree, pages, keys, subject_keys, tokens, chunks, generations }.closure()
     }
 
     /// The rows of a subject's tokens in any copy.
@@ -264,9 +269,9 @@ fn pages_of(checkpoint: &[u8]) -> Vec<Page> {
     let Ok(statement) = serde_json::from_slice::<serde_json::Value>(statement) else { return Vec::new() };
     let page = |page: &serde_json::Value| {
         let number = |name: &str| u32::try_from(page[name].as_u64().unwrap()).unwrap();
-        let root_id = data_encoding::HEXLOWER.decode(page["root_id"].as_str().unwrap().as_bytes()).unwrap();
+        let version = data_encoding::HEXLOWER.decode(page["version"].as_str().unwrap().as_bytes()).unwrap();
         let (level, prefix) = (u8::try_from(number("level")).unwrap(), number("prefix"));
-        let id = PageId { level, prefix, root_id: root_id.try_into().unwrap() };
+        let id = PageId { level, prefix, version: version.try_into().unwrap() };
         Page { id, blob: BASE64.decode(page["blob"].as_str().unwrap().as_bytes()).unwrap() }
     };
     statement["pages"].as_array().unwrap().iter().map(page).collect()

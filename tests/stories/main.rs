@@ -25,8 +25,10 @@ mod idempotency;
 mod kills;
 mod leaks;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
+mod nodes;
 mod outside;
 mod process;
+mod protocol;
 mod purposes;
 mod python_client;
 mod refusals;
@@ -41,3 +43,4 @@ mod streams;
 mod subjects;
 mod tidy;
 mod tokens;
+mod transplant;

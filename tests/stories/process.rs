@@ -160,9 +160,14 @@ impl Server {
 
     /// Asks it to stop, and does not wait.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
         // Of the shell, because `kill` is in no package that every system has.
-        let kill = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success(), "the server has ended before it was asked to");
+        let arguments = ["-c", "kill -\"$0\" \"$1\"", name, &self.child.id().to_string()];
+        assert!(Command::new("sh").args(arguments).status().unwrap().success(), "the server has ended before {name}");
     }
 
     /// Waits until it ends by itself.

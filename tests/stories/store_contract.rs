@@ -1,11 +1,12 @@
 //! What a store promises, the same on both databases: every operation of every noun.
 
 use lacuna::model::{
-    Element, Erasure, ErasureId, ErasureState, FieldType, Jurisdiction, Label, PlanItem, Reason, Reference, RequestId,
-    Restriction, Subject, SubjectId, SubjectState, Time, Token, TokenFormat, TokenRow, Verdict,
+    Element, Erasure, ErasureId, ErasureState, FieldType, Jurisdiction, KeyEvent, KeyEventId, KeyEventKind, KeyState,
+    Label, PlanItem, Reason, Reference, RequestId, Restriction, Rotation, RotationId, RotationKind, RotationState,
+    Subject, SubjectId, SubjectState, Time, Token, TokenFormat, TokenRow, Verdict,
 };
 use lacuna::store::audit::Batch;
-use lacuna::store::index::{Bucket, Chunk};
+use lacuna::store::index::{Bucket, Chunk, Generation, Stage};
 use lacuna::store::key::{Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
 use lacuna::store::request::Answer;
 use lacuna::store::subject::Filter;
@@ -109,7 +110,7 @@ fn erasure(number: u32, subject: u32) -> Erasure {
 }
 
 fn page(level: u8, prefix: u32, root: u8) -> Page {
-    Page { id: PageId { level, prefix, root_id: [root; 16] }, blob: vec![root, 0] }
+    Page { id: PageId { level, prefix, version: [root; 16] }, blob: vec![root, 0] }
 }
 
 fn answer(caller: &str, number: u8) -> Answer {
@@ -220,7 +221,7 @@ promises! {
             assert_eq!(tx.buckets_and_dirty(&[]).await.unwrap(), []);
             assert!(tx.tail_chunks(&[]).await.unwrap().is_empty());
             assert!(tx.chunks(&[]).await.unwrap().is_empty());
-            tx.insert_pages(&[]).await.unwrap();
+            tx.insert_pages(0, &[]).await.unwrap();
             tx.delete_pages(&[]).await.unwrap();
             tx.put_punctured(&[]).await.unwrap();
             tx.insert_subject_keys(&[]).await.unwrap();
@@ -414,6 +415,15 @@ promises! {
         let counts = tx.count_values(subject_id(0)).await.unwrap();
         assert_eq!(counts, [("default".to_owned(), 2), ("invoices".to_owned(), 1)]);
         assert_eq!(tx.sealed_tokens(&[subject_id(0), subject_id(2)]).await.unwrap().len(), 3);
+        let sealed = tx.sealed_tokens(&[subject_id(0)]).await.unwrap();
+        let leaves: Vec<u32> = sealed.iter().map(|token| token.leaf).chain([9999]).collect();
+        assert_eq!(tx.count_under(subject_id(0), &leaves).await.unwrap(), sealed.len() as u64);
+        assert_eq!(tx.count_under(subject_id(0), &[9999]).await.unwrap(), 0);
+        let first = tx.tokens_under(subject_id(0), &leaves, None, 1).await.unwrap();
+        let rest = tx.tokens_under(subject_id(0), &leaves, Some(first[0].row), 9).await.unwrap();
+        assert_eq!((first.len(), rest.len()), (1, sealed.len() - 1));
+        assert!(first[0].row < rest[0].row);
+        assert_eq!(tx.count_sealed().await.unwrap(), 4);
         drop(tx);
         write(store, async |tx| tx.delete_values(&[subject_id(0), subject_id(2)]).await.unwrap()).await;
         let mut tx = store.read().await.unwrap();
@@ -469,8 +479,8 @@ promises! {
     }
 
     async fn there_is_one_vault_and_its_tree_moves_step_by_step(store: Store) {
-        let vault = Vault { tree: [1; 16], index_buckets: 64, created_at: AT };
-        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80 };
+        let vault = Vault { tree: [1; 16], created_at: AT };
+        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80, fence: 0 };
         write(store, async |tx| tx.create_vault(&vault, &head).await.unwrap()).await;
         let mut tx = store.write().await.unwrap();
         assert!(tx.create_vault(&Vault { tree: [9; 16], ..vault.clone() }, &head).await.is_err());
@@ -487,7 +497,7 @@ promises! {
         .await;
         let mut tx = store.read().await.unwrap();
         assert_eq!(tx.vault().await.unwrap(), Some(vault));
-        assert_eq!(tx.tree_head().await.unwrap(), Some(TreeHead { root_id: [3; 16], epoch: 1, next_leaf: 1000 }));
+        assert_eq!(tx.tree_head().await.unwrap(), Some(TreeHead { root_id: [3; 16], epoch: 1, next_leaf: 1000, fence: 1 }));
         drop(tx);
         let mut tx = store.write().await.unwrap();
         tx.raise_next_leaf(u32::MAX).await.unwrap();
@@ -495,11 +505,11 @@ promises! {
     }
 
     async fn a_vault_without_people_can_be_discarded(store: Store) {
-        let vault = Vault { tree: [1; 16], index_buckets: 64, created_at: AT };
-        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80 };
+        let vault = Vault { tree: [1; 16], created_at: AT };
+        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 80, fence: 0 };
         write(store, async |tx| {
             tx.create_vault(&vault, &head).await.unwrap();
-            tx.insert_pages(&[page(0, 0, 1)]).await.unwrap();
+            tx.insert_pages(0, &[page(0, 0, 1)]).await.unwrap();
             tx.put_buckets(&[bucket(1)]).await.unwrap();
             tx.put_chunks(&[chunk(bucket(1), 0)]).await.unwrap();
         })
@@ -513,9 +523,9 @@ promises! {
     }
 
     async fn leaves_taken_at_once_are_different(store: Store) {
-        let vault = Vault { tree: [1; 16], index_buckets: 64, created_at: AT };
+        let vault = Vault { tree: [1; 16], created_at: AT };
         write(store, async |tx| {
-            tx.create_vault(&vault, &TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 16 }).await.unwrap();
+            tx.create_vault(&vault, &TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 16, fence: 0 }).await.unwrap();
         })
         .await;
         let calls = (0..20).map(|_| write(store, async |tx| tx.take_leaves(3).await.unwrap()));
@@ -527,22 +537,40 @@ promises! {
     async fn pages_are_versions_that_stay_until_they_are_written_again_or_deleted(store: Store) {
         let altered = Page { blob: vec![9], ..page(1, 5, 1) };
         write(store, async |tx| {
-            tx.insert_pages(&[page(3, u32::MAX, 1), page(1, 5, 2), page(1, 5, 1)]).await.unwrap();
-            tx.insert_pages(&[altered, page(0, 0, 1)]).await.unwrap();
+            tx.insert_pages(0, &[page(3, u32::MAX, 1), page(1, 5, 2), page(1, 5, 1)]).await.unwrap();
+            tx.insert_pages(1, &[altered, page(0, 0, 1)]).await.unwrap();
         })
         .await;
         let mut tx = store.read().await.unwrap();
         let pages = tx.key_pages().await.unwrap();
         assert_eq!(pages.len(), 4);
         assert!(pages.iter().find(|found| found.id == page(1, 5, 1).id).is_some_and(|found| found.blob == [9]));
-        let mut ids = tx.key_page_ids().await.unwrap();
+        let mut ids = tx.key_page_ids(1).await.unwrap();
         ids.sort();
         assert_eq!(ids, [page(0, 0, 1).id, page(1, 5, 1).id, page(1, 5, 2).id, page(3, u32::MAX, 1).id]);
         drop(tx);
         write(store, async |tx| tx.delete_pages(&[page(1, 5, 1).id, page(2, 2, 2).id]).await.unwrap()).await;
-        let mut ids = store.read().await.unwrap().key_page_ids().await.unwrap();
+        let mut ids = store.read().await.unwrap().key_page_ids(1).await.unwrap();
         ids.sort();
         assert_eq!(ids, [page(0, 0, 1).id, page(1, 5, 2).id, page(3, u32::MAX, 1).id]);
+    }
+
+    async fn pages_of_attempts_go_by_their_epoch(store: Store) {
+        write(store, async |tx| {
+            for epoch in 0..6_u8 {
+                tx.insert_pages(epoch.into(), &[page(0, 0, epoch)]).await.unwrap();
+            }
+            tx.delete_pages_between(1, 4).await.unwrap();
+        })
+        .await;
+        let mut tx = store.read().await.unwrap();
+        let mut versions = async |epoch| {
+            let mut ids = tx.key_page_ids(epoch).await.unwrap();
+            ids.sort();
+            ids.iter().map(|id| id.version[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(versions(9).await, [0, 1, 4, 5]);
+        assert_eq!(versions(4).await, [0, 1, 4]);
     }
 
     async fn punctured_ranges_move_to_a_later_epoch(store: Store) {
@@ -569,6 +597,7 @@ promises! {
             class: class.to_owned(),
             version: 1,
             created_at: AT,
+            state: KeyState::Active,
         };
         write(store, async |tx| {
             tx.insert_subject_keys(&[key(u32::MAX, 0, "b"), key(17, 0, "a"), key(18, 1, "a")]).await.unwrap();
@@ -580,6 +609,105 @@ promises! {
         let mut tx = store.read().await.unwrap();
         assert_eq!(tx.subject_keys(&[subject_id(0)]).await.unwrap(), [key(17, 0, "a"), key(u32::MAX, 0, "b")]);
         assert_eq!(tx.subject_keys(&[subject_id(1), subject_id(0), subject_id(5)]).await.unwrap().len(), 3);
+        drop(tx);
+        write(store, async |tx| {
+            tx.put_key_states(&[17, 999], KeyState::Retiring).await.unwrap();
+            let range = |first, last, epoch| Punctured { first, last, epoch };
+            tx.put_punctured(&[range(18, 40, 3), range(u32::MAX, u32::MAX, 4)]).await.unwrap();
+            tx.retire_punctured_keys(3).await.unwrap();
+        })
+        .await;
+        let keys = store.read().await.unwrap().subject_keys(&[subject_id(0), subject_id(1)]).await.unwrap();
+        let states: Vec<_> = keys.iter().map(|key| (key.leaf, key.state)).collect();
+        assert_eq!(states, [(17, KeyState::Retiring), (18, KeyState::Retired), (u32::MAX, KeyState::Active)]);
+    }
+
+    async fn the_generations_of_the_index_come_and_go(store: Store) {
+        let generation = |number: u32, stage| Generation {
+            generation: number,
+            leaf: 100 + number,
+            first_bucket: 64 * (number - 1),
+            buckets: 64,
+            stage,
+        };
+        write(store, async |tx| {
+            tx.put_generation(&generation(2, Stage::Preparing)).await.unwrap();
+            tx.put_generation(&generation(1, Stage::Current)).await.unwrap();
+            tx.put_generation(&Generation { leaf: 7, ..generation(2, Stage::Building) }).await.unwrap();
+            tx.put_buckets(&[bucket(1), bucket(64)]).await.unwrap();
+            tx.put_chunks(&[chunk(bucket(1), 0), chunk(bucket(64), 0)]).await.unwrap();
+        })
+        .await;
+        let mut tx = store.read().await.unwrap();
+        let both = [generation(1, Stage::Current), generation(2, Stage::Building)];
+        assert_eq!(tx.generations().await.unwrap(), both, "the leaf of a generation stays");
+        assert_eq!(tx.used_leaves().await.unwrap().iter().filter(|leaf| (101..=102).contains(*leaf)).count(), 2);
+        drop(tx);
+        write(store, async |tx| {
+            tx.delete_buckets(&[1, 5]).await.unwrap();
+            tx.delete_generation(1).await.unwrap();
+        })
+        .await;
+        let mut tx = store.read().await.unwrap();
+        assert_eq!(tx.generations().await.unwrap(), both[1..]);
+        assert!(tx.chunks(&[1]).await.unwrap().is_empty());
+        assert_eq!(tx.chunks(&[64]).await.unwrap().len(), 1);
+        assert_eq!(tx.buckets_and_dirty(&[1, 64]).await.unwrap(), [bucket(64)]);
+    }
+
+    async fn one_rotation_of_a_kind_and_target_runs_at_a_time(store: Store) {
+        let rotation = |number: u8, kind, subject| {
+            Rotation::begin(RotationId::from_bytes([number; 16]), kind, subject, AWKWARD, AT)
+        };
+        let mut first = rotation(1, RotationKind::SubjectKey, Some(subject_id(3)));
+        first.total = 9;
+        let other = rotation(3, RotationKind::SubjectKey, Some(subject_id(4)));
+        let root = rotation(4, RotationKind::Root, None);
+        write(store, async |tx| {
+            assert!(tx.insert_rotation(&first).await.unwrap());
+            assert!(!tx.insert_rotation(&rotation(2, first.kind, first.subject)).await.unwrap());
+            assert!(tx.insert_rotation(&other).await.unwrap());
+            assert!(tx.insert_rotation(&root).await.unwrap());
+            assert_eq!(tx.lock_rotation(root.id).await.unwrap().as_ref(), Some(&root));
+        })
+        .await;
+        first.advance("{\"after\":7}".to_owned(), 5, LATER).unwrap();
+        write(store, async |tx| tx.update_rotation(&first).await.unwrap()).await;
+        let mut tx = store.read().await.unwrap();
+        assert_eq!(tx.rotation(first.id).await.unwrap().as_ref(), Some(&first));
+        assert_eq!(tx.rotation(RotationId::from_bytes([9; 16])).await.unwrap(), None);
+        assert_eq!(tx.running_rotations().await.unwrap(), [first.clone(), other.clone(), root.clone()]);
+        drop(tx);
+        first.finish(RotationState::Failed, "no".to_owned(), LATER).unwrap();
+        let again = rotation(5, first.kind, first.subject);
+        write(store, async |tx| {
+            tx.update_rotation(&first).await.unwrap();
+            assert!(tx.insert_rotation(&again).await.unwrap(), "the one before has ended");
+        })
+        .await;
+        let mut tx = store.read().await.unwrap();
+        assert_eq!(tx.running_rotations().await.unwrap(), [other.clone(), root.clone(), again.clone()]);
+        assert_eq!(tx.list_rotations(None, 2).await.unwrap(), [again, root.clone()], "newest first");
+        assert_eq!(tx.list_rotations(Some(root.id), 9).await.unwrap(), [other, first]);
+    }
+
+    async fn the_log_of_the_keys_is_read_from_its_end(store: Store) {
+        let event = |number: u8| KeyEvent {
+            id: KeyEventId::from_bytes([number; 16]),
+            at: AT,
+            actor: AWKWARD.to_owned(),
+            kind: KeyEventKind::EpochAdvanced,
+            detail: AWKWARD.to_owned(),
+        };
+        write(store, async |tx| {
+            tx.insert_key_events(&[event(1), event(0xff)]).await.unwrap();
+            tx.insert_key_events(&[event(2)]).await.unwrap();
+            tx.insert_key_events(&[]).await.unwrap();
+        })
+        .await;
+        let mut tx = store.read().await.unwrap();
+        assert_eq!(tx.list_key_events(None, 2).await.unwrap(), [event(0xff), event(2)]);
+        assert_eq!(tx.list_key_events(Some(event(2).id), 2).await.unwrap(), [event(1)]);
     }
 
     async fn buckets_have_chunks_the_last_of_which_is_the_tail(store: Store) {

@@ -67,9 +67,11 @@ async fn read_database(loot: &mut Loot, path: &Path) -> Result<()> {
     let mut tx = store.read().await?;
     let vault = tx.vault().await?.context("the copy holds no vault")?;
     loot.tree = vault.tree;
-    loot.buckets = vault.index_buckets;
     loot.pages.extend(tx.key_pages().await?);
-    loot.chunks.extend(tx.chunks(&(0..vault.index_buckets).collect::<Vec<_>>()).await?);
+    for generation in tx.generations().await? {
+        loot.chunks.extend(tx.chunks(&generation.numbers().collect::<Vec<_>>()).await?);
+        loot.generations.push(generation);
+    }
     let mut after = None;
     while let Some(last) = {
         let page = tx.scan_tokens(after, PAGE).await?;

@@ -2,6 +2,9 @@
 
 use super::PageId;
 
+/// How many bits of a leaf lie below the pages of each level: 7 bits go to the slots of the upper two, 6 to the others.
+pub const LEVELS: [u32; 5] = [32, 25, 18, 12, 6];
+
 /// `2^bits` leaves beginning at `first`, which is a multiple of their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -45,56 +48,70 @@ impl Block {
 
     /// For the block of a page: that of the slot which holds `leaf`.
     pub fn slot_of(self, leaf: u32) -> Self {
-        let slot = Self { first: 0, bits: self.bits.saturating_sub(8) };
+        let slot = Self { first: 0, bits: self.slot_bits() };
         Self { first: leaf & !slot.mask(), ..slot }
     }
 
     /// For the block of a page: that of its slot number `slot`.
     pub fn slot(self, slot: u8) -> Self {
-        let bits = self.bits.saturating_sub(8);
+        let bits = self.slot_bits();
         Self { first: self.first | (u32::from(slot) << bits), bits }
     }
 
     /// For the block of a slot: its number in the page.
     pub fn slot_number(self) -> u8 {
-        let [.., number] = (self.first >> self.bits).to_be_bytes();
+        let slots = if self.bits >= 18 { 128 } else { 64 };
+        let [.., number] = ((self.first >> self.bits) & (slots - 1)).to_be_bytes();
         number
     }
 
-    /// The heap index (1 for the top, 256 to 511 for the slots) of this block inside the page over `page`.
-    pub fn index_in(self, page: Self) -> u16 {
-        let inside = u64::from(self.first ^ page.first) >> self.bits;
-        let index = (1_u64 << (page.bits - self.bits)) | inside;
-        u16::try_from(index).unwrap_or(0)
+    /// For the block of a page: how many bits of a leaf lie below its slots.
+    pub fn slot_bits(self) -> u32 {
+        match self.bits {
+            26.. => 25,
+            19.. => 18,
+            13.. => 12,
+            7.. => 6,
+            _ => 0,
+        }
     }
 
-    /// The block with heap index `index` inside the page over this block; `None` unless 1 to 511.
-    pub fn inside(self, index: u16) -> Option<Self> {
-        let depth = index.checked_ilog2().filter(|depth| *depth <= 8)?;
-        let bits = self.bits.checked_sub(depth)?;
+    /// The heap index (1 for the top, the number of slots and up for the slots) of this block inside the page over
+    /// `page`. It fits a byte because no page has more than 128 slots.
+    pub fn index_in(self, page: Self) -> u8 {
+        let inside = u64::from(self.first ^ page.first) >> self.bits;
+        let index = (1_u64 << (page.bits - self.bits)) | inside;
+        u8::try_from(index).unwrap_or(0)
+    }
+
+    /// The block with heap index `index` inside the page over this block; `None` if the page has no such index.
+    pub fn inside(self, index: u8) -> Option<Self> {
+        let depth = index.checked_ilog2().filter(|depth| *depth <= self.bits - self.slot_bits())?;
+        let bits = self.bits - depth;
         let number = u64::from(index) ^ (1 << depth);
         let first = self.first | u32::try_from(number << bits).ok()?;
         Some(Self { first, bits })
     }
 
     /// For the block of a page: its name in the store.
-    pub fn page_id(self, root_id: [u8; 16]) -> PageId {
+    pub fn page_id(self, version: [u8; 16]) -> PageId {
         let prefix = self.first.checked_shr(self.bits).unwrap_or(0);
-        PageId { level: self.level(), prefix, root_id }
+        PageId { level: self.level(), prefix, version }
     }
 
     /// The block of the page with this name; `None` for a level that no page has.
     pub fn of_page(page: &PageId) -> Option<Self> {
-        let bits = 32_u32.checked_sub(u32::from(page.level).checked_mul(8)?).filter(|bits| *bits > 0)?;
+        let bits = *LEVELS.get(usize::from(page.level))?;
         Some(Self { first: page.prefix.checked_shl(bits).unwrap_or(0), bits })
     }
 
     fn level(self) -> u8 {
         match self.bits {
-            32 => 0,
-            24 => 1,
-            16 => 2,
-            _ => 3,
+            26.. => 0,
+            19.. => 1,
+            13.. => 2,
+            7.. => 3,
+            _ => 4,
         }
     }
 
@@ -154,13 +171,16 @@ mod tests {
         assert_eq!((leaf.last(), leaf.len()), (7, 1));
         assert_eq!(Block::ALL.inside(1), Some(Block::ALL));
         assert_eq!(Block::ALL.inside(0), None);
-        assert_eq!(Block::ALL.inside(512), None);
+        let lowest = Block { first: 0, bits: 6 };
+        assert_eq!(lowest.inside(127), Some(Block { first: 63, bits: 0 }));
+        assert_eq!(lowest.inside(128), None);
     }
 
     proptest! {
         #[test]
-        fn heap_indices_name_every_block_of_a_page(leaf: u32, level in 0_u32..4, index in 1_u16..512) {
-            let bits = 32 - 8 * level;
+        fn heap_indices_name_every_block_of_a_page(leaf: u32, level in 0_usize..5, index in 1_u8..=255) {
+            let bits = LEVELS[level];
+            let index = if level < 2 { index } else { index.div_ceil(2).min(127) };
             let page = Block { first: leaf & !Block { first: 0, bits }.mask(), bits };
             let block = page.inside(index).unwrap();
             prop_assert_eq!(block.index_in(page), index);
@@ -168,11 +188,10 @@ mod tests {
         }
 
         #[test]
-        fn slots_hold_their_leaves(leaf: u32, level in 0_usize..4) {
-            let bits = 32 - 8 * u32::try_from(level).unwrap();
+        fn slots_hold_their_leaves(leaf: u32, level in 0_usize..5) {
+            let bits = LEVELS[level];
             let page = Block { first: leaf & !Block { first: 0, bits }.mask(), bits };
             let slot = page.slot_of(leaf);
-            prop_assert_eq!(slot.slot_number(), leaf.to_be_bytes()[level]);
             prop_assert_eq!(page.slot(slot.slot_number()), slot);
             prop_assert!(slot.holds(leaf));
             prop_assert_eq!(Block::of_page(&page.page_id([0; 16])), Some(page));

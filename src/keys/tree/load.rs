@@ -24,14 +24,14 @@ pub enum LoadError {
     #[error("a key page opened but its content is malformed")]
     Malformed,
     /// A page is not there.
-    #[error("key page {prefix:#x} of level {level} is missing in the version {root_id:02x?}")]
+    #[error("key page {prefix:#x} of level {level} is missing in the version {version:02x?}")]
     Missing {
         /// As in [`PageId`].
         level: u8,
         /// As in [`PageId`].
         prefix: u32,
         /// As in [`PageId`].
-        root_id: [u8; 16],
+        version: [u8; 16],
     },
 }
 
@@ -56,24 +56,25 @@ struct Loader<'a, F> {
 }
 
 impl<B: AsRef<[u8]>, F: FnMut(PageId) -> Option<B>> Loader<'_, F> {
-    fn page(&mut self, block: Block, root_id: [u8; 16], key: &Secret<32>) -> Result<Page, LoadError> {
-        let plain = self.open(block.page_id(root_id), key)?;
+    fn page(&mut self, block: Block, name: [u8; 16], key: &Secret<32>) -> Result<Page, LoadError> {
+        let plain = self.open(block.page_id(name), key)?;
         let Parsed { seeds, children } = parse(block, plain.expose()).ok_or(LoadError::Malformed)?;
         let mut draft = Draft::new(seeds.len());
         for (index, seed) in seeds {
             draft.seed(index, seed);
         }
-        for (slot, root_id, key) in children {
+        for (slot, key) in children {
             let key = copy(key);
-            let page = self.page(block.slot(slot), *root_id, &key)?;
-            draft.child(slot, Arc::new(Version { root_id: *root_id, key, page }));
+            let name = derive::root_id(&key);
+            let page = self.page(block.slot(slot), name, &key)?;
+            draft.child(slot, Arc::new(Version { name, key, page }));
         }
         Ok(draft.finish())
     }
 
     fn open(&mut self, page: PageId, key: &Secret<32>) -> Result<SecretBytes, LoadError> {
-        let PageId { level, prefix, root_id } = page;
-        let blob = (self.fetch)(page).ok_or(LoadError::Missing { level, prefix, root_id })?;
+        let PageId { level, prefix, version } = page;
+        let blob = (self.fetch)(page).ok_or(LoadError::Missing { level, prefix, version })?;
         unseal(&self.id, &page, &Key::new(key), blob.as_ref()).map_err(|_| LoadError::Broken { level, prefix })
     }
 }
@@ -110,10 +111,10 @@ impl Loose {
         let block = Block::of_page(&page.id)?;
         let plain = unseal(tree, &page.id, key, &page.blob).ok()?;
         let Parsed { seeds, children } = parse(block, plain.expose())?;
-        let branch = |(index, seed): (u16, &[u8; 32])| Some(Branch { block: block.inside(index)?, seed: copy(seed) });
+        let branch = |(index, seed): (u8, &[u8; 32])| Some(Branch { block: block.inside(index)?, seed: copy(seed) });
         Some(Self {
             branches: seeds.into_iter().filter_map(branch).collect(),
-            keys: children.into_iter().map(|(.., key)| copy(key)).collect(),
+            keys: children.into_iter().map(|(_, key)| copy(key)).collect(),
         })
     }
 }

@@ -6,14 +6,14 @@ use crate::crypto::{Secret, SecretBytes};
 
 use super::block::Block;
 
-const VERSION: u8 = 1;
+const FORMAT: u8 = 1;
 
-/// Bytes of a serialised page before its entries: version, number of seeds, number of children.
-const HEAD: usize = 5;
+/// Bytes of a serialised page before its entries: format, number of seeds, number of children.
+const HEAD: usize = 3;
 /// Bytes of a serialised seed: heap index, seed.
-const SEED: usize = 2 + 32;
-/// Bytes of a serialised child: slot, root id, page key.
-const CHILD: usize = 1 + 16 + 32;
+const SEED: usize = 1 + 32;
+/// Bytes of a serialised child: slot, page key.
+const CHILD: usize = 1 + 32;
 
 /// What a page covers its block with. Seeds and children never overlap; what neither covers is dead.
 ///
@@ -21,7 +21,7 @@ const CHILD: usize = 1 + 16 + 32;
 /// a million punctures the difference is hundreds of megabytes.
 pub struct Page {
     /// The heap index of each seed.
-    indices: Box<[u16]>,
+    indices: Box<[u8]>,
     /// 32 bytes for each index, in the same order.
     seeds: SecretBytes,
     children: Box<[Child]>,
@@ -34,9 +34,9 @@ pub struct Child {
     pub version: Arc<Version>,
 }
 
-/// One version of a page below the root page: under which root it was written, the key that opens it, its content.
+/// One version of a page below the root page: its public name, the key that opens it, its content.
 pub struct Version {
-    pub root_id: [u8; 16],
+    pub name: [u8; 16],
     pub key: Secret<32>,
     pub page: Page,
 }
@@ -59,7 +59,7 @@ impl Page {
         if let Ok(at) = self.children.binary_search_by_key(&slot.slot_number(), |child| child.slot) {
             return Some(Tile::Child(slot, &self.children.get(at)?.version));
         }
-        let starts_before = |index: &u16| block.inside(*index).is_some_and(|seed| seed.first <= leaf);
+        let starts_before = |index: &u8| block.inside(*index).is_some_and(|seed| seed.first <= leaf);
         let at = self.indices.partition_point(starts_before).checked_sub(1)?;
         let covered = block.inside(*self.indices.get(at)?)?;
         let seed = self.seeds.expose().as_chunks().0.get(at)?;
@@ -68,8 +68,8 @@ impl Page {
 
     /// The seeds of this page over `block`, each with the block it covers, in order.
     pub fn seeds(&self, block: Block) -> impl ExactSizeIterator<Item = (Block, &[u8; 32])> {
-        // An index outside 1..=511 is refused when a page is read, and never made.
-        let covered = move |index: &u16| block.inside(*index).unwrap_or(block);
+        // An index that the page does not have is refused when a page is read, and never made.
+        let covered = move |index: &u8| block.inside(*index).unwrap_or(block);
         self.indices.iter().map(covered).zip(self.seeds.expose().as_chunks().0)
     }
 
@@ -83,19 +83,16 @@ impl Page {
         self.indices.is_empty() && self.children.is_empty()
     }
 
-    /// The page as bytes: version, two counts, seeds in order, children in order; numbers big endian.
+    /// The page as bytes: format, two counts, seeds in order, children in order; numbers big endian.
     pub fn to_bytes(&self) -> SecretBytes {
         let mut bytes = SecretBytes::with_capacity(HEAD + self.indices.len() * SEED + self.children.len() * CHILD);
-        bytes.append(&[VERSION]);
-        bytes.append(&count(self.indices.len()));
-        bytes.append(&count(self.children.len()));
+        bytes.append(&[FORMAT, count(self.indices.len()), count(self.children.len())]);
         for (index, seed) in self.indices.iter().zip(self.seeds.expose().as_chunks::<32>().0) {
-            bytes.append(&index.to_be_bytes());
+            bytes.append(&[*index]);
             bytes.append(seed);
         }
         for Child { slot, version } in &self.children {
             bytes.append(&[*slot]);
-            bytes.append(&version.root_id);
             bytes.append(version.key.expose());
         }
         bytes
@@ -104,7 +101,7 @@ impl Page {
 
 /// A page being put together.
 pub struct Draft {
-    indices: Vec<u16>,
+    indices: Vec<u8>,
     seeds: SecretBytes,
     children: Vec<Child>,
 }
@@ -117,7 +114,7 @@ impl Draft {
     }
 
     /// Adds a seed; seeds come in the order of leaves.
-    pub fn seed(&mut self, index: u16, seed: &[u8; 32]) {
+    pub fn seed(&mut self, index: u8, seed: &[u8; 32]) {
         self.indices.push(index);
         self.seeds.append(seed);
     }
@@ -137,34 +134,28 @@ impl Draft {
 /// A page as it was read, its children still to be fetched.
 pub struct Parsed<'a> {
     /// The seeds, by heap index.
-    pub seeds: Vec<(u16, &'a [u8; 32])>,
-    /// The children: slot, root id, page key.
-    pub children: Vec<(u8, &'a [u8; 16], &'a [u8; 32])>,
+    pub seeds: Vec<(u8, &'a [u8; 32])>,
+    /// The keys of the children, by slot.
+    pub children: Vec<(u8, &'a [u8; 32])>,
 }
 
 /// Reads what [`Page::to_bytes`] wrote for the page over `block`; `None` if it wrote no such thing.
 pub fn parse(block: Block, bytes: &[u8]) -> Option<Parsed<'_>> {
-    let (&[VERSION, a, b, c, d], rest) = bytes.split_first_chunk::<HEAD>()? else { return None };
-    let (seeds, children) = (usize::from(u16::from_be_bytes([a, b])), usize::from(u16::from_be_bytes([c, d])));
-    let (seeds, children_bytes) = rest.split_at_checked(seeds * SEED)?;
-    if children_bytes.len() != children * CHILD {
+    let (&[FORMAT, seeds, children], rest) = bytes.split_first_chunk::<HEAD>()? else { return None };
+    let (seeds, children_bytes) = rest.split_at_checked(usize::from(seeds) * SEED)?;
+    if children_bytes.len() != usize::from(children) * CHILD {
         return None;
     }
-    let seeds = seeds.as_chunks::<SEED>().0.iter().map(parse_seed).collect::<Option<_>>()?;
-    let children = children_bytes.as_chunks::<CHILD>().0.iter().map(parse_child).collect::<Option<_>>()?;
+    let seeds = seeds.as_chunks().0.iter().map(parse_entry).collect::<Option<_>>()?;
+    let children = children_bytes.as_chunks().0.iter().map(parse_entry).collect::<Option<_>>()?;
     let parsed = Parsed { seeds, children };
     parsed.is_sound(block).then_some(parsed)
 }
 
-fn parse_seed(bytes: &[u8; SEED]) -> Option<(u16, &[u8; 32])> {
-    let (index, seed) = bytes.split_first_chunk()?;
-    Some((u16::from_be_bytes(*index), seed.as_array()?))
-}
-
-fn parse_child(bytes: &[u8; CHILD]) -> Option<(u8, &[u8; 16], &[u8; 32])> {
-    let (slot, rest) = bytes.split_first()?;
-    let (root_id, key) = rest.split_first_chunk()?;
-    Some((*slot, root_id, key.as_array()?))
+/// Seeds and children look alike: a number in the page, and 32 secret bytes.
+fn parse_entry(bytes: &[u8; SEED]) -> Option<(u8, &[u8; 32])> {
+    let (number, secret) = bytes.split_first()?;
+    Some((*number, secret.as_array()?))
 }
 
 impl Parsed<'_> {
@@ -172,10 +163,12 @@ impl Parsed<'_> {
     fn is_sound(&self, block: Block) -> bool {
         let seeds: Option<Vec<Block>> = self.seeds.iter().map(|(index, _)| block.inside(*index)).collect();
         let Some(seeds) = seeds else { return false };
-        let children: Vec<Block> = self.children.iter().map(|(slot, ..)| block.slot(*slot)).collect();
+        let slot = |(number, _): &(u8, _)| Some(block.slot(*number)).filter(|slot| slot.slot_number() == *number);
+        let children: Option<Vec<Block>> = self.children.iter().map(slot).collect();
+        let Some(children) = children else { return false };
         let mut all = [seeds.as_slice(), &children].concat();
         all.sort_by_key(|tile| tile.first);
-        is_apart(&seeds) && is_apart(&children) && is_apart(&all) && (block.bits > 8 || children.is_empty())
+        is_apart(&seeds) && is_apart(&children) && is_apart(&all) && (block.slot_bits() > 0 || children.is_empty())
     }
 }
 
@@ -183,7 +176,7 @@ fn is_apart(blocks: &[Block]) -> bool {
     blocks.is_sorted_by(|one, next| one.last() < next.first)
 }
 
-/// A page has at most 256 entries of a kind.
-fn count(entries: usize) -> [u8; 2] {
-    u16::try_from(entries).unwrap_or(u16::MAX).to_be_bytes()
+/// A page has at most 128 entries of a kind.
+fn count(entries: usize) -> u8 {
+    u8::try_from(entries).unwrap_or(u8::MAX)
 }

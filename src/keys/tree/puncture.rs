@@ -9,7 +9,7 @@ use super::block::{Block, Span, covers, merge, touching};
 use super::page::{Draft, Page, Version};
 use super::{PageId, Puncture, SealedPage, Tree};
 
-/// Rewrites the tree whose root page is `root` (written under `old`, if it ever was) without `ranges`.
+/// Rewrites the tree whose root page is `root` (stored as `old`, if it ever was) without `ranges`.
 pub fn rewrite(
     id: [u8; 16],
     root: &Page,
@@ -20,9 +20,9 @@ pub fn rewrite(
     let spans = merge(ranges.iter().map(|range| Span { first: *range.start(), last: *range.end() }).collect());
     let key = Secret::random(random);
     let root_id = derive::root_id(&key);
-    let mut writer = Writer { id, root_id, random, written: Vec::new(), removed: Vec::new() };
+    let mut writer = Writer { id, random, written: Vec::new(), removed: Vec::new() };
     let page = writer.without(Block::ALL, root, &spans).0;
-    writer.write(Block::ALL, &page, &key);
+    writer.write(Block::ALL.page_id(root_id), &page, &key);
     writer.removed.extend(old.map(|old| Block::ALL.page_id(old)));
     let Writer { written, removed, .. } = writer;
     Puncture { tree: Tree { id, root_id, root: Arc::new(page) }, root: key, root_id, written, removed }
@@ -31,12 +31,11 @@ pub fn rewrite(
 /// What a page version is bound to, besides the key it is sealed under.
 pub fn place(tree: &[u8; 16], page: &PageId) -> Aad {
     let aad = Aad::new("lacuna/key-page/v1").bytes(tree).number(page.level.into());
-    aad.number(page.prefix.into()).bytes(&page.root_id)
+    aad.number(page.prefix.into()).bytes(&page.version)
 }
 
 struct Writer<'a> {
     id: [u8; 16],
-    root_id: [u8; 16],
     random: &'a dyn Random,
     written: Vec<SealedPage>,
     removed: Vec<PageId>,
@@ -66,7 +65,7 @@ impl Writer<'_> {
         if covers(spans, covered) {
             return true;
         }
-        if covered.bits + 8 == page.bits {
+        if covered.bits == page.slot_bits() {
             self.open_slot(covered, seed, spans, draft);
             return true;
         }
@@ -92,7 +91,7 @@ impl Writer<'_> {
         if !spans.is_empty() {
             let (page, changed) = self.without(slot, &version.page, spans);
             if changed {
-                self.removed.push(slot.page_id(version.root_id));
+                self.removed.push(slot.page_id(version.name));
                 self.adopt(slot, page, parent);
                 return true;
             }
@@ -107,12 +106,12 @@ impl Writer<'_> {
             return;
         }
         let key = Secret::random(self.random);
-        self.write(slot, &page, &key);
-        parent.child(slot.slot_number(), Arc::new(Version { root_id: self.root_id, key, page }));
+        let name = derive::root_id(&key);
+        self.write(slot.page_id(name), &page, &key);
+        parent.child(slot.slot_number(), Arc::new(Version { name, key, page }));
     }
 
-    fn write(&mut self, block: Block, page: &Page, key: &Secret<32>) {
-        let id = block.page_id(self.root_id);
+    fn write(&mut self, id: PageId, page: &Page, key: &Secret<32>) {
         let aad = place(&self.id, &id);
         let blob = seal(&Key::new(key), 0, &aad, page.to_bytes().expose(), self.random);
         self.written.push(SealedPage { id, blob });
@@ -120,14 +119,14 @@ impl Writer<'_> {
 
     /// Lists a page version and all below it as removed.
     fn remove(&mut self, block: Block, version: &Version) {
-        self.removed.push(block.page_id(version.root_id));
+        self.removed.push(block.page_id(version.name));
         for (slot, below) in version.page.children(block) {
             self.remove(slot, below);
         }
     }
 }
 
-/// Seeds to make room for: those there are, and up to eight on either side of each span; never more than slots.
+/// Seeds to make room for: those there are, and up to seven on either side of each span; never more than slots.
 fn room(seeds: usize, spans: &[Span]) -> usize {
-    spans.len().saturating_mul(16).saturating_add(seeds).min(256)
+    spans.len().saturating_mul(14).saturating_add(seeds).min(128)
 }

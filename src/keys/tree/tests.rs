@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 use super::*;
 use crate::crypto::testing::{Seeded, secret, vectors};
 
-const ID: [u8; 16] = *b"the tree of test";
+pub(super) const ID: [u8; 16] = *b"the tree of test";
 
 /// What a database and a root slot do: keep what was written, delete what was removed, remember one root key.
 struct Stored {
@@ -114,7 +114,7 @@ fn edges(range: &RangeInclusive<u32>) -> [u32; 4] {
     [first.saturating_sub(1), first, last, last.saturating_add(1)]
 }
 
-fn punctured(tree: &Tree, leaves: impl IntoIterator<Item = u32>) -> Tree {
+pub(super) fn punctured(tree: &Tree, leaves: impl IntoIterator<Item = u32>) -> Tree {
     let ranges: Vec<_> = leaves.into_iter().map(|leaf| leaf..=leaf).collect();
     tree.puncture(&ranges, &Seeded::new(99)).tree
 }
@@ -147,24 +147,24 @@ fn a_new_tree_is_one_page_with_one_seed() {
     assert_eq!(genesis.tree.id(), ID);
     assert_eq!(genesis.tree.stats(), Stats { pages: 1, seeds: 1, punctured_leaves: 0 });
     assert_eq!(genesis.written.len(), 1);
-    assert_eq!(genesis.written[0].blob.len(), 35 + 5 + 34);
+    assert_eq!(genesis.written[0].blob.len(), 35 + 3 + 33);
     assert!(genesis.removed.is_empty());
 }
 
 #[test]
-fn one_leaf_costs_four_pages() {
+fn one_leaf_costs_five_pages() {
     let (tree, mut stored) = genesis();
     let puncture = tree.puncture(&[7..=7], &Seeded::new(2));
     let sizes: Vec<_> = puncture.written.iter().map(|page| (page.id.level, page.blob.len())).collect();
-    // Eight seeds beside the way in each page, and a child in all but the last.
-    assert_eq!(sizes, [(3, 312), (2, 361), (1, 361), (0, 361)]);
+    // A seed beside the way for every bit of each page, and a child in all but the last.
+    assert_eq!(sizes, [(4, 236), (3, 269), (2, 269), (1, 302), (0, 302)]);
     assert_eq!(puncture.removed, [Block::ALL.page_id(tree.root_id())]);
-    assert_eq!(puncture.tree.stats(), Stats { pages: 4, seeds: 32, punctured_leaves: 1 });
+    assert_eq!(puncture.tree.stats(), Stats { pages: 5, seeds: 32, punctured_leaves: 1 });
     assert!(puncture.tree.derive(7).is_none());
     assert!(tree.derive(7).is_some(), "the tree before must stay as it was");
     let next = stored.apply(puncture);
     stored.check(&next);
-    assert_eq!(next.puncture(&[8..=8], &Seeded::new(3)).written.len(), 4);
+    assert_eq!(next.puncture(&[8..=8], &Seeded::new(3)).written.len(), 5);
 }
 
 #[test]
@@ -175,13 +175,13 @@ fn a_contiguous_range_collapses() {
         let bytes: usize = puncture.written.iter().map(|page| page.blob.len()).sum();
         (puncture.written.len(), bytes)
     };
-    // 65,536 leaves that fill one slot of level 1: that slot is left out, and nothing is below it.
-    assert_eq!(figures(0x10_0000..=0x10_ffff), (2, 673));
-    // As many that begin anywhere: a page of level 2 and one of level 3 at either end.
-    assert_eq!(figures(0x10_1234..=0x11_1233), (6, 1505));
+    // 65,536 leaves that fill sixteen slots of level 2: they are left out, and nothing is below them.
+    assert_eq!(figures(0x10_0000..=0x10_ffff), (3, 708));
+    // As many that begin anywhere: a page of level 3 and one of level 4 at either end.
+    assert_eq!(figures(0x10_1234..=0x11_1233), (7, 1454));
     // Half of everything; and everything.
-    assert_eq!(figures(0..=u32::MAX / 2), (1, 74));
-    assert_eq!(figures(0..=u32::MAX), (1, 40));
+    assert_eq!(figures(0..=u32::MAX / 2), (1, 71));
+    assert_eq!(figures(0..=u32::MAX), (1, 38));
 }
 
 #[test]
@@ -192,8 +192,8 @@ fn a_cohort_punctured_leaf_by_leaf_collapses_too() {
         tree = stored.apply(tree.puncture(&[leaf..=leaf], &random));
     }
     stored.check(&tree);
-    // Two pages of level 3 came and went; what is left is one path of three pages.
-    assert_eq!(tree.stats().pages, 3);
+    // Eight pages of the lowest level came and went; what is left is one path of four pages.
+    assert_eq!(tree.stats().pages, 4);
     assert_eq!(tree.stats().punctured_leaves, 0x200);
 }
 
@@ -226,7 +226,7 @@ fn the_root_page_stays_when_everything_is_dead() {
     let (tree, mut stored) = genesis();
     let tree = stored.apply(tree.puncture(&[5..=5, 0x8000_0000..=0x8000_0001], &Seeded::new(2)));
     let puncture = tree.puncture(&[0..=u32::MAX], &Seeded::new(3));
-    assert_eq!(puncture.removed.len(), 7);
+    assert_eq!(puncture.removed.len(), 9);
     let tree = stored.apply(puncture);
     assert_eq!(tree.stats(), Stats { pages: 1, seeds: 0, punctured_leaves: 1 << 32 });
     stored.check(&tree);
@@ -268,13 +268,11 @@ fn a_page_opens_in_its_own_place_only() {
         let swap = |id| if id == one { other } else { id };
         Tree::load(ID, &stored.root, |id| pages.get(&swap(id))).err()
     };
-    assert_eq!(swapped(at(3, 0), at(3, 1)), Some(LoadError::Broken { level: 3, prefix: 0 }));
+    assert_eq!(swapped(at(4, 0), at(4, 4)), Some(LoadError::Broken { level: 4, prefix: 0 }));
     assert_eq!(swapped(at(2, 0), at(1, 0)), Some(LoadError::Broken { level: 2, prefix: 0 }));
     // An older version of a page, in its old place.
-    let older = |id: PageId| match id.level {
-        2 => old_pages.get(&Block { first: 0, bits: 16 }.page_id(old.root_id())),
-        _ => pages.get(&id),
-    };
+    let before = old.pages().find(|id| id.level == 2).unwrap();
+    let older = |id: PageId| if id.level == 2 { old_pages.get(&before) } else { pages.get(&id) };
     assert_eq!(Tree::load(ID, &stored.root, older).err(), Some(LoadError::Broken { level: 2, prefix: 0 }));
     // The same pages in another tree.
     let other = Tree::load([0; 16], &stored.root, |id| pages.get(&id)).err();
@@ -313,11 +311,10 @@ fn reach(blobs: &HashMap<PageId, Vec<u8>>, root: &Secret<32>) -> Vec<Block> {
         for (id, blob) in blobs {
             let key = crate::crypto::Key::new(&key);
             let Ok(plain) = crate::crypto::open(&key, &puncture::place(&ID, id), blob) else { continue };
-            let bits = 32 - 8 * u32::from(id.level);
-            let block = Block { first: id.prefix.checked_shl(bits).unwrap_or(0), bits };
+            let block = Block::of_page(id).unwrap();
             let parsed = page::parse(block, plain.expose()).unwrap();
             reached.extend(parsed.seeds.iter().map(|(index, _)| block.inside(*index).unwrap()));
-            keys.extend(parsed.children.iter().map(|(.., key)| Secret::from_slice(*key).unwrap()));
+            keys.extend(parsed.children.iter().map(|(_, key)| Secret::from_slice(*key).unwrap()));
         }
     }
     reached
@@ -329,40 +326,40 @@ fn loading_says_what_is_wrong() {
     let tree = stored.apply(tree.puncture(&[0x0102_0304..=0x0102_0304], &Seeded::new(2)));
     stored.check(&tree);
     for id in tree.pages() {
-        let PageId { level, prefix, root_id } = id;
+        let PageId { level, prefix, version } = id;
         let missing = Tree::load(ID, &stored.root, |wanted| stored.pages.get(&wanted).filter(|_| wanted != id));
-        assert_eq!(missing.err(), Some(LoadError::Missing { level, prefix, root_id }));
+        assert_eq!(missing.err(), Some(LoadError::Missing { level, prefix, version }));
         let mut changed = stored.pages.clone();
         changed.get_mut(&id).unwrap()[30] ^= 1;
         let broken = Tree::load(ID, &stored.root, |id| changed.get(&id));
         assert_eq!(broken.err(), Some(LoadError::Broken { level, prefix }));
     }
     let prefixes: Vec<_> = tree.pages().map(|id| (id.level, id.prefix)).collect();
-    assert_eq!(prefixes, [(0, 0), (1, 1), (2, 0x0102), (3, 0x01_0203)]);
+    assert_eq!(prefixes, [(0, 0), (1, 0), (2, 0x0102_0304 >> 18), (3, 0x0102_0304 >> 12), (4, 0x0102_0304 >> 6)]);
 }
 
 #[test]
 fn a_malformed_page_is_refused() {
-    let block = Block { first: 0x300, bits: 8 };
-    let seed = |index: u16| [&index.to_be_bytes()[..], &[7; 32]].concat();
-    let child = |slot: u8| [&[slot][..], &[7; 48]].concat();
-    let page = |head: [u8; 5], entries: &[Vec<u8>]| [&head[..], &entries.concat()].concat();
-    let above = Block { first: 0, bits: 16 };
+    let block = Block { first: 0x300, bits: 6 };
+    let entry = |number: u8| [&[number][..], &[7; 32]].concat();
+    let page = |head: [u8; 3], entries: &[Vec<u8>]| [&head[..], &entries.concat()].concat();
+    let above = Block { first: 0, bits: 12 };
     // Positive controls.
-    assert!(page::parse(block, &page([1, 0, 2, 0, 0], &[seed(2), seed(3)])).is_some());
-    assert!(page::parse(above, &page([1, 0, 1, 0, 1], &[seed(2), child(0x80)])).is_some());
+    assert!(page::parse(block, &page([1, 2, 0], &[entry(2), entry(3)])).is_some());
+    assert!(page::parse(above, &page([1, 1, 1], &[entry(2), entry(0x20)])).is_some());
     let malformed = [
-        (block, page([2, 0, 1, 0, 0], &[seed(1)])),
-        (block, page([1, 0, 2, 0, 0], &[seed(1)])),
-        (block, page([1, 0, 0, 0, 0], &[seed(1)])),
-        (block, page([1, 0, 1, 0, 0], &[seed(0)])),
-        (block, page([1, 0, 1, 0, 0], &[seed(512)])),
-        (block, page([1, 0, 2, 0, 0], &[seed(3), seed(2)])),
-        (block, page([1, 0, 2, 0, 0], &[seed(1), seed(2)])),
-        (block, page([1, 0, 0, 0, 1], &[child(1)])),
-        (above, page([1, 0, 1, 0, 1], &[seed(2), child(0x7f)])),
-        (above, page([1, 0, 0, 0, 2], &[child(2), child(1)])),
-        (above, page([1, 0, 0, 0, 2], &[child(2), child(2)])),
+        (block, page([2, 1, 0], &[entry(1)])),
+        (block, page([1, 2, 0], &[entry(1)])),
+        (block, page([1, 0, 0], &[entry(1)])),
+        (block, page([1, 1, 0], &[entry(0)])),
+        (block, page([1, 1, 0], &[entry(128)])),
+        (block, page([1, 2, 0], &[entry(3), entry(2)])),
+        (block, page([1, 2, 0], &[entry(1), entry(2)])),
+        (block, page([1, 0, 1], &[entry(1)])),
+        (above, page([1, 1, 1], &[entry(2), entry(0x1f)])),
+        (above, page([1, 0, 1], &[entry(64)])),
+        (above, page([1, 0, 2], &[entry(2), entry(1)])),
+        (above, page([1, 0, 2], &[entry(2), entry(2)])),
         (above, Vec::new()),
     ];
     for (number, (block, bytes)) in malformed.iter().enumerate() {

@@ -1,10 +1,58 @@
 use async_trait::async_trait;
 
-use super::super::super::index::{Bucket, Chunk, Indexes};
-use super::{Columns, Result, Row, Rows, SqlTx, blob, each, lock};
+use super::super::super::index::{Bucket, Chunk, Generation, Indexes, Stage};
+use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, lock};
 
 #[async_trait]
 impl Indexes for SqlTx {
+    async fn generations(&mut self) -> Result<Vec<Generation>> {
+        let rows = sqlx::query(
+            "SELECT generation, leaf, first_bucket, buckets, state FROM index_generation ORDER BY generation",
+        )
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        rows.iter().map(generation).collect()
+    }
+
+    async fn put_generation(&mut self, generation: &Generation) -> Result<()> {
+        sqlx::query(concat! {
+            "INSERT INTO index_generation (generation, leaf, first_bucket, buckets, state) VALUES ($1, $2, $3, $4, $5) ",
+            "ON CONFLICT (generation) DO UPDATE SET state = excluded.state"
+        })
+        .bind(i64::from(generation.generation))
+        .bind(i64::from(generation.leaf))
+        .bind(i64::from(generation.first_bucket))
+        .bind(i64::from(generation.buckets))
+        .bind(i64::from(generation.stage.number()))
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn delete_generation(&mut self, generation: u32) -> Result<()> {
+        sqlx::query("DELETE FROM index_generation WHERE generation = $1")
+            .bind(i64::from(generation))
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn delete_buckets(&mut self, buckets: &[u32]) -> Result<()> {
+        self.delete_chunks(buckets).await?;
+        self.run(
+            concat! {
+                "DELETE FROM index_bucket WHERE bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"),
+                " AS e)"
+            },
+            numbers(buckets),
+        )
+        .await?;
+        Ok(())
+    }
+
     async fn put_buckets(&mut self, buckets: &[Bucket]) -> Result<()> {
         let mut rows = Rows::new();
         for bucket in buckets {
@@ -112,6 +160,18 @@ impl Indexes for SqlTx {
 
 fn numbers(buckets: &[u32]) -> Rows {
     Rows::of_numbers(buckets.iter().map(|&bucket| bucket.into()))
+}
+
+fn generation(row: &Row) -> Result<Generation> {
+    let mut columns = Columns::of(row);
+    Ok(Generation {
+        generation: columns.unsigned("index_generation", "generation")?,
+        leaf: columns.unsigned("index_generation", "leaf")?,
+        first_bucket: columns.unsigned("index_generation", "first_bucket")?,
+        buckets: columns.unsigned("index_generation", "buckets")?,
+        stage: Stage::from_number(columns.unsigned("index_generation", "state")?)
+            .ok_or_else(|| inconsistent("index_generation", "state"))?,
+    })
 }
 
 fn bucket(columns: &mut Columns<'_>) -> Result<Bucket> {

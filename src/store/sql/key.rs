@@ -1,24 +1,24 @@
 use async_trait::async_trait;
 
-use super::super::super::key::{Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
-use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed};
-use crate::model::SubjectId;
+use super::super::super::key::{CONDEMNED, Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
+use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent};
+use crate::model::{KeyState, SubjectId};
 
 #[async_trait]
 impl Keys for SqlTx {
     async fn create_vault(&mut self, vault: &Vault, head: &TreeHead) -> Result<()> {
-        sqlx::query("INSERT INTO vault (id, tree, index_buckets, created_at) VALUES (1, $1, $2, $3)")
+        sqlx::query("INSERT INTO vault (id, tree, created_at) VALUES (1, $1, $2)")
             .bind(vault.tree.as_slice())
-            .bind(i64::from(vault.index_buckets))
             .bind(vault.created_at.micros())
             .execute(self.connection())
             .await
             .map_err(failed)?;
-        sqlx::query("INSERT INTO key_tree (tree, root_id, epoch, next_leaf) VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO key_tree (tree, root_id, epoch, next_leaf, fence, wanted, term) VALUES ($1, $2, $3, $4, $5, 0, 0)")
             .bind(vault.tree.as_slice())
             .bind(head.root_id.as_slice())
             .bind(head.epoch.cast_signed())
             .bind(i64::from(head.next_leaf))
+            .bind(head.fence.cast_signed())
             .execute(self.connection())
             .await
             .map_err(failed)?;
@@ -29,6 +29,7 @@ impl Keys for SqlTx {
         for statement in [
             "DELETE FROM index_chunk",
             "DELETE FROM index_bucket",
+            "DELETE FROM index_generation",
             "DELETE FROM key_page",
             "DELETE FROM key_tree",
             "DELETE FROM vault",
@@ -39,7 +40,7 @@ impl Keys for SqlTx {
     }
 
     async fn vault(&mut self) -> Result<Option<Vault>> {
-        let row = sqlx::query("SELECT tree, index_buckets, created_at FROM vault")
+        let row = sqlx::query("SELECT tree, created_at FROM vault")
             .fetch_optional(self.connection())
             .await
             .map_err(failed)?;
@@ -47,7 +48,7 @@ impl Keys for SqlTx {
     }
 
     async fn tree_head(&mut self) -> Result<Option<TreeHead>> {
-        let row = sqlx::query("SELECT root_id, epoch, next_leaf FROM key_tree")
+        let row = sqlx::query("SELECT root_id, epoch, next_leaf, fence FROM key_tree")
             .fetch_optional(self.connection())
             .await
             .map_err(failed)?;
@@ -55,9 +56,22 @@ impl Keys for SqlTx {
     }
 
     async fn advance_tree(&mut self, expect: &[u8; 16], root_id: &[u8; 16], epoch: u64) -> Result<bool> {
-        let done = sqlx::query("UPDATE key_tree SET root_id = $2, epoch = $3 WHERE root_id = $1")
-            .bind(expect.as_slice())
-            .bind(root_id.as_slice())
+        let done = sqlx::query(concat! {
+            "UPDATE key_tree SET root_id = $2, epoch = $3, fence = CASE WHEN fence < $3 THEN $3 ELSE fence END ",
+            "WHERE root_id = $1"
+        })
+        .bind(expect.as_slice())
+        .bind(root_id.as_slice())
+        .bind(epoch.cast_signed())
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn announce(&mut self, expect: u64, epoch: u64) -> Result<bool> {
+        let done = sqlx::query("UPDATE key_tree SET fence = $2 WHERE fence = $1")
+            .bind(expect.cast_signed())
             .bind(epoch.cast_signed())
             .execute(self.connection())
             .await
@@ -87,17 +101,21 @@ impl Keys for SqlTx {
     }
 
     async fn used_leaves(&mut self) -> Result<Vec<u32>> {
-        let rows = sqlx::query("SELECT leaf FROM subject_key UNION SELECT leaf FROM index_bucket ORDER BY leaf")
-            .fetch_all(self.connection())
-            .await
-            .map_err(failed)?;
+        let rows = sqlx::query(concat! {
+            "SELECT leaf FROM subject_key UNION SELECT leaf FROM index_bucket UNION SELECT leaf FROM index_generation ",
+            "ORDER BY leaf"
+        })
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
         rows.iter().map(|row| Columns::of(row).unsigned("subject_key", "leaf")).collect()
     }
 
     async fn highest_leaf(&mut self) -> Result<Option<u32>> {
-        let leaf: Option<i64> = sqlx::query_scalar(
-            "SELECT MAX(leaf) FROM (SELECT MAX(leaf) AS leaf FROM subject_key UNION SELECT MAX(leaf) FROM index_bucket) AS l",
-        )
+        let leaf: Option<i64> = sqlx::query_scalar(concat! {
+            "SELECT MAX(leaf) FROM (SELECT MAX(leaf) AS leaf FROM subject_key UNION SELECT MAX(leaf) FROM index_bucket ",
+            "UNION SELECT MAX(leaf) FROM index_generation) AS l"
+        })
         .fetch_one(self.connection())
         .await
         .map_err(failed)?;
@@ -105,31 +123,38 @@ impl Keys for SqlTx {
     }
 
     async fn key_pages(&mut self) -> Result<Vec<Page>> {
-        let rows = sqlx::query("SELECT level, prefix, root_id, blob FROM key_page ORDER BY level, prefix")
+        let rows = sqlx::query("SELECT level, prefix, version, blob FROM key_page ORDER BY level, prefix")
             .fetch_all(self.connection())
             .await
             .map_err(failed)?;
         rows.iter().map(page).collect()
     }
 
-    async fn key_page_ids(&mut self) -> Result<Vec<PageId>> {
-        let rows = sqlx::query("SELECT level, prefix, root_id FROM key_page ORDER BY level, prefix")
+    async fn key_page_ids(&mut self, epoch: u64) -> Result<Vec<PageId>> {
+        let rows = sqlx::query("SELECT level, prefix, version FROM key_page WHERE epoch <= $1 ORDER BY level, prefix")
+            .bind(epoch.cast_signed())
             .fetch_all(self.connection())
             .await
             .map_err(failed)?;
         rows.iter().map(|row| page_id(&mut Columns::of(row))).collect()
     }
 
-    async fn insert_pages(&mut self, pages: &[Page]) -> Result<()> {
+    async fn insert_pages(&mut self, epoch: u64, pages: &[Page]) -> Result<()> {
         let mut rows = Rows::new();
         for Page { id, blob } in pages {
-            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id).blob(blob);
+            rows.row()
+                .number(id.level.into())
+                .number(id.prefix.into())
+                .blob(&id.version)
+                .number(epoch.cast_signed())
+                .blob(blob);
         }
         self.run(
             concat! {
-                "INSERT INTO key_page (level, prefix, root_id, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
-                "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", ", blob!("3"), " FROM ", each!("1"),
-                " AS e WHERE true ON CONFLICT (level, prefix, root_id) DO UPDATE SET blob = excluded.blob"
+                "INSERT INTO key_page (level, prefix, version, epoch, blob) SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", CAST(e.value ->> 3 AS BIGINT), ", blob!("4"),
+                " FROM ", each!("1"), " AS e WHERE true ",
+                "ON CONFLICT (level, prefix, version) DO UPDATE SET epoch = excluded.epoch, blob = excluded.blob"
             },
             rows,
         )
@@ -140,16 +165,26 @@ impl Keys for SqlTx {
     async fn delete_pages(&mut self, pages: &[PageId]) -> Result<()> {
         let mut rows = Rows::new();
         for id in pages {
-            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.root_id);
+            rows.row().number(id.level.into()).number(id.prefix.into()).blob(&id.version);
         }
         self.run(
             concat! {
-                "DELETE FROM key_page WHERE (level, prefix, root_id) IN (SELECT CAST(e.value ->> 0 AS BIGINT), ",
+                "DELETE FROM key_page WHERE (level, prefix, version) IN (SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), " FROM ", each!("1"), " AS e)"
             },
             rows,
         )
         .await?;
+        Ok(())
+    }
+
+    async fn delete_pages_between(&mut self, base: u64, epoch: u64) -> Result<()> {
+        sqlx::query("DELETE FROM key_page WHERE epoch > $1 AND epoch < $2")
+            .bind(base.cast_signed())
+            .bind(epoch.cast_signed())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 
@@ -179,6 +214,17 @@ impl Keys for SqlTx {
         rows.iter().map(punctured).collect()
     }
 
+    async fn announced_after(&mut self, epoch: u64) -> Result<Vec<Punctured>> {
+        let rows =
+            sqlx::query("SELECT first, last, epoch FROM punctured WHERE epoch > $1 AND epoch < $2 ORDER BY first")
+                .bind(epoch.cast_signed())
+                .bind(CONDEMNED.cast_signed())
+                .fetch_all(self.connection())
+                .await
+                .map_err(failed)?;
+        rows.iter().map(punctured).collect()
+    }
+
     async fn insert_subject_keys(&mut self, keys: &[SubjectKey]) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
@@ -190,13 +236,15 @@ impl Keys for SqlTx {
                 .blob(key.subject.as_bytes())
                 .text(&key.class)
                 .number(key.version.into())
-                .number(key.created_at.micros());
+                .number(key.created_at.micros())
+                .number(key.state.number().into());
         }
         self.run(
             concat! {
-                "INSERT INTO subject_key (leaf, subject, class, version, created_at) ",
+                "INSERT INTO subject_key (leaf, subject, class, version, created_at, state) ",
                 "SELECT CAST(e.value ->> 0 AS BIGINT), ", blob!("1"), ", e.value ->> 2, ",
-                "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT) FROM ", each!("1"), " AS e"
+                "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT), CAST(e.value ->> 5 AS BIGINT) FROM ",
+                each!("1"), " AS e"
             },
             rows,
         )
@@ -204,12 +252,38 @@ impl Keys for SqlTx {
         Ok(())
     }
 
+    async fn put_key_states(&mut self, leaves: &[u32], state: KeyState) -> Result<()> {
+        sqlx::query(concat! {
+            "UPDATE subject_key SET state = $2 WHERE leaf IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"),
+            " AS e)"
+        })
+        .bind(Rows::of_numbers(leaves.iter().map(|&leaf| leaf.into())).into_json())
+        .bind(i64::from(state.number()))
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn retire_punctured_keys(&mut self, epoch: u64) -> Result<()> {
+        sqlx::query(concat! {
+            "UPDATE subject_key SET state = $2 WHERE leaf IN (SELECT k.leaf FROM punctured p JOIN subject_key k ",
+            "ON k.leaf >= p.first AND k.leaf <= p.last WHERE p.epoch <= $1)"
+        })
+        .bind(epoch.cast_signed())
+        .bind(i64::from(KeyState::Retired.number()))
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
     async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>> {
         let rows = self
             .fetch(
                 concat! {
-                    "SELECT k.leaf, k.subject, k.class, k.version, k.created_at FROM ", each!("1"),
-                    " AS e CROSS JOIN subject_key k WHERE k.subject = ", blob!("0"), " ORDER BY k.leaf"
+                    "SELECT k.leaf, k.subject, k.class, k.version, k.created_at, k.state FROM ", each!("1"),
+                    " AS e CROSS JOIN subject_key k WHERE k.subject = ", blob!("0"), " ORDER BY k.version, k.leaf"
                 },
                 Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
             )
@@ -220,11 +294,7 @@ impl Keys for SqlTx {
 
 fn vault(row: &Row) -> Result<Vault> {
     let mut columns = Columns::of(row);
-    Ok(Vault {
-        tree: columns.bytes("vault", "tree")?,
-        index_buckets: columns.unsigned("vault", "index_buckets")?,
-        created_at: columns.time()?,
-    })
+    Ok(Vault { tree: columns.bytes("vault", "tree")?, created_at: columns.time()? })
 }
 
 fn head(row: &Row) -> Result<TreeHead> {
@@ -233,6 +303,7 @@ fn head(row: &Row) -> Result<TreeHead> {
         root_id: columns.bytes("key_tree", "root_id")?,
         epoch: columns.unsigned("key_tree", "epoch")?,
         next_leaf: columns.unsigned("key_tree", "next_leaf")?,
+        fence: columns.unsigned("key_tree", "fence")?,
     })
 }
 
@@ -240,7 +311,7 @@ fn page_id(columns: &mut Columns<'_>) -> Result<PageId> {
     Ok(PageId {
         level: columns.unsigned("key_page", "level")?,
         prefix: columns.unsigned("key_page", "prefix")?,
-        root_id: columns.bytes("key_page", "root_id")?,
+        version: columns.bytes("key_page", "version")?,
     })
 }
 
@@ -266,5 +337,7 @@ fn subject_key(row: &Row) -> Result<SubjectKey> {
         class: columns.take()?,
         version: columns.unsigned("subject_key", "version")?,
         created_at: columns.time()?,
+        state: KeyState::from_number(columns.unsigned("subject_key", "state")?)
+            .ok_or_else(|| inconsistent("subject_key", "state"))?,
     })
 }

@@ -5,7 +5,9 @@ mod audit;
 mod erasure;
 mod index;
 mod key;
+mod node;
 mod request;
+mod rotation;
 mod subject;
 mod token;
 
@@ -15,7 +17,7 @@ use sqlx::{Database, Pool, Row as _, Transaction};
 
 use super::super::rows::Rows;
 use super::super::{Store, Tx, inconsistent, unavailable};
-use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, VERSION, blob, each, lock};
+use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, SHARED, VERSION, blob, each, lock};
 use crate::model::{Error, Reason, Result, Time};
 
 type Connection = <Db as Database>::Connection;
@@ -79,6 +81,10 @@ impl Store for Sql {
 
     async fn describe(&self) -> Result<String> {
         sqlx::query_scalar(VERSION).fetch_one(&self.reader).await.map_err(failed)
+    }
+
+    fn is_shared(&self) -> bool {
+        SHARED
     }
 
     fn readers(&self) -> usize {
@@ -159,6 +165,11 @@ impl<'r> Columns<'r> {
 
     fn bytes<const N: usize>(&mut self, table: &'static str, column: &'static str) -> Result<[u8; N]> {
         <[u8; N]>::try_from(self.take::<&[u8]>()?).map_err(|_| inconsistent(table, column))
+    }
+
+    fn maybe_bytes<const N: usize>(&mut self, table: &'static str, column: &'static str) -> Result<Option<[u8; N]>> {
+        let found = self.take::<Option<&[u8]>>()?;
+        found.map(|bytes| bytes.try_into().map_err(|_| inconsistent(table, column))).transpose()
     }
 
     fn time(&mut self) -> Result<Time> {

@@ -155,6 +155,48 @@ impl Tokens for SqlTx {
         rows.iter().map(|row| record(&mut Columns::of(row))).collect()
     }
 
+    async fn tokens_under(
+        &mut self,
+        subject: SubjectId,
+        leaves: &[u32],
+        after: Option<TokenRow>,
+        limit: u32,
+    ) -> Result<Vec<Token>> {
+        let rows = sqlx::query(concat! {
+            "SELECT ", columns!(), " FROM token t WHERE t.subject = $2 AND t.id > $3 AND t.sealed IS NOT NULL AND ",
+            "t.leaf IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e) ORDER BY t.id LIMIT $4"
+        })
+        .bind(Rows::of_numbers(leaves.iter().map(|&leaf| leaf.into())).into_json())
+        .bind(subject.as_bytes().as_slice())
+        .bind(after.map(|row| row.as_bytes().to_vec()).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        rows.iter().map(|row| record(&mut Columns::of(row))).collect()
+    }
+
+    async fn count_under(&mut self, subject: SubjectId, leaves: &[u32]) -> Result<u64> {
+        let row = sqlx::query(concat! {
+            "SELECT COUNT(*) FROM token t WHERE t.subject = $2 AND t.sealed IS NOT NULL AND t.leaf IN ",
+            "(SELECT CAST(e.value ->> 0 AS BIGINT) FROM ", each!("1"), " AS e)"
+        })
+        .bind(Rows::of_numbers(leaves.iter().map(|&leaf| leaf.into())).into_json())
+        .bind(subject.as_bytes().as_slice())
+        .fetch_one(self.connection())
+        .await
+        .map_err(failed)?;
+        Columns::of(&row).unsigned("token", "count")
+    }
+
+    async fn count_sealed(&mut self) -> Result<u64> {
+        let row = sqlx::query("SELECT COUNT(*) FROM token WHERE sealed IS NOT NULL")
+            .fetch_one(self.connection())
+            .await
+            .map_err(failed)?;
+        Columns::of(&row).unsigned("token", "count")
+    }
+
     async fn delete_values(&mut self, subjects: &[SubjectId]) -> Result<()> {
         self.run(
             concat! {

@@ -1,0 +1,398 @@
+//! Nodes: several processes that hold keys of one vault, and how an erasure reaches them all.
+//!
+//! Each node has a row in the database with a [lease](super::lease). Many times a second it looks how things stand:
+//! an epoch that was announced it applies to its own keys, then says so in its row. The one that leads shreds; it
+//! waits until every node has applied the epoch, or until its lease has run out, judged by its row having stood still
+//! for as long as a lease lasts, on the watch of the one who waits. No clocks are compared. To end a lease its row is
+//! deleted if it still stands still; whoever finds their row gone drops their keys and joins anew.
+//!
+//! The lead is taken by compare-and-set and kept until the leader is gone. It is there to save work: two that both
+//! believe to lead do no harm, because the database's fence and the root slot compare before they set.
+//!
+//! A database that one process has for itself knows none of this.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::checkpoint::hex;
+use super::custody::{Custody, Parts};
+use super::lease::VALID;
+use super::ring::Epoch;
+use crate::model::{Error, KeyEventKind, Reason, Result};
+use crate::platform::{self, uptime};
+use crate::store::Tx;
+use crate::store::node::{Node, NodeId, Pulse};
+
+/// How often a node looks how things stand.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often it gives a sign of life at least.
+const RENEW: Duration = Duration::from_secs(1);
+/// How long it waits for one answer of the database.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a row must have stood still before its lease is ended: the lease, and something for clocks that run unevenly.
+const STILL: Duration = VALID.saturating_add(Duration::from_millis(250));
+/// How long a node waits for the one that leads.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// How long the leader leaves alone what it could not do.
+const REST: Duration = Duration::from_secs(1);
+
+/// This process among the nodes.
+pub struct Member {
+    id: NodeId,
+    leads: AtomicBool,
+    left: AtomicBool,
+    /// The newest announced epoch whose deaths this node has applied.
+    applied: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When the last sign of life was sent, and which epoch it told.
+    renewed: Option<(Duration, u64)>,
+    /// Since when the leader's row stands still.
+    leader: Watched,
+    /// Until when the leader leaves alone what it could not do.
+    rest: Duration,
+}
+
+/// Rows that should move, with when each was first seen as it is.
+#[derive(Default)]
+struct Watched(HashMap<NodeId, (u64, Duration)>);
+
+impl Watched {
+    /// Whether a node is certainly out: its process has ended, or its row has stood still for longer than a lease lasts.
+    fn is_out(&mut self, id: NodeId, renewals: u64, process: &str) -> bool {
+        if platform::has_ended(process) {
+            return true;
+        }
+        let now = uptime();
+        let (seen, since) = self.0.entry(id).or_insert((renewals, now));
+        if *seen != renewals {
+            (*seen, *since) = (renewals, now);
+        }
+        now.saturating_sub(*since) >= STILL
+    }
+}
+
+impl Member {
+    /// Adds this process to the nodes.
+    pub(super) async fn join(parts: &Parts) -> Result<Self> {
+        let mut id = NodeId::default();
+        parts.random.fill(&mut id);
+        let member = Self {
+            id,
+            leads: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            applied: AtomicU64::new(0),
+            state: Mutex::default(),
+        };
+        let sent = member.enter(parts).await?;
+        parts.lease.extend(sent);
+        Ok(member)
+    }
+
+    async fn enter(&self, parts: &Parts) -> Result<Duration> {
+        let (sent, now) = (uptime(), parts.clock.now());
+        let (name, process) = (platform::host(), platform::this_process());
+        let node = Node { id: self.id, name, process, joined_at: now, renewals: 0, epoch: 0, seen_at: now };
+        let mut tx = parts.store.write().await?;
+        tx.join_node(&node).await?;
+        tx.insert_key_events(&[parts.event(KeyEventKind::NodeJoined, named(&self.id))]).await?;
+        tx.commit().await?;
+        self.applied.store(0, Ordering::SeqCst);
+        Ok(sent)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Custody {
+    /// Which node this is: all zero in a vault of one process.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.member.as_ref().map_or(NodeId::default(), |member| member.id)
+    }
+
+    /// Whether this node is the one that shreds and rotates.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.member.as_ref().is_none_or(|member| member.leads.load(Ordering::SeqCst))
+    }
+
+    /// Every node, this one among them. None in a vault of one process.
+    pub async fn nodes(&self) -> Result<Vec<Node>> {
+        self.store().read().await?.nodes().await
+    }
+
+    /// Leaves the nodes in good order. This one must answer nobody any more.
+    pub async fn leave(&self) -> Result<()> {
+        let Some(member) = &self.member else { return Ok(()) };
+        member.left.store(true, Ordering::SeqCst);
+        member.leads.store(false, Ordering::SeqCst);
+        let _not_meanwhile = self.base.lock().await;
+        let mut tx = self.store().write().await?;
+        tx.leave_node(&member.id).await?;
+        let detail = format!("{} in good order", named(&member.id));
+        tx.insert_key_events(&[self.parts.event(KeyEventKind::NodeLeft, detail)]).await?;
+        tx.commit().await
+    }
+
+    /// Keeps this node's lease and keys up to date for as long as the custody is there.
+    pub fn keep_up(custody: &Arc<Self>) {
+        if custody.member.is_some() {
+            tokio::spawn(keep_up(Arc::downgrade(custody)));
+        }
+    }
+
+    /// One look at how things stand, and what follows from it.
+    async fn look(self: &Arc<Self>, member: &Member) -> Result<()> {
+        let pulse = in_time(self.pulse()).await?;
+        if self.ring.epoch().is_err() {
+            return self.join_anew(member).await;
+        }
+        if pulse.fence > member.applied.load(Ordering::SeqCst) {
+            self.catch_up(member).await?;
+        }
+        self.renew_lease(member).await?;
+        if !self.elect(member, &pulse).await? {
+            return Ok(());
+        }
+        if (pulse.pending || pulse.wanted > pulse.epoch) && uptime() >= member.state().rest {
+            let custody = Arc::clone(self);
+            tokio::spawn(async move { custody.do_what_waits().await });
+        }
+        Ok(())
+    }
+
+    async fn pulse(&self) -> Result<Pulse> {
+        let missing = || Error::internal("the database holds no vault any more");
+        self.store().read().await?.pulse().await?.ok_or_else(missing)
+    }
+
+    /// Gives a sign of life when it is time, or when there is news. Joins anew when the lease was ended.
+    async fn renew_lease(&self, member: &Member) -> Result<()> {
+        let (now, epoch) = (uptime(), member.applied.load(Ordering::SeqCst));
+        let told = member.state().renewed;
+        if self.parts.lease.is_valid() && told.is_some_and(|(at, told)| told == epoch && now < at + RENEW) {
+            return Ok(());
+        }
+        if in_time(self.tell(member, epoch)).await? {
+            self.parts.lease.extend(now);
+            member.state().renewed = Some((now, epoch));
+            return Ok(());
+        }
+        tracing::warn!("the lease of this node was ended; it drops its keys and joins anew");
+        self.drop_keys(member);
+        self.join_anew(member).await
+    }
+
+    async fn tell(&self, member: &Member, epoch: u64) -> Result<bool> {
+        let mut tx = self.store().write().await?;
+        let known = tx.renew_node(&member.id, epoch, self.parts.clock.now()).await?;
+        tx.commit().await?;
+        Ok(known)
+    }
+
+    fn drop_keys(&self, member: &Member) {
+        self.ring.drop_keys();
+        member.leads.store(false, Ordering::SeqCst);
+        member.state().renewed = None;
+        if let Ok(mut base) = self.base.try_lock() {
+            *base = None;
+        }
+    }
+
+    async fn join_anew(&self, member: &Member) -> Result<()> {
+        let sent = member.enter(&self.parts).await?;
+        let (content, tree) = super::recover::present(&self.parts).await?;
+        let tree = tree.ok_or_else(|| super::recover::lost(&content))?;
+        self.ring.replace(Epoch { tree, number: content.current.epoch });
+        member.applied.store(content.current.epoch, Ordering::SeqCst);
+        self.catch_up(member).await?;
+        if in_time(self.tell(member, member.applied.load(Ordering::SeqCst))).await? {
+            self.parts.lease.extend(sent);
+            tracing::info!("this node is back among the others");
+        }
+        Ok(())
+    }
+
+    /// Applies the deaths that were announced: nothing dead can be derived here when this returns, and no flight that
+    /// may have derived it is still under way.
+    pub(super) async fn catch_up(&self, member: &Member) -> Result<()> {
+        let _one_at_a_time = self.applying.lock().await;
+        let applied = member.applied.load(Ordering::SeqCst);
+        let mut tx = self.store().read().await?;
+        let fence = tx.tree_head().await?.map_or(applied, |head| head.fence);
+        // Everything announced since, also what was announced after the fence was read.
+        let dead = tx.announced_after(applied).await?;
+        drop(tx);
+        let ranges: Vec<_> = dead.iter().map(|range| range.first..=range.last).collect();
+        let epoch = self.ring.epoch()?;
+        let tree = if ranges.is_empty() { epoch.tree } else { epoch.tree.puncture(&ranges, self.ring.random()).tree };
+        if let Ok(mut base) = self.base.try_lock() {
+            // It holds what has just died.
+            *base = None;
+        }
+        self.put_to_use(Epoch { tree, number: fence }).await;
+        Ok(())
+    }
+
+    /// Uses a tree from now on; returns when nothing of the one before can still be seen.
+    pub(super) async fn put_to_use(&self, epoch: Epoch) {
+        let number = epoch.number;
+        self.ring.replace(epoch);
+        self.flights.fence().await;
+        self.ring.forget();
+        if let Some(member) = &self.member {
+            member.applied.fetch_max(number, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether this node leads, after taking the lead from nobody or from one who is certainly out.
+    async fn elect(&self, member: &Member, pulse: &Pulse) -> Result<bool> {
+        let leads = match (pulse.leader, &pulse.led_by) {
+            (Some(leader), _) if leader == member.id => true,
+            (Some(leader), Some(led_by)) => {
+                let out = member.state().leader.is_out(leader, led_by.renewals, &led_by.process);
+                out && in_time(self.take_lead(member, pulse, Some((leader, led_by.renewals)))).await?
+            }
+            (_, None) | (None, _) => in_time(self.take_lead(member, pulse, None)).await?,
+        };
+        if leads != member.leads.swap(leads, Ordering::SeqCst) {
+            tracing::info!(leads, term = pulse.term, "the lead among the nodes has changed");
+        }
+        Ok(leads)
+    }
+
+    async fn take_lead(&self, member: &Member, pulse: &Pulse, from: Option<(NodeId, u64)>) -> Result<bool> {
+        let mut tx = self.store().write().await?;
+        if let Some((leader, renewals)) = from
+            && !self.expire(&mut *tx, &leader, renewals).await?
+        {
+            return Ok(false);
+        }
+        let taken = tx.take_lead(&member.id, pulse.term).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Takes the lead if nobody has it. With `patience`, for as long as it takes to be certain that nobody has.
+    /// Answers whether this node leads.
+    pub(super) async fn stand_for_lead(&self, patience: bool) -> Result<bool> {
+        let Some(member) = &self.member else { return Ok(true) };
+        let until = uptime() + STILL + RENEW;
+        loop {
+            let pulse = in_time(self.pulse()).await?;
+            if self.elect(member, &pulse).await? {
+                return Ok(true);
+            }
+            if !patience || uptime() >= until {
+                return Ok(false);
+            }
+            self.renew_lease(member).await?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Ends the lease of a node that gives no sign of life.
+    async fn expire(&self, tx: &mut dyn Tx, node: &NodeId, renewals: u64) -> Result<bool> {
+        let ended = tx.expire_node(node, renewals).await?;
+        if ended {
+            let detail = format!("{} gave no sign of life", named(node));
+            tx.insert_key_events(&[self.parts.event(KeyEventKind::NodeLeft, detail)]).await?;
+        }
+        Ok(ended)
+    }
+
+    async fn do_what_waits(&self) {
+        if let Err(error) = self.attempt_if_idle().await {
+            tracing::warn!(%error, "what waits has to wait longer");
+            if let Some(member) = &self.member {
+                member.state().rest = uptime() + REST;
+            }
+        }
+    }
+
+    /// Waits until every other node has applied `epoch`, or certainly uses its keys no more.
+    pub(super) async fn await_nodes(&self, epoch: u64) -> Result<()> {
+        let Some(member) = &self.member else { return Ok(()) };
+        let mut watched = Watched::default();
+        loop {
+            let mut behind = self.nodes().await?;
+            behind.retain(|node| node.id != member.id && node.epoch < epoch);
+            if behind.is_empty() {
+                return Ok(());
+            }
+            for node in behind.iter().filter(|node| watched.is_out(node.id, node.renewals, &node.process)) {
+                let mut tx = self.store().write().await?;
+                let ended = self.expire(&mut *tx, &node.id, node.renewals).await?;
+                tx.commit().await?;
+                tracing::warn!(node = node.name, ended, "a node gave no sign of life; its lease is over");
+            }
+            tokio::time::sleep(LOOK / 2).await;
+        }
+    }
+
+    /// Waits until this node leads (`true`) or `done` says that another has done the work.
+    pub(super) async fn await_leader<F, D>(&self, done: F) -> Result<bool>
+    where
+        F: Fn() -> D + Send + Sync,
+        D: Future<Output = Result<bool>> + Send,
+    {
+        let until = uptime() + LONGEST_WAIT;
+        loop {
+            if self.leads() {
+                return Ok(true);
+            }
+            if done().await? {
+                return Ok(false);
+            }
+            if uptime() >= until {
+                return Err(Error::new(
+                    Reason::KeyCustodianUnavailable,
+                    "the node that holds the lead has not done it yet; it goes on when it can",
+                ));
+            }
+            tokio::time::sleep(LOOK / 2).await;
+        }
+    }
+}
+
+async fn keep_up(custody: Weak<Custody>) {
+    let mut blind = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(custody) = custody.upgrade() else { return };
+        let Some(member) = &custody.member else { return };
+        if member.left.load(Ordering::SeqCst) {
+            return;
+        }
+        match custody.look(member).await {
+            Ok(()) => blind = false,
+            Err(error) if !blind => {
+                tracing::warn!(%error, "this node cannot see how things stand");
+                blind = true;
+            }
+            Err(_) => {}
+        }
+        if !custody.parts.lease.is_valid() && custody.ring.epoch().is_ok() && custody.parts.lease.lapses() > 0 {
+            tracing::error!("this node could not renew its lease; it drops its keys until it can");
+            custody.drop_keys(member);
+        }
+    }
+}
+
+fn named(id: &NodeId) -> String {
+    format!("node {}", hex(id))
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::new(Reason::StoreUnavailable, "the database does not answer in time");
+    tokio::time::timeout(PATIENCE, work).await.map_err(late)?
+}

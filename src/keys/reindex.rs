@@ -1,0 +1,147 @@
+//! Mending the search index of a database that was restored: buckets, or a whole generation, that it has under keys
+//! which are gone are made again from the values.
+
+use std::collections::HashSet;
+
+use super::custody::Custody;
+use super::index::{self, Entry};
+use crate::model::{Result, RotationKind, RotationState};
+use crate::store::Tx;
+use crate::store::index::{Bucket, Generation, Stage};
+use crate::store::key::{CONDEMNED, Punctured};
+
+/// Tokens read at once while the index is rebuilt.
+const PAGE: u32 = 1000;
+
+impl Custody {
+    /// Has the next erasure write every bucket anew: copies of the time that a restore lost may hold entries that the
+    /// backup never had, under the leaves that it has.
+    pub(super) async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
+        let generations = tx.generations().await?;
+        let mut buckets = all_buckets(tx, &generations).await?;
+        for bucket in &mut buckets {
+            bucket.dirty = true;
+        }
+        tx.put_buckets(&buckets).await
+    }
+
+    /// Rebuilds what a restored database has under leaves that were punctured since. Answers how many buckets.
+    pub(super) async fn rebuild_index(&self) -> Result<u64> {
+        let epoch = self.ring.epoch()?;
+        let mut tx = self.store().read().await?;
+        let generations = tx.generations().await?;
+        let lost_key = index::current(&generations).is_none_or(|current| !epoch.tree.is_live(current.leaf));
+        if lost_key {
+            drop(tx);
+            return self.replace_index(&generations).await;
+        }
+        let mut lost = all_buckets(&mut *tx, &generations).await?;
+        drop(tx);
+        lost.retain(|bucket| !epoch.tree.is_live(bucket.leaf));
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        let numbers: HashSet<u32> = lost.iter().map(|bucket| bucket.bucket).collect();
+        let mut entries = self.entries_of_live_tokens(&generations).await?;
+        entries.retain(|entry| numbers.contains(&entry.spot.bucket));
+        for bucket in &mut lost {
+            *bucket = Bucket { leaf: self.take_leaf().await?, chunks: 1, dirty: false, ..*bucket };
+        }
+        let mut tx = self.store().write().await?;
+        index::rebuild(&self.ring, &mut *tx, &lost, &entries).await?;
+        tx.commit().await?;
+        Ok(lost.len() as u64)
+    }
+
+    /// Makes a new generation in the place of all there are: the index key was rotated after the backup was taken, and
+    /// destroyed.
+    async fn replace_index(&self, old: &[Generation]) -> Result<u64> {
+        let buckets = old.last().map_or(self.parts.index_buckets, |generation| generation.buckets);
+        let mut tx = self.store().write().await?;
+        let (generation, first_leaf) = next_generation(&mut *tx, old, buckets, Stage::Current).await?;
+        let entries = self.entries_of_live_tokens(&[generation]).await?;
+        let fresh = |(bucket, leaf)| Bucket { bucket, leaf, chunks: 1, dirty: false };
+        let fresh: Vec<Bucket> = generation.numbers().zip(first_leaf..).map(fresh).collect();
+        index::rebuild(&self.ring, &mut *tx, &fresh, &entries).await?;
+        for generation in old {
+            let numbers: Vec<u32> = generation.numbers().collect();
+            destroy_buckets(&mut *tx, &numbers).await?;
+            condemn(&mut *tx, vec![generation.leaf]).await?;
+            tx.delete_generation(generation.generation).await?;
+        }
+        tx.put_generation(&generation).await?;
+        let now = self.parts.clock.now();
+        for mut rotation in tx.running_rotations().await? {
+            if rotation.kind == RotationKind::IndexKey {
+                rotation.finish(RotationState::Failed, "the database was restored meanwhile".to_owned(), now)?;
+                tx.update_rotation(&rotation).await?;
+            }
+        }
+        tx.commit().await?;
+        self.see_generations(&[generation]);
+        Ok(u64::from(buckets))
+    }
+
+    /// Walks through all tokens and answers their entries in the generations.
+    async fn entries_of_live_tokens(&self, generations: &[Generation]) -> Result<Vec<Entry>> {
+        let epoch = self.ring.epoch()?;
+        let mut tx = self.store().read().await?;
+        let (mut after, mut entries) = (None, Vec::new());
+        loop {
+            let page = tx.scan_tokens(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(entries) };
+            after = Some(last.token.row);
+            for facts in page.iter().filter(|facts| facts.token.sealed.is_some()) {
+                let token = &facts.token;
+                if !epoch.tree.is_live(token.leaf) {
+                    continue;
+                }
+                match self.spots_of(token, generations) {
+                    Ok(spots) => entries.extend(spots.into_iter().map(|spot| Entry { spot, row: token.row })),
+                    Err(error) => tracing::error!(subject = %token.subject, %error, "a value cannot be indexed"),
+                }
+            }
+        }
+    }
+}
+
+/// A generation after `old`, with a key leaf and as many leaves for its buckets, which are in a row.
+pub(super) async fn next_generation(
+    tx: &mut dyn Tx,
+    old: &[Generation],
+    buckets: u32,
+    stage: Stage,
+) -> Result<(Generation, u32)> {
+    let leaf = tx.take_leaves(buckets.saturating_add(1)).await?;
+    let generation = Generation {
+        generation: old.iter().map(|generation| generation.generation).max().unwrap_or_default() + 1,
+        leaf,
+        first_bucket: old.iter().map(|generation| generation.numbers().end).max().unwrap_or_default(),
+        buckets,
+        stage,
+    };
+    Ok((generation, leaf.saturating_add(1)))
+}
+
+/// Removes buckets and condemns the leaves that they are under at this moment. They must be nobody's any more.
+pub(super) async fn destroy_buckets(tx: &mut dyn Tx, numbers: &[u32]) -> Result<()> {
+    tx.lock_buckets(numbers).await?;
+    let wanted: HashSet<u32> = numbers.iter().copied().collect();
+    let mut buckets = tx.buckets_and_dirty(numbers).await?;
+    buckets.retain(|bucket| wanted.contains(&bucket.bucket));
+    condemn(tx, buckets.iter().map(|bucket| bucket.leaf).collect()).await?;
+    tx.delete_buckets(numbers).await
+}
+
+/// Has the next change of the root take these leaves along.
+pub(super) async fn condemn(tx: &mut dyn Tx, mut leaves: Vec<u32>) -> Result<()> {
+    leaves.sort_unstable();
+    let runs = leaves.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+    let range = |run: &[u32]| Some(Punctured { first: *run.first()?, last: *run.last()?, epoch: CONDEMNED });
+    tx.put_punctured(&runs.filter_map(range).collect::<Vec<_>>()).await
+}
+
+async fn all_buckets(tx: &mut dyn Tx, generations: &[Generation]) -> Result<Vec<Bucket>> {
+    let numbers: Vec<u32> = generations.iter().flat_map(Generation::numbers).collect();
+    tx.buckets_and_dirty(&numbers).await
+}
