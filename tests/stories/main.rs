@@ -34,6 +34,7 @@ mod refusals;
 mod restore;
 mod reuse;
 mod shapes;
+mod startup;
 mod store_contract;
 mod storm;
 mod streams;
