@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Result};
 use super::open::{self, Place};
+use super::preflight;
 use super::print::{Answer, Output};
 use super::table::record;
 use crate::config::Config;
@@ -207,7 +208,6 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         "SQLite, not made yet".to_owned()
     } else {
         let store = store::open(url.expose()).await.map_err(anyhow::Error::from)?;
-        store.check().await.map_err(anyhow::Error::from)?;
         let about = store.describe().await.map_err(anyhow::Error::from)?;
         store.close().await;
         about
@@ -229,8 +229,10 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
     if !waiting.is_empty() {
         lines.push(("note", format!("nothing is revealed for {}: no consent can be recorded yet", waiting.join(", "))));
     }
-    let json = json!({ "database": database, "purposes": purposes, "callers": callers });
-    here.output.show(&Answer::new(json, record(&lines)))
+    let checks = preflight::inspect(&config, &SystemClock).await?;
+    let json = json!({ "database": database, "purposes": purposes, "callers": callers, "checks": checks });
+    let human = format!("{}\n{}", record(&lines), preflight::show(&checks));
+    here.output.show(&Answer { json, human, failed: preflight::has_failed(&checks) })
 }
 
 /// `lacuna backup`: a consistent copy of the database with a description. Works beside a running vault.

@@ -26,6 +26,7 @@
 //! assert_eq!(config.callers.len(), 1);
 //! ```
 
+mod process;
 mod sink;
 pub mod slot;
 
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+pub use process::{CoreDumps, Process, Swap};
 pub use sink::Sink;
 pub use slot::Slot;
 
@@ -93,6 +95,8 @@ pub struct Config {
     pub callers: Vec<Caller>,
     /// What is logged, and how.
     pub log: Log,
+    /// What of the process's memory may reach a disk.
+    pub process: Process,
 }
 
 /// Someone who may call.
@@ -323,11 +327,16 @@ fn read_secret(path: &Path) -> Result<Hidden> {
 }
 
 /// The path with its existing part resolved, so that links cannot hide where it leads.
-fn absolute(path: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When the working directory is gone, or the path is empty.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&path);
     let rest = path.strip_prefix(existing)?;
-    Ok(fs::canonicalize(existing).unwrap_or_else(|_| existing.to_owned()).join(rest))
+    let resolved = fs::canonicalize(existing).unwrap_or_else(|_| existing.to_owned());
+    // Joining nothing would add a slash.
+    Ok(if rest.as_os_str().is_empty() { resolved } else { resolved.join(rest) })
 }
 
 #[cfg(test)]
