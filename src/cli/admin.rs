@@ -171,14 +171,15 @@ pub async fn keys(args: KeysArgs) -> Result<()> {
         ("erasures pending", found.erasures_pending.to_string()),
     ];
     let tell = |copy: &status::Copy| match (&copy.epoch, &copy.trouble) {
-        (Some(epoch), _) => format!("{} at epoch {epoch}", copy.place),
+        (Some(epoch), None) => format!("{} at epoch {epoch}", copy.place),
+        (Some(epoch), Some(trouble)) => format!("{} at epoch {epoch}: {trouble}", copy.place),
         (None, trouble) => format!("{}: {}", copy.place, trouble.as_deref().unwrap_or("unknown")),
     };
     lines.extend(found.copies.iter().map(|copy| ("slot copy", tell(copy))));
     lines.extend(found.sinks.iter().map(|sink| ("sink", tell(sink))));
     let json = serde_json::to_value(&found).map_err(anyhow::Error::from)?;
-    let lagging =
-        found.copies.iter().chain(&found.sinks).any(|copy| copy.epoch.is_none_or(|epoch| epoch < found.epoch));
+    let lags = |copy: &status::Copy| copy.trouble.is_some() || copy.epoch.is_none_or(|epoch| epoch < found.epoch);
+    let lagging = found.copies.iter().chain(&found.sinks).any(lags);
     here.output.show(&Answer { json, human: record(&lines), failed: lagging })
 }
 

@@ -87,8 +87,10 @@ pub struct Config {
     pub index_buckets: Option<u32>,
     /// The root slot.
     pub slot: Slot,
-    /// Where checkpoints of the key state go, every one of them required: `checkpoints` in the data directory.
+    /// Where checkpoints of the key state go: `checkpoints` in the data directory.
     pub sinks: Vec<Sink>,
+    /// How many of them must have a change before it counts as saved: all.
+    pub sinks_required: Option<usize>,
     /// What personal data may be used for, by code; the built-in purposes when there are none.
     pub purposes: Purposes,
     /// Who may call; a development credential is made when there are none.
@@ -181,6 +183,11 @@ impl Config {
             }
         }
         self.slot.check()?;
+        let (sinks, required) = (self.sinks.len().max(1), self.sinks_required());
+        ensure!(
+            (1..=sinks).contains(&required),
+            "sinks_required must lie between 1 and the number of sinks, which is {sinks}"
+        );
         for code in self.purposes.keys() {
             crate::model::Label::purpose(code).with_context(|| format!("purposes: {code:?}"))?;
         }
@@ -227,6 +234,12 @@ impl Config {
             return vec![self.data_dir().join("checkpoints")];
         }
         self.sinks.iter().map(|sink| sink.directory.clone()).collect()
+    }
+
+    /// How many sinks must have a change before it counts as saved.
+    #[must_use]
+    pub fn sinks_required(&self) -> usize {
+        self.sinks_required.unwrap_or_else(|| self.sinks.len().max(1))
     }
 
     /// The database's URL.
@@ -362,6 +375,8 @@ mod tests {
                 "[slot]\nkind = 'pkcs11'\nmirrors = ['/b']\n[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'\npin = '1'",
                 "slot.mirrors",
             ),
+            ("sinks_required = 0", "sinks_required"),
+            ("sinks_required = 2", "sinks_required"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.contains(named), "{text:?}: {error}");
