@@ -23,6 +23,8 @@ mod hoard;
 mod house;
 mod idempotency;
 mod leaks;
+#[cfg(target_os = "linux")]
+mod memory;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
