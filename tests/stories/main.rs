@@ -13,6 +13,7 @@ mod audit;
 mod base_backup;
 mod cli_client;
 mod configuration;
+mod confirmation;
 mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
