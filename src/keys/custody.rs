@@ -45,6 +45,17 @@ impl Parts {
         let at = self.clock.now();
         KeyEvent { id: KeyEventId::new(at, &*self.random), at, actor: platform::host(), kind, detail }
     }
+
+    /// Notes what happened among the nodes. That it cannot be noted stops nobody.
+    pub(super) async fn tell(&self, kind: KeyEventKind, detail: String) {
+        let noted = match self.store.watch().await {
+            Ok(mut tx) => tx.insert_key_events(&[self.event(kind, detail)]).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, "an event of the keys is not noted");
+        }
+    }
 }
 
 /// The keys with all that guards them.
@@ -137,6 +148,12 @@ impl Custody {
     /// A leaf that nobody had before, for a bucket of the index.
     pub(super) async fn take_bucket_leaf(&self) -> Result<u32> {
         self.bucket_leaves.take(self.store()).await
+    }
+
+    /// Takes no more from stock.
+    pub(super) fn forget_leaves(&self) {
+        self.leaves.forget();
+        self.bucket_leaves.forget();
     }
 
     /// Puts back a leaf that was taken and that no row names.

@@ -148,6 +148,8 @@ pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
 /// `SealBroken` when they are under a key that is gone, however often it looks.
 pub async fn find(ring: &Keyring, tx: &mut dyn Tx, kind: FieldType, normal: &[u8]) -> Result<Vec<TokenRow>> {
     for _ in 0..LOOKS {
+        // Without any keys nothing can be told, not even that one is gone.
+        ring.epoch()?;
         let generations = tx.generations().await?;
         let Some(spot) = current(&generations).and_then(|generation| spot(ring, generation, kind, normal)) else {
             continue;

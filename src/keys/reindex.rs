@@ -18,6 +18,8 @@ impl Custody {
     /// backup never had, under the leaves that it has.
     pub(super) async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
         let generations = tx.generations().await?;
+        let numbers: Vec<u32> = generations.iter().flat_map(Generation::numbers).collect();
+        tx.lock_buckets(&numbers).await?;
         let mut buckets = all_buckets(tx, &generations).await?;
         for bucket in &mut buckets {
             bucket.dirty = true;

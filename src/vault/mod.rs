@@ -75,6 +75,7 @@ impl Vault {
     pub async fn check(&self) -> Result<()> {
         let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty: every copy of it is gone");
         self.custody.slot().load().await?.ok_or_else(empty)?;
+        self.custody.lease().check()?;
         self.custody.store().check().await
     }
 }

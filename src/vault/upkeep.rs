@@ -8,6 +8,10 @@ impl Vault {
     /// Does once whatever is due now, and answers how many erasures still wait for something. Safe to call at any
     /// time, also at once from several places.
     pub async fn upkeep(&self) -> Result<usize> {
+        // What is due is due once, by one clock.
+        if !self.custody().leads() {
+            return Ok(0);
+        }
         let waiting = self.carry_out_due().await?;
         // Nothing waits for a sink that lags, so its trouble is nobody else's.
         if let Err(error) = self.custody().catch_up_sinks().await {
