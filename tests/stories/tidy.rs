@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Crates that have owners: nobody else names them.
-const OWNERS: [(&[&str], &[&str]); 5] = [
+const OWNERS: &[(&[&str], &[&str])] = &[
     (&["rustix"], &["src/platform.rs"]),
     (&["sqlx"], &["src/store/"]),
     (&["zeroizing_alloc"], &["src/main.rs"]),
