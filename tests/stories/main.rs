@@ -34,6 +34,7 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod rotations;
 mod shapes;
 mod slot_contract;
 mod softhsm;
