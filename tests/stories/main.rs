@@ -37,6 +37,7 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod rotations;
 mod shapes;
 mod slot_contract;
 mod softhsm;
