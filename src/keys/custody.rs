@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 
 use super::flight::Flights;
+use super::kek::Kek;
 use super::lease::Lease;
 use super::leaves::Leaves;
 use super::node::Member;
-use super::receipt::Signer;
 use super::ring::Keyring;
+use super::signer::Signer;
 use super::sink::CheckpointSink;
 use super::slot::RootSlot;
 use super::tree::Tree;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub slot: Arc<dyn RootSlot>,
     /// Where key states are copied to; every one of them is required.
     pub sinks: Vec<Arc<dyn CheckpointSink>>,
+    /// Wraps what lies in files outside the database.
+    pub kek: Arc<dyn Kek>,
     /// Signs receipts.
     pub signer: Signer,
     /// The time.
@@ -101,6 +104,19 @@ impl Custody {
     #[must_use]
     pub fn slot(&self) -> &dyn RootSlot {
         &*self.parts.slot
+    }
+
+    /// What wraps the files outside the database.
+    #[must_use]
+    pub fn kek(&self) -> &dyn Kek {
+        &*self.parts.kek
+    }
+
+    /// Records something that happened to the keys.
+    pub(super) async fn note(&self, kind: KeyEventKind, detail: String) -> Result<()> {
+        let mut tx = self.store().write().await?;
+        tx.insert_key_events(&[self.parts.event(kind, detail)]).await?;
+        tx.commit().await
     }
 
     /// The checkpoint sinks.
