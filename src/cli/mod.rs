@@ -15,6 +15,7 @@ mod failure;
 mod import;
 mod open;
 mod page;
+mod preflight;
 mod print;
 mod report;
 pub mod serve;

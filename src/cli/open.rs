@@ -15,7 +15,7 @@ use crate::keys::files;
 use crate::keys::lease::Lease;
 use crate::keys::recover::Report;
 use crate::keys::signer::Signer;
-use crate::keys::sink::{CheckpointSink, DirectorySink};
+use crate::keys::sink::{CheckpointSink, DirectorySink, Sinks};
 use crate::keys::slot::SlotLock;
 use crate::model::Clock;
 use crate::store::{self, Store};
@@ -152,9 +152,11 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
 
 /// The checkpoint sinks.
 #[must_use]
-pub fn sinks(config: &Config) -> Vec<Arc<dyn CheckpointSink>> {
+pub fn sinks(config: &Config) -> Sinks {
     let sink = |path: &PathBuf| Arc::new(DirectorySink::new(path)) as Arc<dyn CheckpointSink>;
-    config.sink_directories().iter().map(sink).collect()
+    let all: Vec<_> = config.sink_directories().iter().map(sink).collect();
+    let required = config.sinks_required();
+    Sinks::new(all, required)
 }
 
 /// The files of the key that signs receipts, one beside each copy of the slot; the public half stands beside each.

@@ -11,7 +11,7 @@ use super::leaves::Leaves;
 use super::node::Member;
 use super::ring::Keyring;
 use super::signer::Signer;
-use super::sink::CheckpointSink;
+use super::sink::Sinks;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
@@ -26,8 +26,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The register that can forget.
     pub slot: Arc<dyn RootSlot>,
-    /// Where key states are copied to; every one of them is required.
-    pub sinks: Vec<Arc<dyn CheckpointSink>>,
+    /// Where key states are copied to.
+    pub sinks: Sinks,
     /// Wraps what lies in files outside the database.
     pub kek: Arc<dyn Kek>,
     /// Signs receipts.
@@ -106,6 +106,12 @@ impl Custody {
         &*self.parts.slot
     }
 
+    /// Whether the root slot and what wraps it are files, which cost nothing to look at.
+    #[must_use]
+    pub fn is_kept_nearby(&self) -> bool {
+        self.slot().kind() == "file" && self.kek().kind() == "local"
+    }
+
     /// What wraps the files outside the database.
     #[must_use]
     pub fn kek(&self) -> &dyn Kek {
@@ -121,7 +127,7 @@ impl Custody {
 
     /// The checkpoint sinks.
     #[must_use]
-    pub fn sinks(&self) -> &[Arc<dyn CheckpointSink>] {
+    pub fn sinks(&self) -> &Sinks {
         &self.parts.sinks
     }
 

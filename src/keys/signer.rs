@@ -70,8 +70,11 @@ impl Signer {
 
     /// Takes up the key that another process has put in place. Answers whether there was one.
     pub async fn refresh(&self) -> Result<bool> {
-        let found = self.files().find()?;
-        if found == self.held.read().unwrap_or_else(PoisonError::into_inner).wrapped {
+        // Asked for once a second, of a disk that may not answer.
+        let paths = self.paths.clone();
+        let found = tokio::task::spawn_blocking(move || find(&paths)).await;
+        let found = found.map_err(io::Error::other).flatten().map_err(|error| self.files().unusable(error))?;
+        if found.as_ref() == Some(&self.held.read().unwrap_or_else(PoisonError::into_inner).wrapped) {
             return Ok(false);
         }
         let held = self.files().read().await?;
@@ -135,14 +138,13 @@ impl Signer {
         if dry_run {
             return Ok(rotation);
         }
-        let pkcs8 = match staged {
-            Some(wrapped) => self.kek.unwrap(LABEL, &wrapped).await?,
-            None => {
-                let (_, pkcs8) = SigningKey::generate(random).map_err(|error| files.unusable(error))?;
-                let wrapped = self.kek.wrap(LABEL, &pkcs8).await?;
-                files::replace(&aside, &wrapped).map_err(|error| files.unusable(error))?;
-                pkcs8
-            }
+        let pkcs8 = if let Some(wrapped) = staged {
+            self.kek.unwrap(LABEL, &wrapped).await?
+        } else {
+            let (_, pkcs8) = SigningKey::generate(random).map_err(|error| files.unusable(error))?;
+            let wrapped = self.kek.wrap(LABEL, &pkcs8).await?;
+            files::replace(&aside, &wrapped).map_err(|error| files.unusable(error))?;
+            pkcs8
         };
         let key = SigningKey::from_pkcs8(&pkcs8).map_err(|error| files.unusable(error))?;
         let present = encode(&key);
@@ -202,10 +204,8 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// The wrapped key in the first place where there is one.
     fn find(&self) -> Result<Vec<u8>> {
-        let found = self.paths.iter().find_map(|path| files::read_if_there(path).transpose()).transpose();
-        let found = found.map_err(|error| self.unusable(error))?;
+        let found = find(self.paths).map_err(|error| self.unusable(error))?;
         found.ok_or_else(|| self.unusable("it is nowhere; bring it back"))
     }
 
@@ -237,8 +237,8 @@ impl Files<'_> {
 
     /// The public keys that are listed in the first place where there is a list.
     fn public(&self) -> Result<Vec<String>> {
-        let lists = self.paths.iter().map(|path| files::read_if_there(&path.with_extension("pub")));
-        let found = lists.filter_map(io::Result::transpose).next().transpose().map_err(|error| self.unusable(error))?;
+        let mut lists = self.paths.iter().map(|path| files::read_if_there(&path.with_extension("pub")));
+        let found = lists.find_map(io::Result::transpose).transpose().map_err(|error| self.unusable(error))?;
         let text = String::from_utf8(found.unwrap_or_default()).map_err(|error| self.unusable(error))?;
         Ok(text.split_whitespace().map(str::to_owned).collect())
     }
@@ -259,6 +259,11 @@ impl Files<'_> {
         let message = format!("the key that signs receipts, in {places}, cannot be used: {}", source.into());
         Error::new(Reason::KeyCustodianUnavailable, message)
     }
+}
+
+/// The wrapped key in the first place where there is one.
+fn find(paths: &[PathBuf]) -> io::Result<Option<Vec<u8>>> {
+    paths.iter().find_map(|path| files::read_if_there(path).transpose()).transpose()
 }
 
 fn encode(key: &SigningKey) -> String {

@@ -37,6 +37,7 @@ mod reuse;
 mod shapes;
 mod slot_contract;
 mod softhsm;
+mod startup;
 mod store_contract;
 mod storm;
 mod streams;
