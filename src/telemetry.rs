@@ -15,6 +15,7 @@
 //! | `lacuna_erasures_total` | `state` | erasures carried out or left pending |
 //! | `lacuna_erasures_pending` | | erasures that wait for something |
 //! | `lacuna_serving` | | 1 while the vault serves |
+//! | `lacuna_custodian_up` | | 1 while the root slot answers, so that keys can change |
 //! | `lacuna_key_epoch` | | how often the root has changed |
 //! | `lacuna_key_pages`, `lacuna_key_state_bytes` | | size of the key state |
 //! | `lacuna_key_leaves_punctured` | | leaves that are gone |

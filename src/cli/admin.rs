@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::custodian;
 use super::failure::{Failure, Result};
 use super::open::{self, Place};
 use super::preflight;
@@ -70,7 +71,7 @@ enum ReceiptVerb {
     Verify {
         /// File that `lacuna erasure receipt --file` wrote
         file: PathBuf,
-        /// File with the public key that must have signed: receipt-signing.pub in the vault's slot directory
+        /// File with the public keys of which one must have signed: receipt-signing.pub in the vault's slot directory
         #[arg(long, value_name = "FILE")]
         public_key: Option<PathBuf>,
     },
@@ -140,7 +141,9 @@ pub async fn init(here: Here) -> Result<()> {
 
 fn public_key(config: &Config) -> String {
     let read = |path: PathBuf| fs::read_to_string(path.with_extension("pub")).ok();
-    open::signing_keys(config).into_iter().find_map(read).unwrap_or_default()
+    let listed = open::signing_keys(config).into_iter().find_map(read).unwrap_or_default();
+    // The newest comes first.
+    listed.lines().next().unwrap_or_default().to_owned()
 }
 
 /// `lacuna migrate`: brings the database's schema up to date.
@@ -189,7 +192,7 @@ async fn ask(config: &Config) -> Result<status::Status> {
         return Err(anyhow::anyhow!("there is no vault: {path} does not exist; name its place with --data-dir").into());
     }
     let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
-    let slot = open::look_at_slot(config)?;
+    let slot = custodian::look_at_slot(config).await?;
     let found = status::ask(&*store, &*slot, &open::sinks(config)).await.map_err(anyhow::Error::from)?;
     store.close().await;
     Ok(found)
@@ -220,7 +223,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         ("listens on", config.listen()?.to_string()),
         ("data", config.data_dir().display().to_string()),
         ("root slot", config.slot_place()),
-        ("wrapped by", config.kek_file().display().to_string()),
+        ("wrapped by", config.kek_place()),
         ("purposes", purposes.join(", ")),
         ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),
     ];
@@ -276,7 +279,7 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
         return Err(Failure::Usage(anyhow::anyhow!(message)));
     }
     // Ours from here to the end: nobody may start to serve what is about to be replaced.
-    let lock = SlotLock::take(&config.slot_dir().join(open::SLOT_FILE)).map_err(anyhow::Error::from)?;
+    let lock = SlotLock::take(&config.slot_dir().join(custodian::SLOT_FILE)).map_err(anyhow::Error::from)?;
     check_slot(&config, &manifest).await?;
     store::restore(url.expose(), &args.directory, args.replace).await.map_err(anyhow::Error::from)?;
     let opened = open::open_with(&config, Arc::new(SystemClock), lock).await.context(
@@ -307,7 +310,7 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
 
 /// Makes sure that the slot is the one of the vault that was backed up, before anything is replaced.
 async fn check_slot(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
-    let content = open::look_at_slot(config)?.load().await?;
+    let content = custodian::look_at_slot(config).await?.load().await?;
     let content = content.with_context(|| format!("there is no root slot in {}", config.slot_dir().display()))?;
     let ours = hex(&content.tree);
     ensure!(ours == manifest.tree, "the backup is of vault {}, the root slot of vault {ours}", manifest.tree);
@@ -326,7 +329,7 @@ fn read_manifest(directory: &Path) -> anyhow::Result<Manifest> {
 pub fn receipt(args: ReceiptArgs) -> Result<()> {
     let ReceiptVerb::Verify { file, public_key } = args.verb;
     let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let expected = public_key.map(|path| read_public_key(&path)).transpose()?;
+    let expected = public_key.map(|path| read_public_keys(&path)).transpose()?;
     let verified = match receipt::verify(&bytes, expected.as_deref()) {
         Ok(verified) => verified,
         Err(error) => {
@@ -335,10 +338,12 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
         }
     };
     let statement = &verified.statement;
-    let trust = if verified.trusted {
-        "signed by the expected key".to_owned()
-    } else {
-        format!("signed by the key it names, {}: compare it with the vault's published key", statement.public_key)
+    let trust = match verified.signed_by {
+        Some(0) => format!("signed by the expected key, {}", statement.public_key),
+        Some(at) => format!("signed by an expected key that {at} later ones have replaced, {}", statement.public_key),
+        None => {
+            format!("signed by the key it names, {}: compare it with the vault's published keys", statement.public_key)
+        }
     };
     let human = record(&[
         ("VALID", trust),
@@ -351,14 +356,14 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
     ]);
     let json = json!({
         "valid": true,
-        "trusted": verified.trusted,
+        "trusted": verified.signed_by.is_some(),
+        "signed_by": statement.public_key,
         "statement": serde_json::to_value(statement).map_err(anyhow::Error::from)?,
     });
     args.output.show(&Answer::new(json, human))
 }
 
-fn read_public_key(path: &Path) -> anyhow::Result<Vec<u8>> {
+fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let key = data_encoding::BASE64.decode(text.trim().as_bytes());
-    key.with_context(|| format!("{} does not hold a public key in base64", path.display()))
+    receipt::public_keys(&text).with_context(|| format!("in {}", path.display()))
 }

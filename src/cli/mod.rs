@@ -8,6 +8,7 @@ mod admin;
 mod bench;
 mod bulk;
 mod client;
+mod custodian;
 mod demo;
 mod erasure;
 mod failure;

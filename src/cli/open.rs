@@ -6,24 +6,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::config::slot::{Kind, Pkcs11};
+use super::custodian::{self, SLOT_FILE, has_no_slot, slot_directories};
 use crate::config::{self, Config};
 use crate::crypto::{Random, SystemRandom};
 use crate::keys::Custody;
 use crate::keys::custody::Parts;
 use crate::keys::files;
-use crate::keys::kek::{Kek, LocalKek};
 use crate::keys::lease::Lease;
-use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
+use crate::keys::signer::Signer;
 use crate::keys::sink::{CheckpointSink, DirectorySink, Sinks};
-use crate::keys::slot::{Assurance, FileSlot, RootSlot, SlotLock, TokenSlot};
-use crate::keys::token::{self, Pin, Token};
+use crate::keys::slot::SlotLock;
 use crate::model::Clock;
 use crate::store::{self, Store};
-
-/// The file of the slot in each of its directories.
-pub const SLOT_FILE: &str = "root.slot";
 
 /// Which vault on this machine is meant.
 #[derive(Clone, Default, clap::Args)]
@@ -137,16 +132,13 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
                 .with_context(|| format!("cannot make the slot directory {}", directory.display()))?;
         }
     }
-    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), new, Arc::clone(&random))?);
-    let primary = config.slot_dir().join(SLOT_FILE);
-    let slot: Arc<dyn RootSlot> = match token(config) {
-        Some(token) => Arc::new(token_slot(&token, Arc::clone(&random)).hold(lock, primary)),
-        None => Arc::new(FileSlot::hold(lock, &primary, &mirrors(config), Arc::clone(&kek))),
-    };
-    let signer = Signer::open(&signing_keys(config), &*kek, new, &*random).await?;
+    let kek = custodian::kek(config, new, &random).await?;
+    let slot = custodian::hold_slot(config, lock, &kek, &random);
+    let signer = Signer::open(&signing_keys(config), Arc::clone(&kek), new, &*random).await?;
     let parts = Parts {
         store: Arc::clone(&store),
         slot,
+        kek,
         sinks: sinks(config),
         signer,
         clock,
@@ -158,45 +150,6 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
     Ok(Opened { custody, report, store, random })
 }
 
-/// A slot that is only looked at, beside a vault that may be running.
-pub fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
-    if let Some(token) = token(config) {
-        return Ok(Arc::new(token_slot(&token, random)));
-    }
-    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), false, random)?);
-    Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors(config), kek)))
-}
-
-/// The token that holds the slot, when it is one.
-fn token(config: &Config) -> Option<(Arc<Token>, &Pkcs11)> {
-    let section = config.slot.pkcs11.as_ref().filter(|_| config.slot.kind == Kind::Pkcs11)?;
-    let pin = match (&section.pin, &section.pin_file) {
-        (Some(pin), _) => Pin::Text(pin.expose().to_owned().into()),
-        (None, file) => Pin::File(file.clone().unwrap_or_default()),
-    };
-    let options = token::Options {
-        module: section.module.clone(),
-        token: section.token.clone(),
-        pin,
-        hardware: section.assurance == config::slot::Assurance::Immediate,
-    };
-    Some((Arc::new(Token::new(options)), section))
-}
-
-fn token_slot((token, section): &(Arc<Token>, &Pkcs11), random: Arc<dyn Random>) -> TokenSlot {
-    let assurance = match section.assurance {
-        config::slot::Assurance::Immediate => Assurance::Immediate,
-        config::slot::Assurance::ImmediateLogical => Assurance::ImmediateLogical,
-    };
-    TokenSlot::look(Arc::clone(token), section.label(), assurance, random)
-}
-
-/// The files of the slot's further copies.
-fn mirrors(config: &Config) -> Vec<PathBuf> {
-    config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect()
-}
-
 /// The checkpoint sinks.
 #[must_use]
 pub fn sinks(config: &Config) -> Sinks {
@@ -204,11 +157,6 @@ pub fn sinks(config: &Config) -> Sinks {
     let all: Vec<_> = config.sink_directories().iter().map(sink).collect();
     let required = config.sinks_required();
     Sinks::new(all, required)
-}
-
-/// The directories of the slot's copies.
-fn slot_directories(config: &Config) -> impl Iterator<Item = PathBuf> {
-    std::iter::once(config.slot_dir()).chain(config.slot.mirrors.iter().cloned())
 }
 
 /// The files of the key that signs receipts, one beside each copy of the slot; the public half stands beside each.
@@ -231,11 +179,4 @@ fn check_slot_directory(config: &Config) -> Result<()> {
         );
     }
     Ok(())
-}
-
-async fn has_no_slot(config: &Config) -> Result<bool> {
-    match &token(config) {
-        Some(token) => Ok(token_slot(token, Arc::new(SystemRandom::new())).load().await?.is_none()),
-        None => Ok(slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())),
-    }
 }

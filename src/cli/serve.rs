@@ -27,6 +27,9 @@ use crate::{model, telemetry};
 /// How often the vault looks for what is due and how it is itself.
 const UPKEEP: Duration = Duration::from_secs(1);
 
+/// How often it looks after a custodian that has to be asked over a network, or is slow.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Arguments of `lacuna serve`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -77,7 +80,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<()>,
+    upkeep: JoinHandle<((), ())>,
 }
 
 impl Running {
@@ -92,7 +95,9 @@ impl Running {
         let vault = Arc::new(Vault::new(Arc::new(opened.custody), clock, config.purposes()));
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);
-        let upkeep = tokio::spawn(keep_up(Arc::clone(&vault), pulse, stopped.clone()));
+        let watching = watch_custodian(Arc::clone(&vault), pulse.clone(), stopped.clone());
+        let keeping = keep_up(Arc::clone(&vault), pulse, stopped.clone());
+        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching) });
         let stopping = until(stopped);
         let door = tokio::spawn(grpc::serve(listener, Arc::clone(&vault), Arc::new(callers), health, stopping));
         tracing::info!(%address, report = ?opened.report, "serving");
@@ -148,7 +153,7 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 
 /// Looks once a second for what is due, and tells health and metrics how the vault is.
 async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<bool>) {
-    let (mut serving, mut told, mut rest) = (false, None, Rest::default());
+    let (mut serving, mut rest) = (false, Rest::default());
     loop {
         let checked = vault.check().await;
         if let Err(error) = &checked {
@@ -170,10 +175,36 @@ async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<b
                 }
             }
         }
-        told = publish(&vault, told).await;
+        if let Err(error) = vault.custody().refresh_signer().await {
+            tracing::warn!(%error, "the former key goes on signing receipts");
+        }
         tokio::select! {
             () = tokio::time::sleep(UPKEEP) => {}
             _ = stopped.changed() => return pulse.set(false).await,
+        }
+    }
+}
+
+/// Looks after whoever keeps the root, and tells health and metrics. Beside [`keep_up`], because a custodian may be long
+/// in answering.
+async fn watch_custodian(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<bool>) {
+    let (mut answers, mut told) = (None, None);
+    let pause = if vault.custody().is_kept_nearby() { UPKEEP } else { LOOK };
+    loop {
+        let checked = vault.check_custodian().await;
+        if answers != Some(checked.is_ok()) {
+            answers = Some(checked.is_ok());
+            match &checked {
+                Ok(()) => tracing::info!("the custodian of the root answers"),
+                Err(error) => tracing::error!(%error, "no key can change: erasures wait, everything else goes on"),
+            }
+        }
+        pulse.set_custodian(checked.is_ok()).await;
+        metrics::gauge!("lacuna_custodian_up").set(f64::from(u8::from(checked.is_ok())));
+        told = publish(&vault, told).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopped.changed() => return pulse.set_custodian(false).await,
         }
     }
 }

@@ -221,7 +221,17 @@ impl Config {
         }
     }
 
-    /// The key that wraps the slot.
+    /// Where the key is that wraps what lies in files, for people.
+    #[must_use]
+    pub fn kek_place(&self) -> String {
+        match (self.slot.kek, &self.slot.pkcs11, &self.slot.aws_kms) {
+            (slot::Kek::Pkcs11, Some(token), _) => format!("the PKCS#11 token {}", token.token),
+            (slot::Kek::AwsKms, _, Some(kms)) => format!("{} in AWS KMS", kms.key),
+            _ => self.kek_file().display().to_string(),
+        }
+    }
+
+    /// The file of a local key-encrypting key.
     #[must_use]
     pub fn kek_file(&self) -> PathBuf {
         self.slot.kek_file.clone().unwrap_or_else(|| self.slot_dir().join("kek.key"))
@@ -368,6 +378,10 @@ mod tests {
             ("index_buckets = 3", "index_buckets"),
             ("[slot]\nmirrors = ['/b']", "kek_file"),
             ("[slot]\nkind = 'tape'", "tape"),
+            ("[slot]\nkek = 'pkcs11'", "[slot.pkcs11]"),
+            ("[slot]\nkek = 'aws-kms'", "[slot.aws_kms]"),
+            ("[slot.former_kek]\nkek = 'local'", "needs kek_file"),
+            ("[slot.former_kek]\nkek = 'aws-kms'", "[slot.former_kek.aws_kms]"),
             ("[slot]\nkind = 'pkcs11'", "[slot.pkcs11]"),
             ("[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'", "pin_file"),
             ("[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'\npin = '1'\nlabel = 'a:b'", "label"),

@@ -17,10 +17,55 @@ pub struct Slot {
     pub directory: Option<PathBuf>,
     /// Directories of further copies.
     pub mirrors: Vec<PathBuf>,
-    /// The key that wraps the slot: `kek.key` in the slot's directory. Better on another medium.
+    /// Where the key is that wraps the slot and the key that signs receipts.
+    pub kek: Kek,
+    /// The file of a local one: `kek.key` in the slot's directory. Better on another medium.
     pub kek_file: Option<PathBuf>,
-    /// The PKCS#11 token.
+    /// The PKCS#11 token, of the slot, of the KEK, or of both.
     pub pkcs11: Option<Pkcs11>,
+    /// The key in AWS KMS.
+    pub aws_kms: Option<AwsKms>,
+    /// The KEK whose place the present one takes: it unwraps, until everything is wrapped anew.
+    pub former_kek: Option<FormerKek>,
+}
+
+/// Where a key-encrypting key is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kek {
+    /// In a file.
+    #[default]
+    Local,
+    /// In a PKCS#11 token.
+    Pkcs11,
+    /// In AWS KMS.
+    AwsKms,
+}
+
+/// A KEK that only unwraps.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerKek {
+    /// Where it is.
+    pub kek: Kek,
+    /// The file of a local one.
+    pub kek_file: Option<PathBuf>,
+    /// The token of one in a token.
+    pub pkcs11: Option<Pkcs11>,
+    /// The key of one in AWS KMS.
+    pub aws_kms: Option<AwsKms>,
+}
+
+/// A key in AWS KMS. Credentials come from where AWS's tools look for them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsKms {
+    /// Its alias as `alias/lacuna`, or its id or ARN. Only one with an alias can be rotated.
+    pub key: String,
+    /// The region, when the environment does not tell.
+    pub region: Option<String>,
+    /// Another address than AWS's, as of a proxy.
+    pub endpoint: Option<String>,
 }
 
 /// Where the root is.
@@ -72,18 +117,30 @@ impl Slot {
             "slot.mirrors are copies of a file; a token is mirrored by its own means, and slot.kind is pkcs11"
         );
         ensure!(
-            self.mirrors.is_empty() || self.kek_file.is_some(),
+            self.mirrors.is_empty() || self.kek_file.is_some() || self.kek != Kek::Local,
             "slot.mirrors need slot.kek_file: the default lies beside the first copy, and without it no mirror opens"
         );
         ensure!(
             self.kind == Kind::File || self.pkcs11.is_some(),
             "slot.kind = \"pkcs11\" needs a section [slot.pkcs11] with module, token and pin_file"
         );
-        if let Some(token) = &self.pkcs11 {
-            token.check()?;
-        }
-        Ok(())
+        check_kek("slot", self.kek, self.pkcs11.as_ref(), self.aws_kms.as_ref())?;
+        let Some(former) = &self.former_kek else { return Ok(()) };
+        ensure!(former.kek != Kek::Local || former.kek_file.is_some(), "slot.former_kek of kind local needs kek_file");
+        check_kek("slot.former_kek", former.kek, former.pkcs11.as_ref(), former.aws_kms.as_ref())
     }
+}
+
+fn check_kek(place: &str, kek: Kek, token: Option<&Pkcs11>, kms: Option<&AwsKms>) -> Result<()> {
+    ensure!(
+        kek != Kek::Pkcs11 || token.is_some(),
+        "{place}.kek = \"pkcs11\" needs a section [{place}.pkcs11] with module, token and pin_file"
+    );
+    ensure!(
+        kek != Kek::AwsKms || kms.is_some_and(|kms| !kms.key.is_empty()),
+        "{place}.kek = \"aws-kms\" needs a section [{place}.aws_kms] with key"
+    );
+    token.map_or(Ok(()), Pkcs11::check)
 }
 
 impl Pkcs11 {

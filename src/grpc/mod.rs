@@ -92,7 +92,9 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 4] = ["", "lacuna.v1.TokenService", "lacuna.v1.SubjectService", "lacuna.v1.KeyService"];
+const SERVICES: [&str; 3] = ["", "lacuna.v1.TokenService", "lacuna.v1.SubjectService"];
+/// The service that needs the custodian of the root, which the others do not.
+const KEYS: &str = "lacuna.v1.KeyService";
 
 impl Health {
     /// A health service, and the means to tell it.
@@ -111,6 +113,12 @@ impl Pulse {
         for service in SERVICES {
             self.0.set_service_status(service, status).await;
         }
+    }
+
+    /// Says whether the keys can change.
+    pub async fn set_custodian(&self, answers: bool) {
+        let status = if answers { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.0.set_service_status(KEYS, status).await;
     }
 }
 

@@ -5,16 +5,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 
 use super::flight::Flights;
+use super::kek::Kek;
 use super::lease::Lease;
 use super::leaves::Leaves;
 use super::node::Member;
-use super::receipt::Signer;
 use super::ring::Keyring;
+use super::signer::Signer;
 use super::sink::Sinks;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
-use crate::model::{Clock, Error, KeyEvent, KeyEventId, KeyEventKind, Reason, Result};
+use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result};
 use crate::platform;
 use crate::store::Store;
 use crate::store::index::Generation;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub slot: Arc<dyn RootSlot>,
     /// Where key states are copied to.
     pub sinks: Sinks,
+    /// Wraps what lies in files outside the database.
+    pub kek: Arc<dyn Kek>,
     /// Signs receipts.
     pub signer: Signer,
     /// The time.
@@ -114,6 +117,25 @@ impl Custody {
         &*self.parts.slot
     }
 
+    /// Whether the root slot and what wraps it are files, which cost nothing to look at.
+    #[must_use]
+    pub fn is_kept_nearby(&self) -> bool {
+        self.slot().kind() == "file" && self.kek().kind() == "local"
+    }
+
+    /// What wraps the files outside the database.
+    #[must_use]
+    pub fn kek(&self) -> &dyn Kek {
+        &*self.parts.kek
+    }
+
+    /// Records something that happened to the keys.
+    pub(super) async fn note(&self, kind: KeyEventKind, detail: String) -> Result<()> {
+        let mut tx = self.store().write().await?;
+        tx.insert_key_events(&[self.parts.event(kind, detail)]).await?;
+        tx.commit().await
+    }
+
     /// The checkpoint sinks.
     #[must_use]
     pub fn sinks(&self) -> &Sinks {
@@ -138,24 +160,6 @@ impl Custody {
         if *self.generations.read().unwrap_or_else(PoisonError::into_inner) != written {
             *self.generations.write().unwrap_or_else(PoisonError::into_inner) = written.to_vec();
         }
-    }
-
-    /// Wraps the root slot and the signing key under a new key-encrypting key. Answers what came of it.
-    ///
-    /// # Errors
-    /// `KeyCustodianUnavailable`; nothing is lost then.
-    #[expect(clippy::unused_async, reason = "a custodian is asked")]
-    pub async fn rotate_kek(&self) -> Result<String> {
-        Err(Error::new(Reason::KeyCustodianUnavailable, "this key-encrypting key cannot be rotated from here"))
-    }
-
-    /// Signs receipts with a new key from now on. Answers what came of it.
-    ///
-    /// # Errors
-    /// `KeyCustodianUnavailable`; nothing is lost then.
-    #[expect(clippy::unused_async, reason = "a custodian is asked")]
-    pub async fn rotate_signing_key(&self) -> Result<String> {
-        Err(Error::new(Reason::KeyCustodianUnavailable, "the signing key cannot be rotated from here"))
     }
 
     /// A leaf that nobody had before.

@@ -26,6 +26,7 @@ mod reindex;
 pub mod ring;
 mod save;
 pub mod shred;
+pub mod signer;
 pub mod sink;
 pub mod slot;
 pub mod status;

@@ -1,24 +1,18 @@
 //! Receipts: a signed statement that an erasure is complete, verifiable by anyone, offline, for ever.
 //!
-//! A receipt is a DSSE envelope around a JSON statement, signed with Ed25519. The signing key is outside the key
-//! tree, wrapped like the slot: it must outlive every root. A receipt says what was destroyed and how certain it is;
+//! A receipt is a DSSE envelope around a JSON statement, signed with Ed25519 by the [`Signer`]. A receipt says what was destroyed and how certain it is;
 //! it never says that data was anonymised, because that is not what happened.
-
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::hex;
-use super::files;
-use super::kek::Kek;
+use super::signer::Signer;
 use super::slot::Assurance;
-use crate::crypto::{Random, SigningKey, dsse};
-use crate::model::{Erasure, Error, PlanItem, Reason, Result, Time};
+use crate::crypto::dsse;
+use crate::model::{Erasure, Error, PlanItem, Result, Time};
 
 /// The DSSE payload type of a receipt.
 pub const PAYLOAD_TYPE: &str = "application/vnd.lacuna.erasure-receipt+json";
-
-const LABEL: &str = "lacuna/receipt-signing-key/v1";
 
 /// What a receipt states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,44 +46,8 @@ pub struct Statement {
     pub public_key: String,
 }
 
-/// Signs receipts.
-pub struct Signer {
-    key: SigningKey,
-}
-
 impl Signer {
-    /// Reads the wrapped signing key from the first of `paths` where it is, after making one if `create` and there is
-    /// none. Each place gets a copy, and beside it the public key, with the ending `pub`.
-    pub async fn open(paths: &[PathBuf], kek: &dyn Kek, create: bool, random: &dyn Random) -> Result<Self> {
-        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| {
-            let places = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-            let message = format!("the key that signs receipts, in {places}, cannot be used: {source}");
-            Error::new(Reason::KeyCustodianUnavailable, message)
-        };
-        if create && paths.iter().all(|path| !path.exists()) {
-            let (key, pkcs8) = SigningKey::generate(random).map_err(|error| unusable(error.into()))?;
-            let public = format!("{}\n", data_encoding::BASE64.encode(&key.public()));
-            let wrapped = kek.wrap(LABEL, &pkcs8).await?;
-            for path in paths {
-                let written = files::replace(&path.with_extension("pub"), public.as_bytes());
-                written.and_then(|()| files::replace(path, &wrapped)).map_err(|error| unusable(error.into()))?;
-            }
-        }
-        let found = paths.iter().find_map(|path| files::read_if_there(path).transpose()).transpose();
-        let found = found.map_err(|error| unusable(error.into()))?;
-        let wrapped = found.ok_or_else(|| unusable("it is nowhere; bring it back".into()))?;
-        let pkcs8 = kek.unwrap(LABEL, &wrapped).await?;
-        let key = SigningKey::from_pkcs8(&pkcs8).map_err(|error| unusable(error.into()))?;
-        Ok(Self { key })
-    }
-
-    /// The keys that verify what was signed here: the present one first, then those before it.
-    #[must_use]
-    pub fn public_keys(&self) -> Vec<Vec<u8>> {
-        vec![self.key.public().to_vec()]
-    }
-
-    /// The receipt of an erasure that is complete at `erased_at`.
+    /// The receipt of an erasure that is complete at `at`.
     pub fn sign(
         &self,
         erasure: &Erasure,
@@ -97,6 +55,7 @@ impl Signer {
         slot: (&str, Assurance),
         at: Time,
     ) -> Result<Vec<u8>> {
+        let key = self.key();
         let statement = Statement {
             version: 1,
             erasure: erasure.id.to_string(),
@@ -114,10 +73,10 @@ impl Signer {
                       somebody kept a copy of an earlier root slot together with the key that wraps it. Values that \
                       callers were given before are not covered."
                 .to_owned(),
-            public_key: data_encoding::BASE64.encode(&self.key.public()),
+            public_key: data_encoding::BASE64.encode(&key.public()),
         };
         let payload = serde_json::to_vec(&statement).map_err(Error::internal)?;
-        serde_json::to_vec(&dsse::Envelope::sign(PAYLOAD_TYPE, &payload, &self.key)).map_err(Error::internal)
+        serde_json::to_vec(&dsse::Envelope::sign(PAYLOAD_TYPE, &payload, &key)).map_err(Error::internal)
     }
 }
 
@@ -128,16 +87,17 @@ pub struct Verified {
     pub statement: Statement,
     /// The statement as it was signed.
     pub json: String,
-    /// Whether the signing key is the one that was expected, rather than the one the receipt names.
-    pub trusted: bool,
+    /// Which of the keys that were expected signed it, counted from 0; none when no key was expected, and the signature
+    /// is of the key that the receipt names.
+    pub signed_by: Option<usize>,
 }
 
-/// Checks a receipt. With `expected` the signature must be of that key; without, it must be of the key that the
-/// receipt itself names, which shows that nothing was altered but not who signed.
+/// Checks a receipt. With `expected` the signature must be of one of those keys; without, it must be of the key that
+/// the receipt itself names, which shows that nothing was altered but not who signed.
 ///
 /// # Errors
 /// `ValueInvalid`, saying what does not hold.
-pub fn verify(receipt: &[u8], expected: Option<&[u8]>) -> Result<Verified> {
+pub fn verify(receipt: &[u8], expected: Option<&[Vec<u8>]>) -> Result<Verified> {
     let refuse = |what: &'static str| Error::invalid("receipt", what);
     let envelope: dsse::Envelope =
         serde_json::from_slice(receipt).map_err(|_| refuse("this is not the JSON of a DSSE envelope"))?;
@@ -148,12 +108,27 @@ pub fn verify(receipt: &[u8], expected: Option<&[u8]>) -> Result<Verified> {
     let named: Statement =
         serde_json::from_slice(&unchecked).map_err(|_| refuse("the statement in the receipt makes no sense"))?;
     let named_key = data_encoding::BASE64.decode(named.public_key.as_bytes()).unwrap_or_default();
-    let payload = envelope
-        .verify(expected.unwrap_or(&named_key))
+    let holds = |(at, key): (usize, &Vec<u8>)| envelope.verify(key).map(|payload| (at, payload));
+    let (at, payload) = expected
+        .unwrap_or(&[named_key])
+        .iter()
+        .enumerate()
+        .find_map(holds)
         .ok_or_else(|| refuse("the signature does not hold: the receipt was altered or another key signed it"))?;
     let statement = serde_json::from_slice(&payload).map_err(Error::internal)?;
     let json = String::from_utf8(payload).map_err(Error::internal)?;
-    Ok(Verified { statement, json, trusted: expected.is_some() })
+    Ok(Verified { statement, json, signed_by: expected.map(|_| at) })
+}
+
+/// The public keys in a file of them: one a line, base64, the newest first.
+///
+/// # Errors
+/// `ValueInvalid` when there is none, or something else.
+pub fn public_keys(text: &str) -> Result<Vec<Vec<u8>>> {
+    let keys = text.split_whitespace().map(|line| data_encoding::BASE64.decode(line.as_bytes()).ok());
+    let keys: Option<Vec<_>> = keys.map(|key| key.filter(|key| key.len() == 32)).collect();
+    keys.filter(|keys| !keys.is_empty())
+        .ok_or_else(|| Error::invalid("public_key", "expected public keys of Ed25519 in base64, one a line"))
 }
 
 /// The statement inside a receipt that this vault made, as JSON.

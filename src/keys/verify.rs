@@ -137,9 +137,10 @@ impl Custody {
 
     fn verify_receipt(&self, erasure: &Erasure) -> Finding {
         let Some(receipt) = &erasure.receipt else { return Finding::new("receipt", false, "there is no receipt") };
-        let Some(verified) =
-            self.parts.signer.public_keys().iter().find_map(|key| receipt::verify(receipt, Some(key)).ok())
-        else {
+        let keys = self.signing_public_keys().unwrap_or_default();
+        let keys: Vec<Vec<u8>> =
+            keys.iter().filter_map(|key| data_encoding::BASE64.decode(key.as_bytes()).ok()).collect();
+        let Ok(verified) = receipt::verify(receipt, Some(&keys)) else {
             return Finding::new("receipt", false, "no key of this vault has signed the receipt as it is");
         };
         let statement = verified.statement;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Vault;
 use super::reveal::entry;
-use super::rotation::{Fill, Reseal, Step, describe, event, unknown};
+use super::rotation::{Fill, Reseal, Step, at_the_custodian, describe, event, unknown};
 use super::write::Record;
 use crate::crash;
 use crate::keys::status::{self, Status};
@@ -108,6 +108,9 @@ impl Vault {
         let mut rotation = Rotation::begin(id, key.kind(), key.subject(), &caller.name, now);
         if ask.validate_only {
             plan(&mut *self.custody.store().read().await?, key, &mut rotation, false).await?;
+            if matches!(rotation.kind, RotationKind::Kek | RotationKind::SigningKey) {
+                rotation.detail = at_the_custodian(&self.custody, rotation.kind, true).await?;
+            }
             return Ok(Rotated { rotation, real: false });
         }
         self.record_rotation(caller, key).await?;

@@ -76,12 +76,16 @@ impl Vault {
         &self.custody
     }
 
-    /// Whether the vault can serve: its slot answers and its database is durable and reachable.
+    /// Whether the vault can serve: its database is durable and reachable. The keys that it needs for that are in memory.
     pub async fn check(&self) -> Result<()> {
-        let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty: every copy of it is gone");
-        self.custody.slot().load().await?.ok_or_else(empty)?;
         self.custody.lease().check()?;
         self.custody.store().check().await
+    }
+
+    /// Whether the keys can change: the root slot answers. While it does not, erasures wait and everything else goes on.
+    pub async fn check_custodian(&self) -> Result<()> {
+        let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty: every copy of it is gone");
+        self.custody.slot().load().await?.ok_or_else(empty).map(drop)
     }
 }
 

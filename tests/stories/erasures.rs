@@ -148,9 +148,9 @@ on_both_stores! {
         let got = house.receipt(&done.erasure).await.unwrap();
         assert_eq!(got.receipt, done.receipt);
         let public = house.config.slot_dir().join("receipt-signing.pub");
-        let key = data_encoding::BASE64.decode(fs::read_to_string(public).unwrap().trim().as_bytes()).unwrap();
-        let verified = receipt::verify(&got.receipt, Some(&key)).unwrap();
-        assert!(verified.trusted && verified.json == got.json);
+        let keys = receipt::public_keys(&fs::read_to_string(public).unwrap()).unwrap();
+        let verified = receipt::verify(&got.receipt, Some(&keys)).unwrap();
+        assert!(verified.signed_by == Some(0) && verified.json == got.json);
         let statement: serde_json::Value = serde_json::from_str(&got.json).unwrap();
         assert_eq!(
             (&statement["subject"], &statement["erasure"]),
@@ -165,10 +165,12 @@ on_both_stores! {
             let at = envelope.find(part).unwrap() + part.len() + 20;
             let mut flipped = got.receipt.clone();
             flipped[at] = if flipped[at] == b'A' { b'B' } else { b'A' };
-            assert!(receipt::verify(&flipped, Some(&key)).is_err(), "a byte of {part} was changed");
+            assert!(receipt::verify(&flipped, Some(&keys)).is_err(), "a byte of {part} was changed");
         }
-        let other = [7; 32];
-        assert!(receipt::verify(&got.receipt, Some(&other)).is_err(), "another key");
+        let other = vec![7; 32];
+        assert!(receipt::verify(&got.receipt, Some(std::slice::from_ref(&other))).is_err(), "another key");
+        let either = [other, keys[0].clone()];
+        assert_eq!(receipt::verify(&got.receipt, Some(&either)).unwrap().signed_by, Some(1));
     }
 
     async fn asking_twice_answers_the_one_erasure(house: House) {

@@ -22,27 +22,29 @@ fn documented_metrics() -> BTreeSet<String> {
 }
 
 outside_on_both_stores! {
-    async fn health_follows_the_slot(vault: Outside) {
+    async fn without_the_slot_keys_cannot_change_and_reveals_go_on(vault: Outside) {
         let mut door = vault.start();
-        door.serving(true).await;
+        door.custodian(true).await;
         let ada = door.tokenize("ada").await;
         let slots = vault.slots();
         for slot in &slots {
             fs::rename(slot, slot.with_extension("away")).unwrap();
         }
-        door.serving(false).await;
+        door.custodian(false).await;
+        door.serving(true).await;
+        door.assert_there(&ada).await;
         for slot in &slots {
             fs::rename(slot.with_extension("away"), slot).unwrap();
         }
-        door.serving(true).await;
+        door.custodian(true).await;
 
         let whole = slots.each_ref().map(|slot| fs::read(slot).unwrap());
         fs::write(&slots[0], "no slot").unwrap();
         fs::write(&slots[1], "no slot").unwrap();
-        door.serving(false).await;
+        door.custodian(false).await;
         // One of them is enough to go on with.
         fs::write(&slots[1], &whole[1]).unwrap();
-        door.serving(true).await;
+        door.custodian(true).await;
         fs::write(&slots[0], &whole[0]).unwrap();
         door.assert_there(&ada).await;
     }

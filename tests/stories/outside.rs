@@ -404,14 +404,23 @@ impl Door {
         tokio::time::timeout(PATIENCE, asking).await.expect("the vault does not complete the erasure by itself")
     }
 
-    /// Asks health until it says so.
+    /// Asks health until it says so of what reveals and keeps.
     pub async fn serving(&self, wanted: bool) {
+        self.health("lacuna.v1.TokenService", wanted).await;
+    }
+
+    /// Asks health until it says so of what changes keys.
+    pub async fn custodian(&self, wanted: bool) {
+        self.health("lacuna.v1.KeyService", wanted).await;
+    }
+
+    async fn health(&self, service: &str, wanted: bool) {
         use tonic_health::pb::health_check_response::ServingStatus;
         let mut health = tonic_health::pb::health_client::HealthClient::new(self.channel.clone());
         let wanted = if wanted { ServingStatus::Serving } else { ServingStatus::NotServing };
         let asking = async {
             loop {
-                let request = tonic_health::pb::HealthCheckRequest { service: "lacuna.v1.TokenService".to_owned() };
+                let request = tonic_health::pb::HealthCheckRequest { service: service.to_owned() };
                 let answer = health.check(request).await;
                 if answer.is_ok_and(|answer| answer.into_inner().status() == wanted) {
                     return;

@@ -16,8 +16,8 @@ use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 
 use super::client::{Bearer, Vault};
+use super::custodian::look_at_slot;
 use super::failure::{Failure, Result};
-use super::open::look_at_slot;
 use super::print::line;
 use super::serve::Running;
 use crate::config::Config;
@@ -289,7 +289,7 @@ impl Demo {
             attack::copy_folder(copy, &place)?;
             scratch.push(place);
         }
-        let slot = look_at_slot(config)?;
+        let slot = look_at_slot(config).await?;
         Ok(Read::of(&attack::plunder(&scratch, attack::keys(&*slot, config).await?).await?))
     }
 

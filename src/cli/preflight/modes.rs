@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Check;
-use crate::cli::open::{SLOT_FILE, signing_keys};
+use crate::cli::custodian::SLOT_FILE;
+use crate::cli::open::signing_keys;
 use crate::config::Config;
 
 const NAME: &str = "file-modes";

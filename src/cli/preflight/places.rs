@@ -42,7 +42,7 @@ impl Places {
         Ok(Self {
             data: absolute(&config.data_dir())?,
             database: file.as_deref().and_then(Path::parent).map(Path::to_owned),
-            made: slot.join(super::super::open::SLOT_FILE).exists(),
+            made: slot.join(super::super::custodian::SLOT_FILE).exists(),
             slot,
             mirrors: all(config.slot.mirrors.clone())?,
             key: absolute(&config.kek_file())?,

@@ -16,6 +16,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use super::kek::WrappedCopy;
 use super::tree::Puncture;
 use crate::crypto::Secret;
 use crate::model::{Error, Reason, Result};
@@ -167,4 +168,14 @@ pub trait RootSlot: Send + Sync {
 
     /// Every copy with its epoch.
     async fn status(&self) -> Vec<CopyStatus>;
+
+    /// Every copy that a key-encrypting key wraps, each of them opened; none of a slot that needs no such key.
+    async fn wrapped(&self) -> Result<Vec<WrappedCopy>> {
+        Ok(Vec::new())
+    }
+
+    /// Wraps every copy anew, under the newest version of the key-encrypting key.
+    async fn rewrap(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -146,18 +146,9 @@ impl Worker {
                 self.settle(tx, rotation, Next::End(RotationState::Done, detail)).await
             }
             Step::Custodian => {
-                let detail = match seen.kind {
-                    RotationKind::Kek => self.custody.rotate_kek().await?,
-                    _ => self.custody.rotate_signing_key().await?,
-                };
+                let detail = at_the_custodian(&self.custody, seen.kind, false).await?;
                 crash::point("rotation::renewed");
-                let Some((mut tx, rotation)) = self.lock(seen).await? else { return Ok(()) };
-                let kind = match seen.kind {
-                    RotationKind::Kek => KeyEventKind::KekChanged,
-                    _ => KeyEventKind::SigningKeyChanged,
-                };
-                let event = event(&self.custody, self.clock.now(), &rotation.requested_by, kind, detail.clone());
-                tx.insert_key_events(&[event]).await?;
+                let Some((tx, rotation)) = self.lock(seen).await? else { return Ok(()) };
                 self.settle(tx, rotation, Next::End(RotationState::Done, detail)).await
             }
         }
@@ -234,4 +225,16 @@ pub(super) fn event(custody: &Custody, at: Time, actor: &str, kind: KeyEventKind
 /// The refusal for a rotation that does not exist.
 pub(super) fn unknown(id: RotationId) -> Error {
     Error::new(Reason::RotationUnknown, "there is no such rotation").with("rotation", id)
+}
+
+/// Rotates a key that a custodian has, or tells what that would do. Answers what came of it.
+pub(super) async fn at_the_custodian(custody: &Custody, kind: RotationKind, dry_run: bool) -> Result<String> {
+    if kind == RotationKind::Kek {
+        let done = custody.rotate_kek(dry_run, &|_| {}).await?;
+        let to = done.to.map_or_else(|| "a new version".to_owned(), |to| format!("version {to}"));
+        return Ok(format!("{}: {} copies to {to}, in place of {}", done.kek, done.copies.len(), done.from.join(", ")));
+    }
+    let done = custody.rotate_signing_key(dry_run).await?;
+    let present = done.present.as_deref().unwrap_or("a new key");
+    Ok(format!("{present} in place of {}; {} public keys are listed", done.former, done.listed))
 }

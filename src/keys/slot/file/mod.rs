@@ -26,7 +26,7 @@ use super::lock::{SlotLock, Turn, unusable};
 use super::{Assurance, Content, CopyStatus, Root, RootSlot, check_prepare, moved, refused};
 use crate::crash;
 use crate::keys::files;
-use crate::keys::kek::Kek;
+use crate::keys::kek::{Kek, WrappedCopy};
 use crate::model::{Error, Result};
 
 const LABEL: &str = "lacuna/root-slot/v1";
@@ -64,12 +64,18 @@ impl FileSlot {
     }
 
     async fn read(&self, path: &Path) -> Result<Option<Stored>> {
-        let Some(wrapped) = read_bytes(path).await? else { return Ok(None) };
-        let plain = self.kek.unwrap(LABEL, &wrapped).await.map_err(|error| {
+        match read_bytes(path).await? {
+            Some(wrapped) => self.open(path, &wrapped).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn open(&self, path: &Path, wrapped: &[u8]) -> Result<Stored> {
+        let plain = self.kek.unwrap(LABEL, wrapped).await.map_err(|error| {
             let why = error.message.clone();
             unusable(path, format!("it does not open under the {}: {why}", self.kek.describe())).because(error)
         })?;
-        Stored::decode(plain.expose()).map(Some).ok_or_else(|| unusable(path, "it opened and makes no sense"))
+        Stored::decode(plain.expose()).ok_or_else(|| unusable(path, "it opened and makes no sense"))
     }
 
     /// Every copy, in the order of the paths.
@@ -234,6 +240,26 @@ impl RootSlot for FileSlot {
         let found = self.read_all().await;
         let Stored { content, places } = self.whole(&found)?;
         self.write_all(&found, (content, places), copy_set).await
+    }
+
+    async fn wrapped(&self) -> Result<Vec<WrappedCopy>> {
+        let mut copies = Vec::new();
+        for path in &self.paths {
+            let Some(wrapped) = read_bytes(path).await? else { continue };
+            self.open(path, &wrapped).await?;
+            copies.push(WrappedCopy::of(&*self.kek, path, &wrapped));
+        }
+        Ok(copies)
+    }
+
+    async fn rewrap(&self) -> Result<()> {
+        let _turn = self.turn().await?;
+        let found = self.read_all().await;
+        let Stored { content, places } = self.whole(&found)?;
+        for path in &self.paths {
+            self.write(path, content, places).await?;
+        }
+        Ok(())
     }
 
     fn assurance(&self) -> Assurance {

@@ -1,0 +1,121 @@
+//! From a configuration to what keeps the keys: the root slot and the key-encrypting key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::config::Config;
+use crate::config::slot::{self, AwsKms, Kind, Pkcs11};
+use crate::crypto::{Random, SystemRandom};
+use crate::keys::kek::{Kek, LocalKek, Succession, TokenKek};
+use crate::keys::slot::{Assurance, FileSlot, RootSlot, SlotLock, TokenSlot};
+use crate::keys::token::{Options, Pin, Token};
+
+/// The file of the slot in each of its directories.
+pub const SLOT_FILE: &str = "root.slot";
+
+/// The key-encrypting key, made if it is `new`; together with its predecessor while there is one.
+pub async fn kek(config: &Config, new: bool, random: &Arc<dyn Random>) -> Result<Arc<dyn Kek>> {
+    let slot = &config.slot;
+    let present =
+        Where { kind: slot.kek, file: config.kek_file(), token: slot.pkcs11.as_ref(), kms: slot.aws_kms.as_ref() };
+    let present = present.open(new, random).await?;
+    let Some(former) = &slot.former_kek else { return Ok(present) };
+    let former = Where {
+        kind: former.kek,
+        file: former.kek_file.clone().unwrap_or_default(),
+        token: former.pkcs11.as_ref(),
+        kms: former.aws_kms.as_ref(),
+    };
+    let former = former.open(false, random).await?;
+    Ok(Arc::new(Succession::new(present, former)))
+}
+
+/// Where a KEK is.
+struct Where<'a> {
+    kind: slot::Kek,
+    file: PathBuf,
+    token: Option<&'a Pkcs11>,
+    kms: Option<&'a AwsKms>,
+}
+
+impl Where<'_> {
+    async fn open(self, new: bool, random: &Arc<dyn Random>) -> Result<Arc<dyn Kek>> {
+        let random = Arc::clone(random);
+        match (self.kind, self.token, self.kms) {
+            (slot::Kek::Local, ..) => Ok(Arc::new(LocalKek::open(&self.file, new, random)?)),
+            (slot::Kek::Pkcs11, Some(section), _) => {
+                Ok(Arc::new(TokenKek::open(token(section), section.label(), new, random).await?))
+            }
+            (slot::Kek::AwsKms, _, Some(section)) => kms(section).await,
+            (slot::Kek::Pkcs11 | slot::Kek::AwsKms, ..) => {
+                anyhow::bail!("the section of the key-encrypting key is missing")
+            }
+        }
+    }
+}
+
+#[expect(clippy::unused_async, reason = "a build with the feature waits for the network")]
+async fn kms(_section: &AwsKms) -> Result<Arc<dyn Kek>> {
+    anyhow::bail!("this lacuna was built without AWS KMS: build it with `--features aws-kms`")
+}
+
+/// The slot, to be written by whoever has the lock.
+pub fn hold_slot(config: &Config, lock: SlotLock, kek: &Arc<dyn Kek>, random: &Arc<dyn Random>) -> Arc<dyn RootSlot> {
+    let primary = config.slot_dir().join(SLOT_FILE);
+    match section(config) {
+        Some(section) => Arc::new(token_slot(section, Arc::clone(random)).hold(lock, primary)),
+        None => Arc::new(FileSlot::hold(lock, &primary, &mirrors(config), Arc::clone(kek))),
+    }
+}
+
+/// A slot that is only looked at, beside a vault that may be running.
+pub async fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
+    if let Some(section) = section(config) {
+        return Ok(Arc::new(token_slot(section, random)));
+    }
+    let kek = kek(config, false, &random).await?;
+    Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors(config), kek)))
+}
+
+/// Whether the slot was never set.
+pub async fn has_no_slot(config: &Config) -> Result<bool> {
+    match section(config) {
+        Some(section) => Ok(token_slot(section, Arc::new(SystemRandom::new())).load().await?.is_none()),
+        None => Ok(slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())),
+    }
+}
+
+/// The directories of the slot's copies.
+pub fn slot_directories(config: &Config) -> impl Iterator<Item = PathBuf> {
+    std::iter::once(config.slot_dir()).chain(config.slot.mirrors.iter().cloned())
+}
+
+/// The files of the slot's further copies.
+fn mirrors(config: &Config) -> Vec<PathBuf> {
+    config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect()
+}
+
+/// The token that holds the slot, when it is one.
+fn section(config: &Config) -> Option<&Pkcs11> {
+    config.slot.pkcs11.as_ref().filter(|_| config.slot.kind == Kind::Pkcs11)
+}
+
+fn token(section: &Pkcs11) -> Arc<Token> {
+    let pin = match (&section.pin, &section.pin_file) {
+        (Some(pin), _) => Pin::Text(pin.expose().to_owned().into()),
+        (None, file) => Pin::File(file.clone().unwrap_or_default()),
+    };
+    let hardware = section.assurance == slot::Assurance::Immediate;
+    Arc::new(Token::new(Options { module: section.module.clone(), token: section.token.clone(), pin, hardware }))
+}
+
+fn token_slot(section: &Pkcs11, random: Arc<dyn Random>) -> TokenSlot {
+    let assurance = match section.assurance {
+        slot::Assurance::Immediate => Assurance::Immediate,
+        slot::Assurance::ImmediateLogical => Assurance::ImmediateLogical,
+    };
+    TokenSlot::look(token(section), section.label(), assurance, random)
+}

@@ -1,0 +1,262 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::crypto::{Random, Secret, SecretBytes, SystemRandom, derive};
+use crate::keys::kek::{LocalKek, Succession};
+use crate::keys::slot::{Content, FileSlot, Root, SlotLock};
+
+/// A KEK that breaks down after so many uses: the moment of a crash.
+struct Brittle {
+    kek: Arc<dyn Kek>,
+    left: AtomicUsize,
+}
+
+impl Brittle {
+    fn use_once(&self) -> Result<()> {
+        let broken = |left: usize| left.checked_sub(1);
+        let used = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, broken);
+        used.map(drop).map_err(|_| refuse("it broke down"))
+    }
+}
+
+#[async_trait]
+impl Kek for Brittle {
+    async fn wrap(&self, label: &'static str, plain: &SecretBytes) -> Result<Vec<u8>> {
+        self.use_once()?;
+        self.kek.wrap(label, plain).await
+    }
+
+    async fn unwrap(&self, label: &'static str, wrapped: &[u8]) -> Result<SecretBytes> {
+        self.use_once()?;
+        self.kek.unwrap(label, wrapped).await
+    }
+
+    fn version_of(&self, wrapped: &[u8]) -> Option<String> {
+        self.kek.version_of(wrapped)
+    }
+
+    async fn versions(&self) -> Result<Vec<String>> {
+        self.use_once()?;
+        self.kek.versions().await
+    }
+
+    /// Breaks down after the deed: nobody hears that it was done.
+    async fn add_version(&self) -> Result<String> {
+        let version = self.kek.add_version().await?;
+        self.use_once()?;
+        Ok(version)
+    }
+
+    async fn destroy_version(&self, version: &str) -> Result<()> {
+        self.kek.destroy_version(version).await?;
+        self.use_once()
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kek.kind()
+    }
+
+    fn describe(&self) -> String {
+        self.kek.describe()
+    }
+}
+
+struct Place {
+    home: tempfile::TempDir,
+}
+
+/// What a KEK wraps, opened under it.
+struct Opened {
+    kek: Arc<dyn Kek>,
+    slot: FileSlot,
+    signer: Signer,
+}
+
+impl Opened {
+    fn wrapped(&self) -> Wrapped<'_> {
+        Wrapped { kek: &*self.kek, slot: &self.slot, signer: &self.signer }
+    }
+
+    async fn rotate(&self, dry_run: bool) -> Result<KekRotation> {
+        self.wrapped().rotate(dry_run, &|_| {}).await
+    }
+
+    /// Every version that anything needs.
+    async fn needed(&self) -> Vec<String> {
+        let mut needed: Vec<_> = self.wrapped().copies().await.unwrap().into_iter().map(|copy| copy.version).collect();
+        needed.dedup();
+        needed
+    }
+}
+
+fn random() -> Arc<dyn Random> {
+    Arc::new(SystemRandom::new())
+}
+
+impl Place {
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn local(&self, name: &str, create: bool) -> Arc<dyn Kek> {
+        Arc::new(LocalKek::open(&self.path(name), create, random()).unwrap())
+    }
+
+    async fn open(&self, kek: Arc<dyn Kek>, create: bool) -> Opened {
+        let lock = SlotLock::share(&self.path("a/root.slot")).unwrap();
+        let mirrors = [self.path("b/root.slot")];
+        let slot = FileSlot::hold(lock, &self.path("a/root.slot"), &mirrors, Arc::clone(&kek));
+        if create {
+            let key = Secret::random(&*random());
+            let current = Root { id: derive::root_id(&key), epoch: 0, key };
+            slot.create(&Content { tree: [7; 16], current, next: None }).await.unwrap();
+        }
+        let keys = ["a", "b"].map(|place| self.path(place).join("receipt-signing.key"));
+        let signer = Signer::open(&keys, Arc::clone(&kek), create, &*random()).await.unwrap();
+        Opened { kek, slot, signer }
+    }
+
+    async fn made() -> (Self, [u8; 16], Vec<String>) {
+        let place = Self { home: tempfile::tempdir().unwrap() };
+        let opened = place.open(place.local("kek", true), true).await;
+        let root = opened.slot.load().await.unwrap().unwrap().current.id;
+        let keys = opened.signer.public_keys().unwrap();
+        (place, root, keys)
+    }
+}
+
+#[tokio::test]
+async fn everything_comes_under_the_new_version_and_the_old_one_opens_nothing_any_more() {
+    let (place, root, keys) = Place::made().await;
+    let opened = place.open(place.local("kek", false), false).await;
+    let before = std::fs::read(place.path("kek")).unwrap();
+    let old_slot = std::fs::read(place.path("a/root.slot")).unwrap();
+
+    let plan = opened.rotate(true).await.unwrap();
+    assert_eq!((plan.dry_run, plan.resumed, plan.from, plan.to), (true, false, vec!["1".to_owned()], None));
+    assert_eq!(plan.copies.len(), 4, "two copies of the slot, two of the signing key");
+    assert_eq!(std::fs::read(place.path("kek")).unwrap(), before, "a dry run changes nothing");
+
+    let steps = std::sync::Mutex::new(Vec::new());
+    let done = opened.wrapped().rotate(false, &|progress| steps.lock().unwrap().push(progress)).await.unwrap();
+    assert_eq!((done.to.as_deref(), done.resumed), (Some("2"), false));
+    let steps = steps.into_inner().unwrap();
+    assert!(steps.iter().all(|step| step.total == 5) && steps.last().unwrap().done == 5, "{steps:?}");
+    assert_eq!(opened.needed().await, ["2"]);
+    assert_eq!(opened.kek.versions().await.unwrap(), ["2"]);
+    let again = place.open(place.local("kek", false), false).await;
+    assert_eq!(again.slot.load().await.unwrap().unwrap().current.id, root);
+    assert_eq!(again.signer.public_keys().unwrap(), keys);
+    assert!(again.kek.unwrap("lacuna/root-slot/v1", &old_slot).await.is_err());
+    assert_eq!(again.rotate(false).await.unwrap().to.as_deref(), Some("3"));
+}
+
+#[tokio::test]
+async fn interrupted_anywhere_it_leaves_everything_readable_and_repeating_finishes() {
+    let mut uses = 0;
+    loop {
+        let (place, root, keys) = Place::made().await;
+        let opened = place.open(place.local("kek", false), false).await;
+        let brittle = Arc::new(Brittle { kek: place.local("kek", false), left: AtomicUsize::new(usize::MAX) });
+        let interrupted = place.open(Arc::clone(&brittle) as Arc<dyn Kek>, false).await;
+        brittle.left.store(uses, Ordering::SeqCst);
+        let outcome = interrupted.rotate(false).await;
+        assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root, "after {uses} uses");
+        assert_eq!(opened.slot.status().await.iter().filter(|copy| copy.epoch.is_ok()).count(), 2);
+        let fresh = place.open(place.local("kek", false), false).await;
+        assert_eq!(fresh.signer.public_keys().unwrap(), keys);
+        if outcome.is_ok() {
+            assert!(uses > 10);
+            return;
+        }
+        fresh.rotate(false).await.unwrap();
+        let versions = fresh.kek.versions().await.unwrap();
+        assert_eq!((versions.len(), fresh.needed().await), (1, versions));
+        assert_eq!(fresh.slot.load().await.unwrap().unwrap().current.id, root);
+        uses += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_something_needs_is_not_destroyed() {
+    let (place, ..) = Place::made().await;
+    let opened = place.open(place.local("kek", false), false).await;
+    let mirror = std::fs::read(place.path("b/root.slot")).unwrap();
+    std::fs::write(place.path("b/root.slot"), "broken").unwrap();
+    assert!(opened.rotate(false).await.is_err());
+    std::fs::remove_file(place.path("b/root.slot")).unwrap();
+    assert!(opened.rotate(false).await.is_err(), "a mirror that may come back");
+    assert_eq!(opened.kek.versions().await.unwrap().first().unwrap(), "1");
+    std::fs::write(place.path("b/root.slot"), mirror).unwrap();
+    let done = opened.rotate(false).await.unwrap();
+    assert_eq!((done.resumed, done.from), (true, vec!["1".to_owned()]));
+    assert_eq!(opened.needed().await, opened.kek.versions().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_vault_moves_from_one_kek_to_another() {
+    let (place, root, keys) = Place::made().await;
+    let moved = Arc::new(Succession::new(place.local("other", true), place.local("kek", false)));
+    let opened = place.open(moved, false).await;
+    assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root);
+    opened.rotate(false).await.unwrap();
+    std::fs::remove_file(place.path("kek")).unwrap();
+    let opened = place.open(place.local("other", false), false).await;
+    assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root);
+    assert_eq!(opened.signer.public_keys().unwrap(), keys);
+}
+
+#[tokio::test]
+async fn a_signing_key_is_replaced_and_every_former_public_key_stays_listed() {
+    let (place, ..) = Place::made().await;
+    let opened = place.open(place.local("kek", false), false).await;
+    let beside = place.open(place.local("kek", false), false).await;
+    let first = opened.signer.public_keys().unwrap();
+    let plan = opened.signer.rotate(true, &*random()).await.unwrap();
+    assert_eq!((plan.present, &plan.former, plan.listed), (None, &first[0], 1));
+    let done = opened.signer.rotate(false, &*random()).await.unwrap();
+    assert_eq!((done.listed, done.resumed), (2, false));
+    assert_eq!(opened.signer.public_keys().unwrap(), [done.present.clone().unwrap(), first[0].clone()]);
+    assert_eq!(listed(&place.path("b/receipt-signing.pub")), opened.signer.public_keys().unwrap());
+    assert_ne!(beside.signer.key().public(), opened.signer.key().public());
+    assert!(beside.signer.refresh().await.unwrap());
+    assert!(!beside.signer.refresh().await.unwrap());
+    assert_eq!(beside.signer.key().public(), opened.signer.key().public());
+    assert!(!place.path("a/receipt-signing.next").exists());
+    // The KEK takes both generations along.
+    opened.rotate(false).await.unwrap();
+    let again = place.open(place.local("kek", false), false).await;
+    assert_eq!(again.signer.key().public(), opened.signer.key().public());
+}
+
+fn listed(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn an_interrupted_replacement_of_the_signing_key_goes_on_with_the_same_key() {
+    for broken in ["a/receipt-signing.next", "a/receipt-signing.pub", "b/receipt-signing.pub", "b/receipt-signing.key"]
+    {
+        let (place, ..) = Place::made().await;
+        let opened = place.open(place.local("kek", false), false).await;
+        // A folder in the way of the temporary file: what comes after it does not happen.
+        let block = place.path(&format!("{broken}.new"));
+        std::fs::create_dir(&block).unwrap();
+        assert!(opened.signer.rotate(false, &*random()).await.is_err());
+        let between = place.open(place.local("kek", false), false).await;
+        let named = data_encoding::BASE64.encode(&between.signer.key().public());
+        for list in ["a/receipt-signing.pub", "b/receipt-signing.pub"] {
+            let known = listed(&place.path(list)).contains(&named);
+            assert!(known, "{broken}: a key signs whose public half is not in {list}");
+        }
+        std::fs::remove_dir(&block).unwrap();
+        let done = between.signer.rotate(false, &*random()).await.unwrap();
+        assert_eq!((done.resumed, done.listed), (broken != "a/receipt-signing.next", 2), "{broken}");
+        let ends = place.open(place.local("kek", false), false).await;
+        assert_eq!(ends.signer.public_keys().unwrap()[0], done.present.unwrap());
+    }
+}
