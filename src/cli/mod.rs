@@ -5,10 +5,12 @@
 //! command is one variant of [`Command`] and one arm of [`Cli::run`].
 
 mod admin;
+mod backup;
 mod bench;
 mod bulk;
 mod client;
 mod demo;
+// mod drill;
 mod erasure;
 mod failure;
 mod import;
@@ -58,9 +60,9 @@ enum Command {
     /// Look at the keys of a vault on this machine
     Keys(admin::KeysArgs),
     /// Back up the database, beside a running vault
-    Backup(admin::BackupArgs),
+    Backup(backup::BackupArgs),
     /// Put a backup in place; whoever was erased since stays erased
-    Restore(admin::RestoreArgs),
+    Restore(backup::RestoreArgs),
     /// See the vault at work, and the attack that it withstands, in a temporary folder
     Demo(demo::Args),
     /// Check erasure receipts, offline
@@ -94,8 +96,8 @@ impl Cli {
             Command::Init(here) => here.output.finish(admin::init(here).await),
             Command::Migrate(here) => here.output.finish(admin::migrate(here).await),
             Command::Keys(args) => Output::Human.finish(admin::keys(args).await),
-            Command::Backup(args) => args.here.output.finish(admin::backup(args).await),
-            Command::Restore(args) => args.here.output.finish(admin::restore(args).await),
+            Command::Backup(args) => args.here.output.finish(backup::backup(args).await),
+            Command::Restore(args) => args.here.output.finish(backup::restore(args).await),
             Command::Demo(args) => Output::Human.finish(demo::run(args).await),
             Command::Receipt(args) => args.output.finish(admin::receipt(args)),
             Command::Config(args) => Output::Human.finish(admin::config(args).await),

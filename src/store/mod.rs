@@ -103,6 +103,12 @@ pub fn is_embedded(url: &str) -> bool {
     url.starts_with("sqlite:")
 }
 
+/// The file in which [`backup`] copies a database of this kind.
+#[must_use]
+pub fn copy_of(kind: &str) -> &'static str {
+    if kind == "SQLite" { sqlite::COPY } else { postgres::COPY }
+}
+
 /// Copies a database, consistently and while it is in use, into a directory.
 ///
 /// # Errors

@@ -77,7 +77,7 @@ pub async fn open(url: &str) -> Result<sql::Sql> {
 }
 
 /// The file of a backup, in the custom format of `pg_dump`.
-const COPY: &str = "vault.pgdump";
+pub const COPY: &str = "vault.pgdump";
 
 /// Copies the database with `pg_dump`, as of one moment.
 pub async fn backup(url: &str, directory: &Path) -> Result<()> {

@@ -102,7 +102,7 @@ pub async fn open(path: &str) -> Result<sql::Sql> {
 }
 
 /// The file of a backup.
-const COPY: &str = "vault.db";
+pub const COPY: &str = "vault.db";
 
 /// Copies the database through a connection of its own, as of one moment.
 pub async fn backup(path: &str, directory: &Path) -> Result<()> {
