@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::drill;
 use super::failure::Result;
 use super::open::{self, Place};
 use super::print::{Answer, Output};
@@ -59,6 +60,18 @@ pub struct KeysArgs {
 enum KeysVerb {
     /// Tell how the keys are; works beside a running vault
     Status(Here),
+    /// Prove on a copy of a backup that whoever was erased since stays erased and everybody else comes back
+    Drill(drill::Args),
+}
+
+impl KeysArgs {
+    /// How to show the answer.
+    pub const fn output(&self) -> Output {
+        match &self.verb {
+            KeysVerb::Status(here) => here.output,
+            KeysVerb::Drill(args) => args.here.output,
+        }
+    }
 }
 
 /// Arguments of `lacuna config`.
@@ -117,7 +130,13 @@ pub async fn migrate(here: Here) -> Result<()> {
 
 /// `lacuna keys`.
 pub async fn keys(args: KeysArgs) -> Result<()> {
-    let KeysVerb::Status(here) = args.verb;
+    match args.verb {
+        KeysVerb::Status(here) => status(here).await,
+        KeysVerb::Drill(args) => drill::run(args).await,
+    }
+}
+
+async fn status(here: Here) -> Result<()> {
     let config = here.place.config()?;
     let found = ask(&config).await?;
     let mut lines = vec![

@@ -152,7 +152,8 @@ pub async fn backup(args: BackupArgs) -> Result<()> {
     files::make_private_directory(directory).map_err(anyhow::Error::from)?;
     let url = config.database_url()?;
     let taken_at = SystemClock.now().to_string();
-    let copied = store::backup(url.expose(), directory).await.map_err(anyhow::Error::from).and_then(|()| sums(directory));
+    let copied =
+        store::backup(url.expose(), directory).await.map_err(anyhow::Error::from).and_then(|()| sums(directory));
     let files = match copied {
         Ok(files) => files,
         Err(error) => {

@@ -10,7 +10,7 @@ mod bench;
 mod bulk;
 mod client;
 mod demo;
-// mod drill;
+mod drill;
 mod erasure;
 mod failure;
 mod import;
@@ -95,7 +95,7 @@ impl Cli {
             Command::Serve(args) => Output::Human.finish(serve::run(args).await.map_err(Into::into)),
             Command::Init(here) => here.output.finish(admin::init(here).await),
             Command::Migrate(here) => here.output.finish(admin::migrate(here).await),
-            Command::Keys(args) => Output::Human.finish(admin::keys(args).await),
+            Command::Keys(args) => args.output().finish(admin::keys(args).await),
             Command::Backup(args) => args.here.output.finish(backup::backup(args).await),
             Command::Restore(args) => args.here.output.finish(backup::restore(args).await),
             Command::Demo(args) => Output::Human.finish(demo::run(args).await),

@@ -88,6 +88,12 @@ impl Spoils {
         self.branches.iter().find_map(|branch| branch.leaf(leaf))
     }
 
+    /// Tells them which leaf is whose, in place of what they were told of that before: for more people than fit into
+    /// memory at once.
+    pub fn tell_keys(&mut self, subject_keys: Vec<SubjectKey>) {
+        self.subject_keys = subject_keys;
+    }
+
     /// The value of a token as some copy had it: by the key of the place it claims, by the keys of every other leaf
     /// that its subject ever had, and by every secret as it stands.
     #[must_use]

@@ -4,6 +4,7 @@
 //! beyond that state is forgotten. Nothing is acknowledged as erased unless the tree that the slot opens lacks it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::checkpoint::{Checkpoint, Erased, hex};
@@ -13,6 +14,7 @@ use super::index;
 use super::node::Member;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::shred::advance_head;
+use super::sink::CheckpointSink;
 use super::slot::Content;
 use super::tree::{PageId, Tree};
 use crate::crash;
@@ -269,11 +271,11 @@ async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
     let (base, checkpoint) = if let Some(tree) = tree {
         (tree, None)
     } else {
-        let checkpoint = find_checkpoint(&parts, &content).await?.ok_or_else(|| lost(&content))?;
+        let checkpoint = find_checkpoint(&parts.sinks, &content).await?.ok_or_else(|| lost(&content))?;
         (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
     };
     let epoch = Epoch { tree: base.clone(), number: content.current.epoch };
-    let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;
+    let ring = Keyring::new(epoch, Arc::clone(&parts.random))?;
     let generations = index::written(&mut *parts.store.read().await?).await?;
     let custody = Custody::new(parts, ring, generations, base.clone(), member);
     let mut report = Report { epoch_before, epoch: content.current.epoch, ..Report::default() };
@@ -355,8 +357,11 @@ pub(super) fn load(content: &Content, pages: &[Page]) -> Result<Tree> {
         .map_err(|error| refuse("the key state does not open under the slot's root").because(error))
 }
 
-async fn find_checkpoint(parts: &Parts, content: &Content) -> Result<Option<Checkpoint>> {
-    for sink in &parts.sinks {
+pub(super) async fn find_checkpoint(
+    sinks: &[Arc<dyn CheckpointSink>],
+    content: &Content,
+) -> Result<Option<Checkpoint>> {
+    for sink in sinks {
         if let Some(bytes) = sink.get(&content.current.id).await? {
             match Checkpoint::open(&bytes, &content.current) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),

@@ -17,6 +17,7 @@ mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod doors;
+mod drill;
 mod erasures;
 mod health;
 mod hoard;
