@@ -1,6 +1,7 @@
 //! `lacuna keys drill`: proves beside a running vault, on a copy of a backup, what a restore would come to.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,7 +130,8 @@ struct Counts {
 
 #[derive(Serialize)]
 struct Check {
-    check: &'static str,
+    #[serde(rename = "check")]
+    name: &'static str,
     held: bool,
     words: String,
     /// Pseudonyms of those for whom it did not hold; not all, if they are many.
@@ -138,9 +140,9 @@ struct Check {
 }
 
 impl Report {
-    fn check(&mut self, check: &'static str, held: bool, words: impl Into<String>, people: &BTreeSet<SubjectId>) {
+    fn check(&mut self, name: &'static str, held: bool, words: impl Into<String>, people: &BTreeSet<SubjectId>) {
         let people = if held { Vec::new() } else { people.iter().take(NAMED).map(ToString::to_string).collect() };
-        self.checks.push(Check { check, held, words: words.into(), people });
+        self.checks.push(Check { name, held, words: words.into(), people });
     }
 
     fn answer(&self) -> Outcome<Answer> {
@@ -176,14 +178,16 @@ impl Report {
         ));
         let mut human = record(&lines);
         for check in &self.checks {
-            human.push_str(if check.held { "\n  held      " } else { "\n  NOT HELD  " });
-            human.push_str(&format!("{}: {}", check.check, check.words));
+            let verdict = if check.held { "held    " } else { "NOT HELD" };
+            let _ = write!(human, "\n  {verdict}  {}: {}", check.name, check.words);
             if !check.people.is_empty() {
-                human.push_str(&format!(" ({})", check.people.join(", ")));
+                let _ = write!(human, " ({})", check.people.join(", "));
             }
         }
         human.push_str("\n\nWhat this does not prove:");
-        self.limits.iter().for_each(|limit| human.push_str(&format!("\n- {limit}")));
+        for limit in self.limits {
+            let _ = write!(human, "\n- {limit}");
+        }
         let failed = self.verdict != HELD;
         Ok(Answer { json: serde_json::to_value(self)?, human, failed })
     }
@@ -389,6 +393,7 @@ impl Drill<'_> {
         report: &mut Report,
     ) -> Outcome<Option<Instant>> {
         let nobody = BTreeSet::new();
+        drill::forget_nodes(&**copy).await?;
         // Keys of its own, thrown away with the copy: a drill signs nothing.
         let kek = LocalKek::open(&self.folder.join("kek.key"), true, Arc::clone(&self.random))?;
         let signing = [self.folder.join("receipt-signing.key")];

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 use super::adversary::{Loot, Spoils};
 use super::checkpoint::Checkpoint;
@@ -168,6 +169,15 @@ impl Tried {
     }
 }
 
+/// Takes every node out of a copy, whose nodes all serve another database: none is to be waited for.
+pub async fn forget_nodes(copy: &dyn Store) -> Result<()> {
+    let mut tx = copy.write().await?;
+    for node in tx.nodes().await? {
+        tx.leave_node(&node.id).await?;
+    }
+    tx.commit().await
+}
+
 /// Gives the adversary every page there is and every key that the slot opens.
 pub async fn plunder(moment: &Moment, copy: &dyn Store, running: Option<&dyn Store>) -> Result<Spoils> {
     let mut tx = copy.read().await?;
@@ -313,13 +323,13 @@ impl RootSlot for StillSlot {
 /// writes to it and tidies it up meanwhile.
 struct StillSink {
     sink: Arc<dyn CheckpointSink>,
-    newest: Mutex<Option<Option<u64>>>,
+    newest: OnceCell<Option<u64>>,
     read: Mutex<HashMap<[u8; 16], Option<Vec<u8>>>>,
 }
 
 impl StillSink {
     fn of(sink: &Arc<dyn CheckpointSink>) -> Self {
-        Self { sink: Arc::clone(sink), newest: Mutex::default(), read: Mutex::default() }
+        Self { sink: Arc::clone(sink), newest: OnceCell::new(), read: Mutex::default() }
     }
 }
 
@@ -344,13 +354,7 @@ impl CheckpointSink for StillSink {
     }
 
     async fn newest(&self) -> Result<Option<u64>> {
-        let known = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let newest = self.sink.newest().await?;
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
-        Ok(newest)
+        self.newest.get_or_try_init(|| self.sink.newest()).await.copied()
     }
 
     fn describe(&self) -> String {
@@ -374,7 +378,9 @@ mod tests {
                 draw(&mut sample, *person, seen, 5, &random);
             }
             assert_eq!(sample.iter().collect::<BTreeSet<_>>().len(), 5);
-            sample.into_iter().for_each(|person| *drawn.entry(person).or_default() += 1);
+            for person in sample {
+                *drawn.entry(person).or_default() += 1;
+            }
         }
         assert!(people.iter().all(|person| (400..600).contains(&drawn[person])), "{drawn:?}");
     }
