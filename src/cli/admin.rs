@@ -102,7 +102,7 @@ pub async fn init(here: Here) -> Result<()> {
         record(&[
             ("vault", if opened.report.created { "made" } else { "was there already" }.to_owned()),
             ("data", config.data_dir().display().to_string()),
-            ("root slot", format!("{} (never back it up together with the data)", config.slot_dir().display())),
+            ("root slot", format!("{} (never back it up together with the data)", config.slot_place())),
             ("receipts are signed by", public.trim().to_owned()),
         ]),
     );
@@ -198,7 +198,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         ("database", database.clone()),
         ("listens on", config.listen()?.to_string()),
         ("data", config.data_dir().display().to_string()),
-        ("root slot", config.slot_dir().display().to_string()),
+        ("root slot", config.slot_place()),
         ("wrapped by", config.kek_file().display().to_string()),
         ("purposes", purposes.join(", ")),
         ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),

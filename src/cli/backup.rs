@@ -260,8 +260,8 @@ fn told(manifest: &Manifest, report: &Report) -> Answer {
 
 /// Makes sure that the slot is the one of the vault that was backed up, before anything is replaced.
 async fn check_slot(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
-    let content = open::look_at_slot(config)?.load().await?;
-    let content = content.with_context(|| format!("there is no root slot in {}", config.slot_dir().display()))?;
+    let slot = open::look_at_slot(config)?;
+    let content = slot.load().await?.with_context(|| format!("the root slot is empty: {}", slot.describe()))?;
     let ours = hex(&content.tree);
     ensure!(ours == manifest.tree, "the backup is of vault {}, the root slot of vault {ours}", manifest.tree);
     Ok(())

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::config::slot::{Kind, Pkcs11};
 use crate::config::{self, Config};
 use crate::crypto::{Random, SystemRandom};
 use crate::keys::Custody;
@@ -16,7 +17,8 @@ use crate::keys::lease::Lease;
 use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
 use crate::keys::sink::{CheckpointSink, DirectorySink};
-use crate::keys::slot::{FileSlot, RootSlot, SlotLock};
+use crate::keys::slot::{Assurance, FileSlot, RootSlot, SlotLock, TokenSlot};
+use crate::keys::token::{self, Pin, Token};
 use crate::model::Clock;
 use crate::store::{self, Store};
 
@@ -95,7 +97,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, how: Use) -> Result<Op
     check_slot_directory(config)?;
     let slot = config.slot_dir().join(SLOT_FILE);
     let shares = how == Use::Serve && !store::is_embedded(config.database_url()?.expose());
-    let created = shares && has_no_slot(config) && make_alone(config, Arc::clone(&clock), &slot).await?;
+    let created = shares && has_no_slot(config).await? && make_alone(config, Arc::clone(&clock), &slot).await?;
     let lock = if shares { SlotLock::share(&slot)? } else { SlotLock::take(&slot)? };
     let mut opened = open_with(config, clock, lock).await?;
     opened.report.created |= created;
@@ -115,7 +117,7 @@ async fn make_alone(config: &Config, clock: Arc<dyn Clock>, slot: &Path) -> Resu
                 return Ok(created);
             }
             Err(error) if begun.elapsed() >= MAKING => return Err(error.into()),
-            Err(_) if has_no_slot(config) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) if has_no_slot(config).await? => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(_) => return Ok(false),
         }
     }
@@ -128,7 +130,7 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
     store.migrate().await?;
     store.check().await?;
     // Keys are made for a new vault only. One that lost a key must say so, not get another.
-    let new = has_no_slot(config) && store.read().await?.vault().await?.is_none();
+    let new = has_no_slot(config).await? && store.read().await?.vault().await?.is_none();
     if new {
         for directory in slot_directories(config).chain(config.kek_file().parent().map(Path::to_owned)) {
             files::make_private_directory(&directory)
@@ -136,8 +138,11 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
         }
     }
     let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), new, Arc::clone(&random))?);
-    let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
-    let slot = Arc::new(FileSlot::hold(lock, &config.slot_dir().join(SLOT_FILE), &mirrors, Arc::clone(&kek)));
+    let primary = config.slot_dir().join(SLOT_FILE);
+    let slot: Arc<dyn RootSlot> = match token(config) {
+        Some(token) => Arc::new(token_slot(&token, Arc::clone(&random)).hold(lock, primary)),
+        None => Arc::new(FileSlot::hold(lock, &primary, &mirrors(config), Arc::clone(&kek))),
+    };
     let signer = Signer::open(&signing_keys(config), &*kek, new, &*random).await?;
     let parts = Parts {
         store: Arc::clone(&store),
@@ -155,9 +160,41 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
 
 /// A slot that is only looked at, beside a vault that may be running.
 pub fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
-    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), false, Arc::new(SystemRandom::new()))?);
-    let mirrors: Vec<_> = config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect();
-    Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors, kek)))
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
+    if let Some(token) = token(config) {
+        return Ok(Arc::new(token_slot(&token, random)));
+    }
+    let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&config.kek_file(), false, random)?);
+    Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors(config), kek)))
+}
+
+/// The token that holds the slot, when it is one.
+fn token(config: &Config) -> Option<(Arc<Token>, &Pkcs11)> {
+    let section = config.slot.pkcs11.as_ref().filter(|_| config.slot.kind == Kind::Pkcs11)?;
+    let pin = match (&section.pin, &section.pin_file) {
+        (Some(pin), _) => Pin::Text(pin.expose().to_owned().into()),
+        (None, file) => Pin::File(file.clone().unwrap_or_default()),
+    };
+    let options = token::Options {
+        module: section.module.clone(),
+        token: section.token.clone(),
+        pin,
+        hardware: section.assurance == config::slot::Assurance::Immediate,
+    };
+    Some((Arc::new(Token::new(options)), section))
+}
+
+fn token_slot((token, section): &(Arc<Token>, &Pkcs11), random: Arc<dyn Random>) -> TokenSlot {
+    let assurance = match section.assurance {
+        config::slot::Assurance::Immediate => Assurance::Immediate,
+        config::slot::Assurance::ImmediateLogical => Assurance::ImmediateLogical,
+    };
+    TokenSlot::look(Arc::clone(token), section.label(), assurance, random)
+}
+
+/// The files of the slot's further copies.
+fn mirrors(config: &Config) -> Vec<PathBuf> {
+    config.slot.mirrors.iter().map(|directory| directory.join(SLOT_FILE)).collect()
 }
 
 /// The checkpoint sinks.
@@ -194,6 +231,9 @@ fn check_slot_directory(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn has_no_slot(config: &Config) -> bool {
-    slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())
+async fn has_no_slot(config: &Config) -> Result<bool> {
+    match &token(config) {
+        Some(token) => Ok(token_slot(token, Arc::new(SystemRandom::new())).load().await?.is_none()),
+        None => Ok(slot_directories(config).all(|directory| !directory.join(SLOT_FILE).exists())),
+    }
 }

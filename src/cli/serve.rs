@@ -121,10 +121,7 @@ impl Running {
         if self.report.created {
             lines.push(format!("made a new vault in {}", config.data_dir().display()));
         }
-        lines.push(format!(
-            "its root slot is in {}: never back it up together with the data",
-            config.slot_dir().display()
-        ));
+        lines.push(format!("its root slot is in {}: never back it up together with the data", config.slot_place()));
         let Some(token) = &self.dev_token_file else { return lines };
         lines.push("WITHOUT TLS, on loopback only, with a development credential: for trying out".to_owned());
         let program = std::env::args().next().unwrap_or_else(|| "lacuna".to_owned());

@@ -27,7 +27,7 @@
 //! ```
 
 mod sink;
-mod slot;
+pub mod slot;
 
 use std::fmt;
 use std::fs;
@@ -176,10 +176,7 @@ impl Config {
                 );
             }
         }
-        ensure!(
-            self.slot.mirrors.is_empty() || self.slot.kek_file.is_some(),
-            "slot.mirrors need slot.kek_file: the default lies beside the first copy, and without it no mirror opens"
-        );
+        self.slot.check()?;
         for code in self.purposes.keys() {
             crate::model::Label::purpose(code).with_context(|| format!("purposes: {code:?}"))?;
         }
@@ -202,6 +199,15 @@ impl Config {
             let stem = name.strip_suffix("-data").unwrap_or(&name).to_owned();
             data.with_file_name(format!("{stem}-slot"))
         })
+    }
+
+    /// Where the root slot is, for people.
+    #[must_use]
+    pub fn slot_place(&self) -> String {
+        match &self.slot.pkcs11 {
+            Some(token) if self.slot.kind == slot::Kind::Pkcs11 => format!("the PKCS#11 token {}", token.token),
+            _ => self.slot_dir().display().to_string(),
+        }
     }
 
     /// The key that wraps the slot.
@@ -339,6 +345,14 @@ mod tests {
             ("[purposes.x]\nbasis = 'whim'", "whim"),
             ("index_buckets = 3", "index_buckets"),
             ("[slot]\nmirrors = ['/b']", "kek_file"),
+            ("[slot]\nkind = 'tape'", "tape"),
+            ("[slot]\nkind = 'pkcs11'", "[slot.pkcs11]"),
+            ("[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'", "pin_file"),
+            ("[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'\npin = '1'\nlabel = 'a:b'", "label"),
+            (
+                "[slot]\nkind = 'pkcs11'\nmirrors = ['/b']\n[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'\npin = '1'",
+                "slot.mirrors",
+            ),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.contains(named), "{text:?}: {error}");

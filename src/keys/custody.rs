@@ -14,7 +14,8 @@ use super::sink::CheckpointSink;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
-use crate::model::{Clock, Result};
+use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result};
+use crate::platform;
 use crate::store::Store;
 use crate::store::index::Generation;
 
@@ -38,6 +39,14 @@ pub struct Parts {
     pub lease: Arc<Lease>,
 }
 
+impl Parts {
+    /// Something that happens to the keys now, at the hands of this process.
+    pub(super) fn event(&self, kind: KeyEventKind, detail: String) -> KeyEvent {
+        let at = self.clock.now();
+        KeyEvent { id: KeyEventId::new(at, &*self.random), at, actor: platform::host(), kind, detail }
+    }
+}
+
 /// The keys with all that guards them.
 pub struct Custody {
     pub(super) parts: Parts,
@@ -47,7 +56,11 @@ pub struct Custody {
     pub flights: Flights,
     /// The generations of the search index that were written when somebody looked last.
     generations: RwLock<Vec<Generation>>,
+    /// For people.
     leaves: Leaves,
+    /// For index buckets, which are under a new one after every erasure: apart from the others and close to each other,
+    /// so that those of one erasure share pages of the tree.
+    bucket_leaves: Leaves,
     /// This process among the nodes; none when the vault has one process only.
     pub(super) member: Option<Member>,
     /// The tree that the slot's root opens, with the keys of its pages: what the next one is made from. Held by
@@ -70,7 +83,8 @@ impl Custody {
             parts,
             ring: Arc::new(ring),
             generations: RwLock::new(generations),
-            leaves: Leaves::default(),
+            leaves: Leaves::in_blocks_of(1024),
+            bucket_leaves: Leaves::in_blocks_of(4096),
             member,
             base: Mutex::new(Some(base)),
             applying: Mutex::new(()),
@@ -118,6 +132,11 @@ impl Custody {
     /// A leaf that nobody had before.
     pub async fn take_leaf(&self) -> Result<u32> {
         self.leaves.take(self.store()).await
+    }
+
+    /// A leaf that nobody had before, for a bucket of the index.
+    pub(super) async fn take_bucket_leaf(&self) -> Result<u32> {
+        self.bucket_leaves.take(self.store()).await
     }
 
     /// Puts back a leaf that was taken and that no row names.

@@ -45,6 +45,12 @@ impl Flights {
         Flight { _generation: generation, deadline: Instant::now() + LONGEST, lease: Arc::clone(&self.lease) }
     }
 
+    /// How many have begun since the last fence and are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).0.strong_count() - 1
+    }
+
     /// Waits until every flight that has begun before has landed, or can no longer.
     ///
     /// Until then the next generation is kept from ending as well, so that a fence that comes meanwhile waits for the

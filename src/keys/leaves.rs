@@ -7,14 +7,20 @@ use std::sync::{Mutex, PoisonError};
 use crate::model::Result;
 use crate::store::Store;
 
-/// How many are taken at once.
-const BLOCK: u32 = 1024;
-
 /// Leaves that no one has yet.
-#[derive(Default)]
-pub struct Leaves(Mutex<Vec<Range<u32>>>);
+pub struct Leaves {
+    /// How many are taken at once.
+    block: u32,
+    stock: Mutex<Vec<Range<u32>>>,
+}
 
 impl Leaves {
+    /// Nothing in stock; what is taken comes in blocks of so many, each in a row.
+    #[must_use]
+    pub fn in_blocks_of(block: u32) -> Self {
+        Self { block, stock: Mutex::default() }
+    }
+
     /// A leaf that nobody had before. Usually from stock; otherwise after one small transaction.
     pub async fn take(&self, store: &dyn Store) -> Result<u32> {
         loop {
@@ -22,19 +28,19 @@ impl Leaves {
                 return Ok(leaf);
             }
             let mut tx = store.write().await?;
-            let first = tx.take_leaves(BLOCK).await?;
+            let first = tx.take_leaves(self.block).await?;
             tx.commit().await?;
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(first..first + BLOCK);
+            self.stock.lock().unwrap_or_else(PoisonError::into_inner).push(first..first + self.block);
         }
     }
 
     /// Puts back a leaf that was taken and that no row names.
     pub fn put_back(&self, leaf: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(leaf..leaf.saturating_add(1));
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner).push(leaf..leaf.saturating_add(1));
     }
 
     fn stocked(&self) -> Option<u32> {
-        let mut stock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(block) = stock.last_mut() {
             if let Some(leaf) = block.next() {
                 return Some(leaf);

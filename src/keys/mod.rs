@@ -30,6 +30,7 @@ pub mod shred;
 pub mod sink;
 pub mod slot;
 pub mod status;
+pub mod token;
 pub mod tree;
 
 pub use custody::Custody;

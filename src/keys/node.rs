@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::checkpoint::hex;
 use super::custody::{Custody, Parts};
 use super::lease::VALID;
 use super::ring::Epoch;
-use crate::model::{Error, Reason, Result};
+use crate::model::{Error, KeyEventKind, Reason, Result};
 use crate::platform::{self, uptime};
+use crate::store::Tx;
 use crate::store::node::{Node, NodeId, Pulse};
 
 /// How often a node looks how things stand.
@@ -99,6 +101,7 @@ impl Member {
         let node = Node { id: self.id, name, process, joined_at: now, renewals: 0, epoch: 0, seen_at: now };
         let mut tx = parts.store.write().await?;
         tx.join_node(&node).await?;
+        tx.insert_key_events(&[parts.event(KeyEventKind::NodeJoined, named(&self.id))]).await?;
         tx.commit().await?;
         self.applied.store(0, Ordering::SeqCst);
         Ok(sent)
@@ -135,6 +138,8 @@ impl Custody {
         let _not_meanwhile = self.base.lock().await;
         let mut tx = self.store().write().await?;
         tx.leave_node(&member.id).await?;
+        let detail = format!("{} in good order", named(&member.id));
+        tx.insert_key_events(&[self.parts.event(KeyEventKind::NodeLeft, detail)]).await?;
         tx.commit().await
     }
 
@@ -268,7 +273,7 @@ impl Custody {
     async fn take_lead(&self, member: &Member, pulse: &Pulse, from: Option<(NodeId, u64)>) -> Result<bool> {
         let mut tx = self.store().write().await?;
         if let Some((leader, renewals)) = from
-            && !tx.expire_node(&leader, renewals).await?
+            && !self.expire(&mut *tx, &leader, renewals).await?
         {
             return Ok(false);
         }
@@ -295,6 +300,16 @@ impl Custody {
         }
     }
 
+    /// Ends the lease of a node that gives no sign of life.
+    async fn expire(&self, tx: &mut dyn Tx, node: &NodeId, renewals: u64) -> Result<bool> {
+        let ended = tx.expire_node(node, renewals).await?;
+        if ended {
+            let detail = format!("{} gave no sign of life", named(node));
+            tx.insert_key_events(&[self.parts.event(KeyEventKind::NodeLeft, detail)]).await?;
+        }
+        Ok(ended)
+    }
+
     async fn do_what_waits(&self) {
         if let Err(error) = self.attempt_if_idle().await {
             tracing::warn!(%error, "what waits has to wait longer");
@@ -316,7 +331,7 @@ impl Custody {
             }
             for node in behind.iter().filter(|node| watched.is_out(node.id, node.renewals, &node.process)) {
                 let mut tx = self.store().write().await?;
-                let ended = tx.expire_node(&node.id, node.renewals).await?;
+                let ended = self.expire(&mut *tx, &node.id, node.renewals).await?;
                 tx.commit().await?;
                 tracing::warn!(node = node.name, ended, "a node gave no sign of life; its lease is over");
             }
@@ -371,6 +386,10 @@ async fn keep_up(custody: Weak<Custody>) {
             custody.drop_keys(member);
         }
     }
+}
+
+fn named(id: &NodeId) -> String {
+    format!("node {}", hex(id))
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

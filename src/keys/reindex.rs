@@ -45,7 +45,7 @@ impl Custody {
         let mut entries = self.entries_of_live_tokens(&generations).await?;
         entries.retain(|entry| numbers.contains(&entry.spot.bucket));
         for bucket in &mut lost {
-            *bucket = Bucket { leaf: self.take_leaf().await?, chunks: 1, dirty: false, ..*bucket };
+            *bucket = Bucket { leaf: self.take_bucket_leaf().await?, chunks: 1, dirty: false, ..*bucket };
         }
         let mut tx = self.store().write().await?;
         index::rebuild(&self.ring, &mut *tx, &lost, &entries).await?;

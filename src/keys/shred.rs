@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use super::checkpoint::hex;
 use super::custody::Custody;
 use super::index::{self, Spot};
 use super::recover;
@@ -27,7 +28,8 @@ use super::slot::{Content, Root};
 use super::tree::{PageId, Puncture, Tree};
 use crate::crash;
 use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Time, Token, TokenRow, Value,
+    Erasure, ErasureId, ErasureState, Error, KeyEventKind, Reason, Result, SubjectId, SubjectState, Time, Token,
+    TokenRow, Value,
 };
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
@@ -219,7 +221,7 @@ impl Custody {
     async fn with_leaves(&self, buckets: Vec<Bucket>) -> Result<Vec<(Bucket, u32)>> {
         let mut fresh = Vec::new();
         for bucket in buckets {
-            fresh.push((bucket, self.take_leaf().await?));
+            fresh.push((bucket, self.take_bucket_leaf().await?));
         }
         Ok(fresh)
     }
@@ -290,7 +292,10 @@ impl Custody {
         let now = self.parts.clock.now();
         let ids: Vec<_> = erasures.iter().map(|erasure| erasure.id).collect();
         let mut tx = self.store().write().await?;
-        advance_head(&mut *tx, root).await?;
+        if advance_head(&mut *tx, root).await? {
+            let detail = format!("epoch {}, root {}, {} erasures", root.0, hex(root.1), ids.len());
+            tx.insert_key_events(&[self.parts.event(KeyEventKind::EpochAdvanced, detail)]).await?;
+        }
         let mut locked = tx.lock_subjects(subjects).await?;
         for subject in locked.iter_mut().filter(|subject| subject.state != SubjectState::Shredded) {
             subject.finish_shred(now)?;
@@ -334,17 +339,17 @@ impl Custody {
     }
 }
 
-/// Moves the database's tree head to where the slot is.
-pub(super) async fn advance_head(tx: &mut dyn Tx, root: (u64, &[u8; 16])) -> Result<()> {
+/// Moves the database's tree head to where the slot is. Answers whether it was elsewhere.
+pub(super) async fn advance_head(tx: &mut dyn Tx, root: (u64, &[u8; 16])) -> Result<bool> {
     let missing = || Error::internal("the database has no key tree");
     let head = tx.tree_head().await?.ok_or_else(missing)?;
     if head.root_id == *root.1 {
-        return Ok(());
+        return Ok(false);
     }
     if head.epoch >= root.0 || !tx.advance_tree(&head.root_id, root.1, root.0).await? {
         return Err(Error::internal("the database's key tree is ahead of the slot"));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn punctured(run: &Run, epoch: u64) -> Vec<Punctured> {

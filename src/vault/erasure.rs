@@ -51,6 +51,7 @@ impl Vault {
         if ask.validate_only {
             return self.validate(erasure).await;
         }
+        let arriving = self.arrivals.begin();
         self.record_asked(caller, "EraseSubject", ask.subject, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, ask.subject).await?;
@@ -80,6 +81,7 @@ impl Vault {
         crash::point("erase::before-request");
         tx.commit().await?;
         crash::point("erase::requested");
+        drop(arriving);
         self.carry_out(erasure).await
     }
 

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
+use crate::keys::flight::Flights;
+use crate::keys::lease::Lease;
 use crate::model::{Clock, Erasure, ErasureId, Error, Reason, Result};
 use crate::policy::Purposes;
 
@@ -31,6 +33,8 @@ pub struct Vault {
     reads: read::Reads,
     writes: write::Writes,
     shreds: Batch<Shred, Result<Shredded>>,
+    /// Erasures that are being asked for.
+    arrivals: Arc<Flights>,
 }
 
 impl Vault {
@@ -38,10 +42,12 @@ impl Vault {
     #[must_use]
     pub fn new(custody: Arc<Custody>, clock: Arc<dyn Clock>, purposes: Purposes) -> Self {
         Custody::keep_up(&custody);
+        let arrivals = Arc::new(Flights::new(Arc::new(Lease::unlimited())));
         Self {
             reads: read::start(Arc::clone(&custody)),
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),
-            shreds: start_shredding(Arc::clone(&custody)),
+            shreds: start_shredding(Arc::clone(&custody), Arc::clone(&arrivals)),
+            arrivals,
             custody,
             clock,
             purposes,
@@ -91,6 +97,12 @@ enum Shredded {
 }
 
 impl Vault {
+    /// How many erasures are being asked for.
+    #[must_use]
+    pub fn arriving(&self) -> usize {
+        self.arrivals.under_way()
+    }
+
     /// Runs a PENDING erasure, together with whatever else waits.
     async fn shred(&self, id: ErasureId) -> Result<Erasure> {
         match self.shreds.call(Shred::Erase(id)).await?? {
@@ -108,15 +120,19 @@ impl Vault {
     }
 }
 
-/// What arrives together shares one run, and so one advance of the slot.
-fn start_shredding(custody: Arc<Custody>) -> Batch<Shred, Result<Shredded>> {
+/// What arrives together shares one run, and so one advance of the slot: a run begins when every erasure is recorded
+/// that was on its way in.
+fn start_shredding(custody: Arc<Custody>, arrivals: Arc<Flights>) -> Batch<Shred, Result<Shredded>> {
     let limits = Limits { weight: 256, in_flight: 1, waiting: 65_536 };
     Batch::start(
         limits,
         |_| 1,
         move |asks: Vec<Shred>| {
-            let custody = Arc::clone(&custody);
-            async move { shred(&custody, &asks).await }
+            let (custody, arrivals) = (Arc::clone(&custody), Arc::clone(&arrivals));
+            async move {
+                arrivals.fence().await;
+                shred(&custody, &asks).await
+            }
         },
     )
 }

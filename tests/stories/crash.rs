@@ -10,20 +10,20 @@ use std::path::Path;
 
 use lacuna::proto::v1;
 
-use crate::outside::{Door, Outside, Person, outside_on_both_stores};
+use crate::outside::{Door, Outside, Person, outside_on_both_stores, outside_with_a_token};
 
 /// Parts of the source that come by while a value is kept.
 const TOKENIZING: [&str; 1] = ["write"];
 /// While a person is erased.
-const ERASING: [&str; 6] = ["erase", "shred", "write", "slot", "sink", "files"];
+const ERASING: [&str; 7] = ["erase", "shred", "write", "slot", "token", "sink", "files"];
 /// While a vault is made.
-const CREATING: [&str; 4] = ["create", "slot", "sink", "files"];
+const CREATING: [&str; 5] = ["create", "slot", "token", "sink", "files"];
 /// While a vault is opened that was interrupted, or whose database is older than its slot.
 const RECOVERING: [&str; 1] = ["recover"];
 
 /// Of a part that comes by in several deeds, the points that come by in only one.
 const ONLY_CREATING: [&str; 1] = ["slot::copy-created"];
-const ONLY_ERASING: [&str; 2] = ["slot::copy-prepared", "slot::copy-set"];
+const ONLY_ERASING: [&str; 4] = ["slot::copy-prepared", "slot::copy-set", "token::key-destroyed", "token::destroyed"];
 
 /// Of those that come by while a person is erased: when nothing has been asked for yet that would survive. The record
 /// that somebody asks is written first.
@@ -53,10 +53,11 @@ fn points() -> BTreeSet<String> {
     found
 }
 
-/// Those of some parts, without those that only come by elsewhere.
-fn points_of(parts: &[&str], elsewhere: &[&str]) -> Vec<String> {
+/// Those of some parts, without those that only come by elsewhere, or with another kind of slot.
+fn points_of(vault: &Outside, parts: &[&str], elsewhere: &[&str]) -> Vec<String> {
+    let other = if vault.token.is_some() { "slot" } else { "token" };
     let mut found: Vec<_> = points().into_iter().collect();
-    found.retain(|name| parts.contains(&name.split("::").next().unwrap()));
+    found.retain(|name| name.split("::").next().is_some_and(|part| parts.contains(&part) && part != other));
     found.retain(|name| !elsewhere.contains(&name.as_str()));
     assert!(!found.is_empty());
     found
@@ -118,7 +119,7 @@ fn every_point_has_a_story() {
 outside_on_both_stores! {
     async fn a_crash_while_a_value_is_kept_loses_nothing_that_was_acknowledged(vault: Outside) {
         let people = inhabited(&vault).await;
-        for point in points_of(&TOKENIZING, &[]) {
+        for point in points_of(&vault, &TOKENIZING, &[]) {
             let vault = vault.copy();
             let mut door = vault.try_start(&[(&point, after(0))]).unwrap();
             door.try_tokenize("eve").await.unwrap_err();
@@ -140,7 +141,7 @@ outside_on_both_stores! {
     async fn a_crash_while_a_person_is_erased_ends_in_their_erasure_and_hurts_nobody_else(vault: Outside) {
         let people = inhabited(&vault).await;
         let (victim, other) = (&people[0], &people[1]);
-        for point in points_of(&ERASING, &ONLY_CREATING) {
+        for point in points_of(&vault, &ERASING, &ONLY_CREATING) {
             for times in 0..OFTEN {
                 let mut vault = vault.copy();
                 let mut door = vault.try_start(&[(&point, after(times))]).unwrap();
@@ -174,7 +175,7 @@ outside_on_both_stores! {
     async fn a_second_crash_during_the_recovery_changes_nothing(vault: Outside) {
         let people = inhabited(&vault).await;
         let (victim, other) = (&people[0], &people[1]);
-        let erasing = points_of(&ERASING, &ONLY_CREATING);
+        let erasing = points_of(&vault, &ERASING, &ONLY_CREATING);
         for (at, first) in erasing.iter().enumerate() {
             let torn = vault.copy();
             let mut door = torn.try_start(&[(first, after(0))]).unwrap();
@@ -210,7 +211,7 @@ outside_on_both_stores! {
         let mut door = vault.start();
         door.erase(victim).await;
         door.kill();
-        for point in points_of(&RECOVERING, &[]) {
+        for point in points_of(&vault, &RECOVERING, &[]) {
             let mut vault = vault.copy();
             vault.take_data_of(old.copy());
             let fault = vault.try_start(&[(&point, after(0))]).err().expect("it does not come by");
@@ -237,7 +238,7 @@ outside_on_both_stores! {
     }
 
     async fn a_crash_while_a_vault_is_made_leaves_one_that_can_be_made(vault: Outside) {
-        for point in points_of(&CREATING, &ONLY_ERASING) {
+        for point in points_of(&vault, &CREATING, &ONLY_ERASING) {
             for times in 0..OFTEN {
                 let vault = vault.copy();
                 match vault.try_start(&[(&point, after(times))]) {
@@ -259,4 +260,10 @@ outside_on_both_stores! {
             }
         }
     }
+}
+
+outside_with_a_token! {
+    a_crash_while_a_person_is_erased_ends_in_their_erasure_and_hurts_nobody_else
+    a_second_crash_during_the_recovery_changes_nothing
+    a_crash_while_a_vault_is_made_leaves_one_that_can_be_made
 }

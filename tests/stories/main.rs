@@ -23,6 +23,7 @@ mod health;
 mod hoard;
 mod house;
 mod idempotency;
+mod kills;
 mod leaks;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
@@ -35,6 +36,8 @@ mod refusals;
 mod restore;
 mod reuse;
 mod shapes;
+mod slot_contract;
+mod softhsm;
 mod store_contract;
 mod storm;
 mod streams;

@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 
 use crate::house::{Bearer, Link, field, outcome};
 use crate::process::{Database, Place, Server, lacuna, run, said};
+use crate::softhsm;
 
 /// The signal by which `abort` ends a process.
 const SIGABRT: i32 = 6;
@@ -46,24 +47,48 @@ macro_rules! outside_on_both_stores {
 }
 pub(crate) use outside_on_both_stores;
 
+/// The same of a vault whose slot is in a PKCS#11 token, on SQLite.
+macro_rules! outside_with_a_token {
+    ($($name:ident)+) => {
+        mod with_a_token {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let story = concat!(module_path!(), "::", stringify!($name));
+                if let Some(vault) = $crate::outside::Outside::with_a_token(story) { super::$name(vault).await; }
+            })+
+        }
+    };
+}
+pub(crate) use outside_with_a_token;
+
 /// Everything that a vault keeps: data, root slot with a mirror, checkpoints, database. It runs only while a
 /// [`Door`] to it is open.
 pub struct Outside {
     pub place: Place,
     pub database: Option<Database>,
+    /// The library of a PKCS#11 token, when the slot is in one.
+    pub token: Option<String>,
 }
 
 impl Outside {
     pub fn on_sqlite() -> Self {
-        Self::at(None)
+        Self::at(None, None)
+    }
+
+    /// On SQLite, with its slot in a PKCS#11 token; `None`, and a notice, without SoftHSM.
+    pub fn with_a_token(story: &str) -> Option<Self> {
+        Some(Self::at(None, Some(softhsm::module(story)?)))
     }
 
     pub fn on_postgres(story: &str) -> Option<Self> {
-        Database::create(story).map(|database| Self::at(Some(database)))
+        Database::create(story).map(|database| Self::at(Some(database), None))
     }
 
-    fn at(database: Option<Database>) -> Self {
-        let vault = Self { place: Place::new(), database };
+    fn at(database: Option<Database>, token: Option<String>) -> Self {
+        let vault = Self { place: Place::new(), database, token };
+        if vault.token.is_some() {
+            softhsm::make(vault.place.path());
+        }
         vault.configure("");
         vault
     }
@@ -71,8 +96,16 @@ impl Outside {
     /// Writes the configuration file, with more settings.
     pub fn configure(&self, more: &str) {
         // Few buckets of the search index, so that people share them.
-        let slot = "[slot]\nmirrors = ['mirror']\nkek_file = 'kek/kek.key'\n[[sinks]]\ndirectory = 'checkpoints'\n";
-        let text = format!("index_buckets = 64\n{more}\n{slot}");
+        let slot = match &self.token {
+            None => "mirrors = ['mirror']".to_owned(),
+            Some(module) => format!(
+                "kind = 'pkcs11'\n[slot.pkcs11]\nmodule = '{module}'\ntoken = '{}'\npin = '{}'",
+                softhsm::TOKEN,
+                softhsm::PIN
+            ),
+        };
+        let sinks = "[[sinks]]\ndirectory = 'checkpoints'\n";
+        let text = format!("index_buckets = 64\n{more}\n[slot]\nkek_file = 'kek/kek.key'\n{slot}\n{sinks}");
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
     }
 
@@ -123,6 +156,7 @@ impl Outside {
         let mut command = lacuna();
         command.args(arguments).args(["--config", "lacuna.toml", "--data-dir", "data", "--slot-dir", "slot"]);
         command.args(["--database-url", url]).current_dir(self.place.path());
+        command.env("SOFTHSM2_CONF", softhsm::conf(self.place.path()));
         command
     }
 
@@ -180,8 +214,12 @@ impl Outside {
 
     /// A copy of everything, raw, of a vault that does not run.
     pub fn copy(&self) -> Self {
-        let copy = Self { place: Place::new(), database: self.database.as_ref().map(Database::copy) };
+        let database = self.database.as_ref().map(Database::copy);
+        let copy = Self { place: Place::new(), database, token: self.token.clone() };
         copy_folder(self.place.path(), copy.place.path());
+        if copy.token.is_some() {
+            softhsm::write_conf(copy.place.path());
+        }
         // The log is the copy's own.
         let _ = fs::remove_file(copy.place.path().join("log"));
         copy

@@ -22,13 +22,14 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Crates that have owners: nobody else names them.
-const OWNERS: [(&[&str], &[&str]); 4] = [
+const OWNERS: [(&[&str], &[&str]); 5] = [
     (&["rustix"], &["src/platform.rs"]),
     (&["sqlx"], &["src/store/"]),
     (
         &["tonic", "prost", "tonic_types", "tonic_health", "tonic_reflection", "tonic_prost", "prost_types"],
         &["src/grpc/", "src/proto.rs", "src/cli/"],
     ),
+    (&["cryptoki"], &["src/keys/token/"]),
     (&["aes", "aes_gcm", "hmac", "ring", "sha2"], &["src/crypto/"]),
 ];
 

@@ -6,9 +6,11 @@
 
 mod file;
 mod lock;
+mod pkcs11;
 
 pub use file::FileSlot;
 pub use lock::{SlotLock, Turn};
+pub use pkcs11::TokenSlot;
 
 use std::fmt;
 
@@ -75,7 +77,7 @@ impl Content {
 /// nobody's epoch. The very root that is prepared already may be prepared again, by a writer who never heard of it.
 fn check_prepare(found: &Content, expect: &[u8; 16], next: &Root) -> Result<()> {
     if found.current.id != *expect {
-        return Err(moved(&found.current));
+        return Err(moved(found.current.epoch));
     }
     let again = found.next.as_ref().is_some_and(|prepared| prepared.id == next.id);
     if again || next.epoch >= found.next_epoch() {
@@ -88,8 +90,8 @@ fn check_prepare(found: &Content, expect: &[u8; 16], next: &Root) -> Result<()> 
     .with("prepared_epoch", found.latest_epoch()))
 }
 
-fn moved(current: &Root) -> Error {
-    refused("the root slot has moved on: another writer advanced it").with("epoch", current.epoch)
+fn moved(epoch: u64) -> Error {
+    refused("the root slot has moved on: another writer advanced it").with("epoch", epoch)
 }
 
 fn refused(message: &'static str) -> Error {

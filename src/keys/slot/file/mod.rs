@@ -225,7 +225,7 @@ impl RootSlot for FileSlot {
                 let content = Content { tree: content.tree, current: prepared.copy(), next: None };
                 self.write_all(&found, (&content, places), copy_set).await
             }
-            _ => Err(moved(&content.current)),
+            _ => Err(moved(content.current.epoch)),
         }
     }
 
