@@ -35,6 +35,7 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod runbook;
 mod shapes;
 mod slot_contract;
 mod softhsm;
