@@ -1,8 +1,11 @@
 //! What is asked of the operating system.
 
-use std::fs;
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
+use rustix::fs::Access;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long the machine has been up, the time that it was suspended included. Never goes back, whatever is done to
@@ -48,6 +51,65 @@ pub fn has_ended(process: &str) -> bool {
     let (Some(id), Some(then)) = (words.next().and_then(|id| id.parse().ok()), words.next()) else { return false };
     // Without /proc nothing can be told.
     begun(std::process::id()).is_some() && begun(id).is_none_or(|now| now != then)
+}
+
+/// Gives up, for the rest of this process, being dumped when it crashes and being traced by others of the same account.
+/// What the system does not let it give up, [`refuses_dumps`] tells.
+pub fn refuse_dumps() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    memory::refuse_dumps();
+}
+
+/// Whether this process gave up being dumped and traced; `None` where the system knows no such thing.
+#[must_use]
+pub fn refuses_dumps() -> Option<bool> {
+    memory::refuses_dumps()
+}
+
+/// Whether all memory, however much, may be kept out of swap. With a limit, what goes beyond it would be refused.
+#[must_use]
+pub fn may_lock_memory() -> bool {
+    getrlimit(Resource::Memlock).current.is_none()
+}
+
+/// Keeps all memory of this process out of swap, as far as the system lets it.
+pub fn lock_memory() {
+    memory::lock();
+}
+
+/// Whether this process may make and replace files in a directory.
+pub fn may_write(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+#[cfg(target_os = "linux")]
+mod memory {
+    use rustix::mm::{MlockAllFlags, mlockall};
+    use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
+
+    pub fn refuse_dumps() {
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+
+    pub fn refuses_dumps() -> Option<bool> {
+        dumpable_behavior().ok().map(|behaviour| behaviour == DumpableBehavior::NotDumpable)
+    }
+
+    /// Pages are locked when they are first used, so that nothing takes room before it is needed.
+    pub fn lock() {
+        let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod memory {
+    pub const fn refuse_dumps() {}
+
+    pub const fn refuses_dumps() -> Option<bool> {
+        None
+    }
+
+    pub const fn lock() {}
 }
 
 /// What two processes have in common if they can look at each other.

@@ -19,6 +19,7 @@
 //! | `lacuna_key_pages`, `lacuna_key_state_bytes` | | size of the key state |
 //! | `lacuna_key_leaves_punctured` | | leaves that are gone |
 //! | `lacuna_slot_copy_epoch`, `lacuna_sink_epoch` | `copy`, `sink` | where each copy stands, by its number |
+//! | `lacuna_sink_lagging` | `sink` | 1 while a sink lacks the present key state |
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -96,7 +97,9 @@ pub fn publish_copies(status: &Copies) {
         metrics::gauge!("lacuna_slot_copy_epoch", "copy" => at.to_string()).set(epoch);
     }
     for (at, sink) in status.sinks.iter().enumerate() {
+        let lags = f64::from(u8::from(sink.trouble.is_some()));
         metrics::gauge!("lacuna_sink_epoch", "sink" => at.to_string()).set(sink.epoch.map_or(-1.0, float));
+        metrics::gauge!("lacuna_sink_lagging", "sink" => at.to_string()).set(lags);
     }
 }
 

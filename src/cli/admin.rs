@@ -10,6 +10,7 @@ use serde_json::json;
 use super::drill;
 use super::failure::Result;
 use super::open::{self, Place};
+use super::preflight;
 use super::print::{Answer, Output};
 use super::table::record;
 use crate::config::Config;
@@ -149,14 +150,15 @@ async fn status(here: Here) -> Result<()> {
         ("erasures pending", found.erasures_pending.to_string()),
     ];
     let tell = |copy: &status::Copy| match (&copy.epoch, &copy.trouble) {
-        (Some(epoch), _) => format!("{} at epoch {epoch}", copy.place),
+        (Some(epoch), None) => format!("{} at epoch {epoch}", copy.place),
+        (Some(epoch), Some(trouble)) => format!("{} at epoch {epoch}: {trouble}", copy.place),
         (None, trouble) => format!("{}: {}", copy.place, trouble.as_deref().unwrap_or("unknown")),
     };
     lines.extend(found.copies.iter().map(|copy| ("slot copy", tell(copy))));
     lines.extend(found.sinks.iter().map(|sink| ("sink", tell(sink))));
     let json = serde_json::to_value(&found).map_err(anyhow::Error::from)?;
-    let lagging =
-        found.copies.iter().chain(&found.sinks).any(|copy| copy.epoch.is_none_or(|epoch| epoch < found.epoch));
+    let lags = |copy: &status::Copy| copy.trouble.is_some() || copy.epoch.is_none_or(|epoch| epoch < found.epoch);
+    let lagging = found.copies.iter().chain(&found.sinks).any(lags);
     here.output.show(&Answer { json, human: record(&lines), failed: lagging })
 }
 
@@ -187,7 +189,6 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         "SQLite, not made yet".to_owned()
     } else {
         let store = store::open(url.expose()).await.map_err(anyhow::Error::from)?;
-        store.check().await.map_err(anyhow::Error::from)?;
         let about = store.describe().await.map_err(anyhow::Error::from)?;
         store.close().await;
         about
@@ -209,8 +210,10 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
     if !waiting.is_empty() {
         lines.push(("note", format!("nothing is revealed for {}: no consent can be recorded yet", waiting.join(", "))));
     }
-    let json = json!({ "database": database, "purposes": purposes, "callers": callers });
-    here.output.show(&Answer::new(json, record(&lines)))
+    let checks = preflight::inspect(&config, &SystemClock).await?;
+    let json = json!({ "database": database, "purposes": purposes, "callers": callers, "checks": checks });
+    let human = format!("{}\n{}", record(&lines), preflight::show(&checks));
+    here.output.show(&Answer { json, human, failed: preflight::has_failed(&checks) })
 }
 
 /// `lacuna receipt`.

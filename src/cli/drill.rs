@@ -350,9 +350,9 @@ impl Drill<'_> {
             assurance: slot.assurance().name(),
         };
         report.checkpoint = moment.checkpoint.as_ref().map(|checkpoint| Saved {
-            epoch: checkpoint.epoch,
-            root_id: checkpoint.root_id.clone(),
-            erasures: checkpoint.erasures.len() as u64,
+            epoch: content.current.epoch,
+            root_id: hex(&content.current.id),
+            erasures: checkpoint.erasures().count() as u64,
         });
         let survey = drill::survey(&**copy, &erased, self.args.sample, &*self.random).await?;
         let counts = &mut report.counts;

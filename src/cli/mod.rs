@@ -16,6 +16,7 @@ mod failure;
 mod import;
 mod open;
 mod page;
+mod preflight;
 mod print;
 mod report;
 pub mod serve;

@@ -16,7 +16,7 @@ use crate::keys::kek::{Kek, LocalKek};
 use crate::keys::lease::Lease;
 use crate::keys::receipt::Signer;
 use crate::keys::recover::Report;
-use crate::keys::sink::{CheckpointSink, DirectorySink};
+use crate::keys::sink::{CheckpointSink, DirectorySink, Sinks};
 use crate::keys::slot::{Assurance, FileSlot, RootSlot, SlotLock, TokenSlot};
 use crate::keys::token::{self, Pin, Token};
 use crate::model::Clock;
@@ -199,9 +199,11 @@ fn mirrors(config: &Config) -> Vec<PathBuf> {
 
 /// The checkpoint sinks.
 #[must_use]
-pub fn sinks(config: &Config) -> Vec<Arc<dyn CheckpointSink>> {
+pub fn sinks(config: &Config) -> Sinks {
     let sink = |path: &PathBuf| Arc::new(DirectorySink::new(path)) as Arc<dyn CheckpointSink>;
-    config.sink_directories().iter().map(sink).collect()
+    let all: Vec<_> = config.sink_directories().iter().map(sink).collect();
+    let required = config.sinks_required();
+    Sinks::new(all, required)
 }
 
 /// The directories of the slot's copies.

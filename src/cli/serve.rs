@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::open::{Place, Use, open};
+use super::preflight;
 use crate::config::Config;
 use crate::crypto::{Random, Secret};
 use crate::grpc::{self, Callers, Health, Pulse};
@@ -44,7 +45,10 @@ pub async fn run(args: Args) -> Result<()> {
     let mut config = args.place.config()?;
     config.listen = args.listen.or(config.listen);
     config.metrics_listen = args.metrics_listen.or(config.metrics_listen);
+    preflight::harden(config.process);
     telemetry::start_logging(&config.log)?;
+    config.listen()?;
+    preflight::require(&config, &SystemClock).await?;
     if let Some(address) = config.metrics_listen {
         telemetry::serve_metrics(address)?;
     }

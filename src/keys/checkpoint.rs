@@ -1,10 +1,21 @@
-//! A checkpoint: the whole key state of one epoch, small enough to be copied after every batch of erasures.
+//! A checkpoint: the key state of one epoch, whole or as what has changed since another checkpoint.
 //!
 //! A checkpoint of any age may leak: its pages open only under the root key of its epoch, and the slot holds one
 //! root. It also carries what a restored database has to be told: which subjects were erased, and which leaves may
-//! not be handed out again. That part is authenticated under the root, so that nobody can forge an erasure.
+//! not be handed out again.
+//!
+//! That nobody can forge an erasure takes two steps. The checkpoint of the present root is authenticated under that
+//! root. Those that it goes on from were, too, but their roots are gone; so each checkpoint tells the digest of the one
+//! before it, and what the newest vouches for is authentic down to the whole one at the beginning.
+//!
+//! A later version of the format may add lists, which read as empty where they are missing. A reader refuses a list that
+//! it does not know: it would restore half a state.
+
+mod state;
 
 use serde::{Deserialize, Serialize};
+
+pub use state::State;
 
 use super::slot::Root;
 use crate::crypto::derive;
@@ -27,12 +38,51 @@ pub struct Checkpoint {
     pub taken_at: i64,
     /// No leaf below was free any more.
     pub next_leaf: u32,
-    /// Every page of the tree.
+    /// What it goes on from; without it, this is the whole key state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Page versions that are new.
     pages: Vec<PageText>,
-    /// Every range that is gone: first leaf, last leaf, epoch.
+    /// Page versions that are not part of the tree any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<NameText>,
+    /// Ranges that are gone: first leaf, last leaf, epoch.
     punctured: Vec<(u32, u32, u64)>,
-    /// Every erasure that this epoch completes or that was complete before.
+    /// Erasures that are complete once the slot stands at this epoch.
+    erasures: Vec<Erased>,
+}
+
+/// Names the checkpoint that another goes on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// The root that it was taken for, in hex.
+    pub root_id: String,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+}
+
+/// What a checkpoint holds: the whole key state, or what has changed since its base.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// No leaf below was free any more.
+    pub next_leaf: u32,
+    /// Page versions that are new.
+    pub pages: Vec<Page>,
+    /// Page versions that are not part of the tree any more.
+    pub removed: Vec<PageId>,
+    /// Ranges that are gone.
+    pub punctured: Vec<Punctured>,
+    /// Erasures that are complete.
     pub erasures: Vec<Erased>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameText {
+    level: u8,
+    prefix: u32,
+    version: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +95,7 @@ struct PageText {
 }
 
 /// An erasure, as a restored database has to learn of it.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Erased {
     /// The erasure's id.
@@ -70,23 +120,26 @@ const SEPARATOR: u8 = b'\n';
 impl Checkpoint {
     /// Puts one together.
     #[must_use]
-    pub fn new(tree: &[u8; 16], root: &Root, taken_at: i64, next_leaf: u32, state: State<'_>) -> Self {
+    pub fn new(tree: &[u8; 16], root: &Root, taken_at: i64, base: Option<Base>, content: &Content) -> Self {
         let page = |page: &Page| PageText {
             level: page.id.level,
             prefix: page.id.prefix,
             version: hex(&page.id.version),
             blob: data_encoding::BASE64.encode(&page.blob),
         };
+        let name = |id: &PageId| NameText { level: id.level, prefix: id.prefix, version: hex(&id.version) };
         Self {
             version: 1,
             tree: hex(tree),
             epoch: root.epoch,
             root_id: hex(&root.id),
             taken_at,
-            next_leaf,
-            pages: state.pages.iter().map(page).collect(),
-            punctured: state.punctured.iter().map(|range| (range.first, range.last, range.epoch)).collect(),
-            erasures: state.erasures,
+            next_leaf: content.next_leaf,
+            base,
+            pages: content.pages.iter().map(page).collect(),
+            removed: content.removed.iter().map(name).collect(),
+            punctured: content.punctured.iter().map(|range| (range.first, range.last, range.epoch)).collect(),
+            erasures: content.erasures.clone(),
         }
     }
 
@@ -101,7 +154,6 @@ impl Checkpoint {
 
     /// Reads what [`Checkpoint::seal`] wrote under the same root. `KeyCustodianUnavailable` for anything else.
     pub fn open(bytes: &[u8], root: &Root) -> Result<Self> {
-        let refuse = |what: &'static str| Error::new(Reason::KeyCustodianUnavailable, what);
         let mut lines = bytes.split(|byte| *byte == SEPARATOR);
         let (Some(statement), Some(mac), None) = (lines.next(), lines.next(), lines.next()) else {
             return Err(refuse("the checkpoint is cut short"));
@@ -109,7 +161,19 @@ impl Checkpoint {
         if hex(&authenticate(root, statement)).as_bytes() != mac {
             return Err(refuse("the checkpoint was altered, or belongs to another root"));
         }
-        serde_json::from_slice(statement).map_err(|error| refuse("the checkpoint makes no sense").because(error))
+        let checkpoint = read(statement)?;
+        if checkpoint.root_id != hex(&root.id) || checkpoint.epoch != root.epoch {
+            return Err(refuse("the checkpoint claims another epoch than its root has"));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Reads the bytes that another checkpoint names as its base. `KeyCustodianUnavailable` for anything else.
+    pub fn open_base(bytes: &[u8], base: &Base) -> Result<Self> {
+        if hex(&derive::sha256(&[bytes])) != base.sha256 {
+            return Err(refuse("the checkpoint was altered or cut short"));
+        }
+        read(bytes.split(|byte| *byte == SEPARATOR).next().unwrap_or_default())
     }
 
     /// Reads a checkpoint without its root, as anybody can who finds one: nothing in it is checked.
@@ -118,32 +182,37 @@ impl Checkpoint {
         serde_json::from_slice(bytes.split(|byte| *byte == SEPARATOR).next()?).ok()
     }
 
-    /// Its pages.
-    pub fn pages(&self) -> Result<Vec<Page>> {
+    /// What it holds.
+    pub fn content(self) -> Result<Content> {
+        let id = |level, prefix, version: &str| Some(PageId { level, prefix, version: unhex(version)? });
         let page = |page: &PageText| {
-            let version = unhex(&page.version)?;
             let blob = data_encoding::BASE64.decode(page.blob.as_bytes()).ok()?;
-            Some(Page { id: PageId { level: page.level, prefix: page.prefix, version }, blob })
+            Some(Page { id: id(page.level, page.prefix, &page.version)?, blob })
         };
-        let pages: Option<Vec<_>> = self.pages.iter().map(page).collect();
-        pages.ok_or_else(|| Error::new(Reason::KeyCustodianUnavailable, "a page of the checkpoint makes no sense"))
-    }
-
-    /// Its punctured ranges.
-    #[must_use]
-    pub fn punctured(&self) -> Vec<Punctured> {
-        self.punctured.iter().map(|&(first, last, epoch)| Punctured { first, last, epoch }).collect()
+        let pages: Option<_> = self.pages.iter().map(page).collect();
+        let removed: Option<_> = self.removed.iter().map(|name| id(name.level, name.prefix, &name.version)).collect();
+        let senseless = || refuse("a page of the checkpoint makes no sense");
+        Ok(Content {
+            next_leaf: self.next_leaf,
+            pages: pages.ok_or_else(senseless)?,
+            removed: removed.ok_or_else(senseless)?,
+            punctured: self.punctured.iter().map(|&(first, last, epoch)| Punctured { first, last, epoch }).collect(),
+            erasures: self.erasures,
+        })
     }
 }
 
-/// The key state that a checkpoint holds.
-pub struct State<'a> {
-    /// Every page of the tree.
-    pub pages: &'a [Page],
-    /// Every range that is gone.
-    pub punctured: &'a [Punctured],
-    /// Every erasure.
-    pub erasures: Vec<Erased>,
+fn read(statement: &[u8]) -> Result<Checkpoint> {
+    let checkpoint: Checkpoint = serde_json::from_slice(statement)
+        .map_err(|error| refuse("the checkpoint makes no sense to this version of the vault").because(error))?;
+    if checkpoint.version != 1 {
+        return Err(refuse("the checkpoint is of another format than this version of the vault reads"));
+    }
+    Ok(checkpoint)
+}
+
+fn refuse(what: &'static str) -> Error {
+    Error::new(Reason::KeyCustodianUnavailable, what)
 }
 
 /// Lower-case hex.
@@ -172,19 +241,54 @@ mod tests {
         Root { id: derive::root_id(&key), epoch: 3, key }
     }
 
-    fn sample(root: &Root) -> Checkpoint {
+    fn content(root: &Root) -> Content {
         let id = PageId { level: 0, prefix: 0, version: root.id };
-        let (pages, punctured) = ([Page { id, blob: vec![1, 2, 3] }], [Punctured { first: 5, last: 9, epoch: 2 }]);
-        Checkpoint::new(&[1; 16], root, 7, 100, State { pages: &pages, punctured: &punctured, erasures: Vec::new() })
+        let (pages, punctured) =
+            (vec![Page { id, blob: vec![1, 2, 3] }], vec![Punctured { first: 5, last: 9, epoch: 2 }]);
+        Content { next_leaf: 100, pages, removed: vec![PageId { prefix: 7, ..id }], punctured, erasures: Vec::new() }
+    }
+
+    fn sample(root: &Root) -> Checkpoint {
+        Checkpoint::new(&[1; 16], root, 7, None, &content(root))
     }
 
     #[test]
     fn it_reads_back_what_it_wrote() {
         let root = root();
         let read = Checkpoint::open(&sample(&root).seal(&root).unwrap(), &root).unwrap();
-        assert_eq!((read.epoch, read.next_leaf, read.root_id.as_str()), (3, 100, hex(&root.id).as_str()));
-        assert_eq!(read.pages().unwrap()[0].blob, [1, 2, 3]);
-        assert_eq!(read.punctured(), [Punctured { first: 5, last: 9, epoch: 2 }]);
+        assert_eq!((read.epoch, read.base.clone(), read.root_id.as_str()), (3, None, hex(&root.id).as_str()));
+        let (read, wrote) = (read.content().unwrap(), content(&root));
+        assert_eq!((read.next_leaf, read.removed, read.punctured), (100, wrote.removed, wrote.punctured));
+        assert_eq!(read.pages[0].blob, [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_refused_and_what_it_left_out_reads_as_empty() {
+        let root = root();
+        let mut document = serde_json::to_value(sample(&root)).unwrap();
+        document.as_object_mut().unwrap().remove("removed").unwrap();
+        let seal = |document: &serde_json::Value| {
+            let statement = document.to_string().into_bytes();
+            let mac = hex(&authenticate(&root, &statement));
+            [statement, vec![SEPARATOR], mac.into_bytes()].concat()
+        };
+        assert_eq!(Checkpoint::open(&seal(&document), &root).unwrap().content().unwrap().removed, []);
+        document["withdrawals"] = serde_json::json!([]);
+        assert!(Checkpoint::open(&seal(&document), &root).is_err());
+    }
+
+    #[test]
+    fn a_base_is_known_by_its_digest() {
+        let root = root();
+        let bytes = sample(&root).seal(&root).unwrap();
+        let base = Base { root_id: hex(&root.id), sha256: hex(&derive::sha256(&[&bytes])) };
+        assert!(Checkpoint::open_base(&bytes, &base).is_ok());
+        for at in 0..bytes.len() {
+            let mut altered = bytes.clone();
+            altered[at] ^= 1;
+            assert!(Checkpoint::open_base(&altered, &base).is_err(), "byte {at}");
+            assert!(Checkpoint::open_base(&bytes[..at], &base).is_err(), "cut at {at}");
+        }
     }
 
     #[test]

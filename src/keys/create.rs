@@ -25,7 +25,7 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     let ring = Keyring::new(Epoch { tree: genesis.tree.clone(), number: 0 }, Arc::clone(&parts.random))?;
     let mut custody = Custody::new(parts, ring, Vec::new(), genesis.tree.clone(), None);
     crash::point("create::start");
-    custody.save(&Change { puncture: &genesis, root: &root, punctured: &[], erasures: &[] }).await?;
+    custody.save(&Change { puncture: &genesis, base: None, root: &root, punctured: &[], erasures: &[] }).await?;
     crash::point("create::checkpointed");
     custody.write_new_vault(&genesis.written).await?;
     crash::point("create::written");

@@ -10,7 +10,7 @@ use super::leaves::Leaves;
 use super::node::Member;
 use super::receipt::Signer;
 use super::ring::Keyring;
-use super::sink::CheckpointSink;
+use super::sink::Sinks;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
@@ -25,8 +25,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The register that can forget.
     pub slot: Arc<dyn RootSlot>,
-    /// Where key states are copied to; every one of them is required.
-    pub sinks: Vec<Arc<dyn CheckpointSink>>,
+    /// Where key states are copied to.
+    pub sinks: Sinks,
     /// Signs receipts.
     pub signer: Signer,
     /// The time.
@@ -105,7 +105,7 @@ impl Custody {
 
     /// The checkpoint sinks.
     #[must_use]
-    pub fn sinks(&self) -> &[Arc<dyn CheckpointSink>] {
+    pub fn sinks(&self) -> &Sinks {
         &self.parts.sinks
     }
 

@@ -13,10 +13,9 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::adversary::{Loot, Spoils};
-use super::checkpoint::Checkpoint;
+use super::checkpoint::State;
 use super::custody::Custody;
-use super::recover;
-use super::sink::CheckpointSink;
+use super::sink::{CheckpointSink, Name, Sinks};
 use super::slot::{Assurance, Content, CopyStatus, RootSlot};
 use crate::crypto::Random;
 use crate::model::{ErasureState, Error, Reason, Result, SubjectId, SubjectState, TokenRow};
@@ -39,24 +38,21 @@ pub struct Moment {
     /// The slot, standing still.
     pub slot: Arc<dyn RootSlot>,
     /// The sinks, standing still.
-    pub sinks: Vec<Arc<dyn CheckpointSink>>,
-    /// The newest checkpoint, when there is one that the slot's root opens.
-    pub checkpoint: Option<Checkpoint>,
+    pub sinks: Sinks,
+    /// The key state that they hold for the slot's root, if any does.
+    pub checkpoint: Option<State>,
 }
 
 impl Moment {
     /// Looks at slot and sinks, beside a vault that may be erasing.
-    pub async fn of(slot: &dyn RootSlot, sinks: &[Arc<dyn CheckpointSink>]) -> Result<Self> {
+    pub async fn of(slot: &dyn RootSlot, sinks: &Sinks) -> Result<Self> {
         let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty");
         for look in 1.. {
-            let still = |sink: &Arc<dyn CheckpointSink>| Arc::new(StillSink::of(sink)) as Arc<dyn CheckpointSink>;
-            let sinks: Vec<_> = sinks.iter().map(still).collect();
+            let sinks = sinks.behind(|sink| Arc::new(StillSink::of(sink)));
             // Before the slot, which is never behind a sink.
-            for sink in &sinks {
-                sink.newest().await?;
-            }
+            sinks.newest().await?;
             let content = slot.load().await?.ok_or_else(empty)?;
-            let checkpoint = recover::find_checkpoint(&sinks, &content).await?;
+            let checkpoint = sinks.rebuild(&content.current).await;
             let moved =
                 || async { Ok::<_, Error>(slot.load().await?.ok_or_else(empty)?.current.id != content.current.id) };
             if checkpoint.is_none() && look < LOOKS && moved().await? {
@@ -70,7 +66,7 @@ impl Moment {
 
     /// Who was erased, as far as the checkpoint knows.
     pub fn erased(&self) -> Result<BTreeSet<SubjectId>> {
-        let erased = self.checkpoint.iter().flat_map(|checkpoint| &checkpoint.erasures);
+        let erased = self.checkpoint.iter().flat_map(State::erasures);
         erased.map(|erased| SubjectId::parse(&erased.subject)).collect()
     }
 }
@@ -184,7 +180,7 @@ pub async fn plunder(moment: &Moment, copy: &dyn Store, running: Option<&dyn Sto
     let (mut pages, generations) = (tx.key_pages().await?, tx.generations().await?);
     drop(tx);
     if let Some(checkpoint) = &moment.checkpoint {
-        pages.extend(checkpoint.pages()?);
+        pages.extend(checkpoint.pages());
     }
     if let Some(running) = running {
         pages.extend(running.read().await?.key_pages().await?);
@@ -323,38 +319,38 @@ impl RootSlot for StillSlot {
 /// writes to it and tidies it up meanwhile.
 struct StillSink {
     sink: Arc<dyn CheckpointSink>,
-    newest: OnceCell<Option<u64>>,
-    read: Mutex<HashMap<[u8; 16], Option<Vec<u8>>>>,
+    names: OnceCell<Vec<Name>>,
+    read: Mutex<HashMap<Name, Option<Vec<u8>>>>,
 }
 
 impl StillSink {
-    fn of(sink: &Arc<dyn CheckpointSink>) -> Self {
-        Self { sink: Arc::clone(sink), newest: OnceCell::new(), read: Mutex::default() }
+    fn of(sink: Arc<dyn CheckpointSink>) -> Self {
+        Self { sink, names: OnceCell::new(), read: Mutex::default() }
     }
 }
 
 #[async_trait]
 impl CheckpointSink for StillSink {
-    async fn put(&self, _: u64, _: &[u8; 16], _: &[u8]) -> Result<()> {
+    async fn put(&self, _: &Name, _: &[u8]) -> Result<()> {
         Err(refused())
     }
 
-    async fn get(&self, root_id: &[u8; 16]) -> Result<Option<Vec<u8>>> {
-        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(root_id).cloned();
+    async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>> {
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
-        let bytes = self.sink.get(root_id).await?;
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(*root_id, bytes.clone());
+        let bytes = self.sink.get(name).await?;
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), bytes.clone());
         Ok(bytes)
     }
 
-    async fn collect_garbage(&self, _: &[u8; 16]) -> Result<()> {
-        Err(refused())
+    async fn list(&self) -> Result<Vec<Name>> {
+        self.names.get_or_try_init(|| self.sink.list()).await.cloned()
     }
 
-    async fn newest(&self) -> Result<Option<u64>> {
-        self.newest.get_or_try_init(|| self.sink.newest()).await.copied()
+    async fn remove(&self, _: &Name) -> Result<()> {
+        Err(refused())
     }
 
     fn describe(&self) -> String {

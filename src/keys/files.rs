@@ -7,13 +7,16 @@ use std::path::Path;
 
 use crate::crash;
 
+/// What the name of a file ends with while it is being written.
+pub const UNFINISHED: &str = ".new";
+
 /// Replaces `path` by `bytes`, readable by the owner only. Durable when this returns: the content is synced before
 /// it gets its name, and the directory afterwards. The directory must be there: one that is missing may be a disk that
 /// is not mounted.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = parent(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    name.push(UNFINISHED);
     let fresh = directory.join(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(bytes)?;

@@ -7,14 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checkpoint::{Checkpoint, Erased, hex};
+use super::checkpoint::{Erased, State, hex};
 use super::create::{begin_again, create};
 use super::custody::{Custody, Parts};
 use super::index;
 use super::node::Member;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::shred::advance_head;
-use super::sink::CheckpointSink;
 use super::slot::Content;
 use super::tree::{PageId, Tree};
 use crate::crash;
@@ -92,7 +91,7 @@ impl Custody {
         &self,
         content: &Content,
         base: &Tree,
-        checkpoint: Option<&Checkpoint>,
+        checkpoint: Option<&State>,
         report: &mut Report,
     ) -> Result<()> {
         if let Some(checkpoint) = checkpoint {
@@ -125,9 +124,9 @@ impl Custody {
     }
 
     /// Brings a checkpoint's state into the database. Answers the erasures that were new to it.
-    async fn import(&self, content: &Content, checkpoint: &Checkpoint) -> Result<(Vec<String>, LostTime)> {
+    async fn import(&self, content: &Content, checkpoint: &State) -> Result<(Vec<String>, LostTime)> {
         let mut tx = self.store().write().await?;
-        tx.insert_pages(content.current.epoch, &checkpoint.pages()?).await?;
+        tx.insert_pages(content.current.epoch, &checkpoint.pages()).await?;
         // What was only condemned may be in use in this database, which does not know of that.
         let epoch = content.current.epoch;
         let gone: Vec<_> = checkpoint.punctured().into_iter().filter(|range| range.epoch <= epoch).collect();
@@ -135,7 +134,7 @@ impl Custody {
         tx.retire_punctured_keys(epoch).await?;
         advance_head(&mut *tx, (content.current.epoch, &content.current.id)).await?;
         let mut reapplied = Vec::new();
-        for erased in &checkpoint.erasures {
+        for erased in checkpoint.erasures() {
             if self.reapply(&mut *tx, content, erased).await? {
                 reapplied.push(erased.erasure.clone());
             }
@@ -271,8 +270,8 @@ async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
     let (base, checkpoint) = if let Some(tree) = tree {
         (tree, None)
     } else {
-        let checkpoint = find_checkpoint(&parts.sinks, &content).await?.ok_or_else(|| lost(&content))?;
-        (load(&content, &checkpoint.pages()?)?, Some(checkpoint))
+        let checkpoint = parts.sinks.rebuild(&content.current).await.ok_or_else(|| lost(&content))?;
+        (load(&content, &checkpoint.pages())?, Some(checkpoint))
     };
     let epoch = Epoch { tree: base.clone(), number: content.current.epoch };
     let ring = Keyring::new(epoch, Arc::clone(&parts.random))?;
@@ -310,14 +309,12 @@ pub(super) async fn present(parts: &Parts) -> Result<(Content, Option<Tree>)> {
 }
 
 /// The slot's content, compared with what the database and the sinks know: one that is behind them is an old copy,
-/// which would bring back what was erased.
+/// which would bring back what was erased. A root is prepared in the slot before its checkpoint is written, so no
+/// sink is ahead of both roots of the present slot.
 async fn load_slot(parts: &Parts) -> Result<Option<Content>> {
     // Before the slot, which is never behind either.
     let head = parts.store.read().await?.tree_head().await?;
-    let mut newest = Vec::new();
-    for sink in &parts.sinks {
-        newest.push((sink.describe(), sink.newest().await?.unwrap_or_default()));
-    }
+    let newest = parts.sinks.newest().await?;
     let Some(mut content) = parts.slot.load().await? else { return Ok(None) };
     if let Some(head) = head.filter(|head| head.epoch > content.current.epoch) {
         if content.next.as_ref().is_none_or(|next| next.id != head.root_id) {
@@ -327,16 +324,14 @@ async fn load_slot(parts: &Parts) -> Result<Option<Content>> {
         parts.slot.advance(&content.current.id, &head.root_id).await?;
         content = parts.slot.load().await?.ok_or_else(|| refuse("the root slot is empty"))?;
     }
-    for (sink, epoch) in newest {
-        if epoch > content.latest_epoch() {
-            return Err(refuse(
-                "a checkpoint sink knows a later epoch than the root slot: the slot is an old copy, under which erased \
-                 people could be read again. Bring back the present slot, and destroy the old copy",
-            )
-            .with("sink", sink)
-            .with("sink_epoch", epoch)
-            .with("slot_epoch", content.current.epoch));
-        }
+    if let Some((epoch, sink)) = newest.filter(|(epoch, _)| *epoch > content.latest_epoch()) {
+        return Err(refuse(
+            "a checkpoint sink knows a later epoch than the root slot: the slot is an old copy, under which erased \
+             people could be read again. Bring back the present slot, and destroy the old copy",
+        )
+        .with("sink", sink)
+        .with("sink_epoch", epoch)
+        .with("slot_epoch", content.current.epoch));
     }
     Ok(Some(content))
 }
@@ -355,21 +350,6 @@ pub(super) fn load(content: &Content, pages: &[Page]) -> Result<Tree> {
     let by_id: HashMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
     Tree::load(content.tree, &content.current.key, |id| by_id.get(&id).copied())
         .map_err(|error| refuse("the key state does not open under the slot's root").because(error))
-}
-
-pub(super) async fn find_checkpoint(
-    sinks: &[Arc<dyn CheckpointSink>],
-    content: &Content,
-) -> Result<Option<Checkpoint>> {
-    for sink in sinks {
-        if let Some(bytes) = sink.get(&content.current.id).await? {
-            match Checkpoint::open(&bytes, &content.current) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) => tracing::error!(sink = sink.describe(), %error, "a checkpoint cannot be used"),
-            }
-        }
-    }
-    Ok(None)
 }
 
 pub(super) fn lost(content: &Content) -> Error {

@@ -1,9 +1,13 @@
 //! Saving the key state: a checkpoint of the next epoch goes to the sinks before the slot advances to it.
+//!
+//! A checkpoint tells what has changed since that of the present root, so its size does not grow with the vault. Only a
+//! sink that lacks the one before, or whose chain has become long, gets the whole state, which is read from the database.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use super::checkpoint::{Checkpoint, Erased, State};
+use super::checkpoint::{Content, Erased};
 use super::custody::Custody;
+use super::sink::Step;
 use super::slot::Root;
 use super::tree::{PageId, Puncture, Tree};
 use crate::model::{Erasure, ErasureState, Error, Result, Time};
@@ -14,7 +18,9 @@ use crate::store::key::{Page, Punctured};
 pub(super) struct Change<'a> {
     /// The next tree and the pages that are new in it.
     pub puncture: &'a Puncture,
-    /// Its root.
+    /// The present root, whose checkpoint the sinks have; a new vault has none.
+    pub base: Option<&'a Root>,
+    /// The root of the next tree.
     pub root: &'a Root,
     /// What dies with it.
     pub punctured: &'a [Punctured],
@@ -23,67 +29,83 @@ pub(super) struct Change<'a> {
 }
 
 impl Custody {
-    /// Writes a checkpoint of the state after a change to the sinks; durable in them when this returns.
+    /// Writes a checkpoint of the state after a change to the sinks; durable in as many as are required when this
+    /// returns.
     pub(super) async fn save(&self, change: &Change<'_>) -> Result<()> {
+        let Change { puncture, base, root, punctured, erasures } = change;
         let now = self.parts.clock.now();
-        let mut tx = self.store().read().await?;
-        let mut erased = shredded(&mut *tx).await?;
-        erased.extend(change.erasures.iter().map(|erasure| erased_by(erasure, change.root.epoch, now)));
-        let mut stored = tx.key_pages().await?;
-        drop(tx);
-        stored.extend(change.puncture.written.iter().map(|page| Page { id: page.id, blob: page.blob.clone() }));
-        self.put_checkpoint(&change.puncture.tree, change.root, stored, change.punctured, erased).await
+        let next_leaf = self.store().read().await?.tree_head().await?.map_or(0, |head| head.next_leaf);
+        let changed = Content {
+            next_leaf,
+            pages: puncture.written.clone(),
+            removed: puncture.removed.clone(),
+            punctured: punctured.to_vec(),
+            erasures: erasures.iter().map(|erasure| erased_by(erasure, root.epoch, now)).collect(),
+        };
+        // What changed since another tree than the present one says nothing to whoever has the present one.
+        let base = base.filter(|base| puncture.base == Some(base.id));
+        let tree = puncture.tree.id();
+        let step = Step { tree: &tree, base, root, taken_at: now.micros() };
+        self.parts.sinks.save(&step, &changed, self.whole(&puncture.tree, root, &changed)).await
     }
 
-    /// Writes a checkpoint of `tree` to every sink, picking its pages out of `stored`.
-    async fn put_checkpoint(
-        &self,
-        tree: &Tree,
-        root: &Root,
-        stored: Vec<Page>,
-        more: &[Punctured],
-        erasures: Vec<Erased>,
-    ) -> Result<()> {
+    /// Brings sinks that lag to the present key state. Does nothing while a run is under way: it will.
+    pub async fn catch_up_sinks(&self) -> Result<()> {
+        if !self.parts.sinks.may_lag() {
+            return Ok(());
+        }
+        let missing = || Error::internal("the database has no key tree");
+        let Some(content) = self.parts.slot.load().await? else { return Ok(()) };
+        let head = self.store().read().await?.tree_head().await?.ok_or_else(missing)?;
+        if head.root_id != content.current.id {
+            return Ok(());
+        }
+        let (tree, root, taken_at) = (content.tree, &content.current, self.parts.clock.now().micros());
+        let step = Step { tree: &tree, base: None, root, taken_at };
+        let whole = async {
+            let pages = self.store().read().await?.key_pages().await?;
+            let present = load(tree, root, &pages)?;
+            self.whole(&present, root, &Content { next_leaf: head.next_leaf, ..Content::default() }).await
+        };
+        self.parts.sinks.catch_up(&step, whole).await
+    }
+
+    /// The whole state of `tree` after `changed`, from the database.
+    async fn whole(&self, tree: &Tree, root: &Root, changed: &Content) -> Result<Content> {
         let mut tx = self.store().read().await?;
-        let mut all: BTreeMap<_, _> =
-            tx.punctured_after(0).await?.into_iter().map(|range| ((range.first, range.last), range)).collect();
-        all.extend(more.iter().map(|range| ((range.first, range.last), *range)));
-        let next_leaf = tx.tree_head().await?.map_or(0, |head| head.next_leaf);
+        let mut erasures = shredded(&mut *tx, root.epoch).await?;
+        let mut stored: HashMap<PageId, Page> = tx.key_pages().await?.into_iter().map(|page| (page.id, page)).collect();
+        let gone = tx.punctured_after(0).await?.into_iter().filter(|range| range.epoch <= root.epoch);
+        let mut punctured: BTreeMap<_, _> = gone.map(|range| ((range.first, range.last), range)).collect();
         drop(tx);
-        let wanted: HashSet<PageId> = tree.pages().collect();
-        let pages: Vec<Page> = stored.into_iter().filter(|page| wanted.contains(&page.id)).collect();
-        if pages.len() != wanted.len() {
-            return Err(Error::internal("a page of the key tree is missing in the database"));
-        }
+        erasures.extend(changed.erasures.iter().cloned());
+        stored.extend(changed.pages.iter().map(|page| (page.id, page.clone())));
+        punctured.extend(changed.punctured.iter().map(|range| ((range.first, range.last), *range)));
+        let pages: Option<Vec<_>> = tree.pages().map(|id| stored.remove(&id)).collect();
+        let pages = pages.ok_or_else(|| Error::internal("a page of the key tree is missing in the database"))?;
         // What was damaged in the database must not become the only state that the slot opens.
-        let by_id: BTreeMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
-        Tree::load(tree.id(), &root.key, |id| by_id.get(&id).copied())
-            .map_err(|error| Error::internal("the key state in the database is damaged").because(error))?;
-        let punctured: Vec<_> = all.into_values().collect();
-        let state = State { pages: &pages, punctured: &punctured, erasures };
-        let taken_at = self.parts.clock.now().micros();
-        let bytes = Checkpoint::new(&tree.id(), root, taken_at, next_leaf, state).seal(root)?;
-        for sink in &self.parts.sinks {
-            sink.put(root.epoch, &root.id, &bytes).await?;
-        }
-        Ok(())
+        load(tree.id(), root, &pages)?;
+        let (next_leaf, punctured) = (changed.next_leaf, punctured.into_values().collect());
+        Ok(Content { next_leaf, pages, removed: Vec::new(), punctured, erasures })
     }
 
     /// Lets sinks drop what nothing needs once the slot stands at `root_id`.
     pub(super) async fn drop_old_checkpoints(&self, root_id: &[u8; 16]) {
-        for sink in &self.parts.sinks {
-            if let Err(error) = sink.collect_garbage(root_id).await {
-                tracing::warn!(sink = sink.describe(), %error, "old checkpoints stay");
-            }
-        }
+        self.parts.sinks.collect_garbage(root_id).await;
     }
 }
 
-/// Every erasure that is complete, as a checkpoint tells it.
-async fn shredded(tx: &mut dyn Tx) -> Result<Vec<Erased>> {
+fn load(tree: [u8; 16], root: &Root, pages: &[Page]) -> Result<Tree> {
+    let by_id: HashMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
+    Tree::load(tree, &root.key, |id| by_id.get(&id).copied())
+        .map_err(|error| Error::internal("the key state in the database is damaged").because(error))
+}
+
+/// Every erasure that was complete at `epoch`, as a checkpoint tells it.
+async fn shredded(tx: &mut dyn Tx, epoch: u64) -> Result<Vec<Erased>> {
     let done = tx.erasures_in(ErasureState::Shredded, Time::from_micros(i64::MAX)).await?;
     let told = |erasure: &Erasure| Some(erased_by(erasure, erasure.epoch?, erasure.shredded_at?));
-    Ok(done.iter().filter_map(told).collect())
+    Ok(done.iter().filter_map(told).filter(|erased| erased.epoch <= epoch).collect())
 }
 
 fn erased_by(erasure: &Erasure, epoch: u64, at: Time) -> Erased {

@@ -138,7 +138,8 @@ impl Custody {
         self.parts.slot.prepare(&content.current.id, &next).await?;
         crash::point("shred::prepared");
         let (dying, erasures) = (punctured(&run, next.epoch), &run.erasures);
-        self.save(&Change { puncture: &puncture, root: &next, punctured: &dying, erasures }).await?;
+        let base = Some(&content.current);
+        self.save(&Change { puncture: &puncture, base, root: &next, punctured: &dying, erasures }).await?;
         crash::point("shred::checkpointed");
         self.write_next(&run, &puncture, &next).await?;
         crash::point("shred::written");

@@ -1,12 +1,11 @@
 //! How the keys are, for people and for metrics. Needs no lock on the slot, so it can be asked beside a running vault.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::checkpoint::hex;
-use super::sink::CheckpointSink;
+use super::sink::Sinks;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::model::{ErasureState, Error, Reason, Result, Time};
@@ -48,10 +47,10 @@ pub struct Status {
 pub struct Copy {
     /// Where it is.
     pub place: String,
-    /// The epoch it stands at.
+    /// The epoch it stands at; of a sink, the newest that it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// Why that cannot be told.
+    /// Why that cannot be told, or is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
@@ -60,7 +59,7 @@ pub struct Copy {
 ///
 /// # Errors
 /// `KeyCustodianUnavailable` when the slot cannot be read or does not open the tree in the database.
-pub async fn ask(store: &dyn Store, slot: &dyn RootSlot, sinks: &[Arc<dyn CheckpointSink>]) -> Result<Status> {
+pub async fn ask(store: &dyn Store, slot: &dyn RootSlot, sinks: &Sinks) -> Result<Status> {
     let refuse = |what: &'static str| Error::new(Reason::KeyCustodianUnavailable, what);
     let content = slot.load().await?.ok_or_else(|| refuse("the root slot is empty"))?;
     let mut tx = store.read().await?;
@@ -86,7 +85,7 @@ pub async fn ask(store: &dyn Store, slot: &dyn RootSlot, sinks: &[Arc<dyn Checkp
         slot: slot.describe(),
         assurance: slot.assurance().name(),
         copies: ask_slot(slot).await,
-        sinks: ask_sinks(sinks).await,
+        sinks: ask_sinks(sinks, &content.current.id).await,
         erasures_pending: pending.len() as u64,
     })
 }
@@ -106,9 +105,13 @@ pub struct Copies {
 ///
 /// # Errors
 /// `StoreUnavailable` when the database cannot be read.
-pub async fn ask_briefly(store: &dyn Store, slot: &dyn RootSlot, sinks: &[Arc<dyn CheckpointSink>]) -> Result<Copies> {
-    let pending = store.read().await?.erasures_in(ErasureState::Pending, Time::from_micros(i64::MAX)).await?;
-    Ok(Copies { copies: ask_slot(slot).await, sinks: ask_sinks(sinks).await, erasures_pending: pending.len() as u64 })
+pub async fn ask_briefly(store: &dyn Store, slot: &dyn RootSlot, sinks: &Sinks) -> Result<Copies> {
+    let mut tx = store.read().await?;
+    let pending = tx.erasures_in(ErasureState::Pending, Time::from_micros(i64::MAX)).await?;
+    let present = tx.tree_head().await?.map_or([0; 16], |head| head.root_id);
+    drop(tx);
+    let (copies, sinks) = (ask_slot(slot).await, ask_sinks(sinks, &present).await);
+    Ok(Copies { copies, sinks, erasures_pending: pending.len() as u64 })
 }
 
 async fn ask_slot(slot: &dyn RootSlot) -> Vec<Copy> {
@@ -122,15 +125,7 @@ async fn ask_slot(slot: &dyn RootSlot) -> Vec<Copy> {
     slot.status().await.into_iter().map(copy).collect()
 }
 
-async fn ask_sinks(sinks: &[Arc<dyn CheckpointSink>]) -> Vec<Copy> {
-    let mut copies = Vec::new();
-    for sink in sinks {
-        let (epoch, trouble) = match sink.newest().await {
-            Ok(Some(epoch)) => (Some(epoch), None),
-            Ok(None) => (None, Some("holds no checkpoint".to_owned())),
-            Err(error) => (None, Some(error.message.into_owned())),
-        };
-        copies.push(Copy { place: sink.describe(), epoch, trouble });
-    }
-    copies
+async fn ask_sinks(sinks: &Sinks, present: &[u8; 16]) -> Vec<Copy> {
+    let copy = |sink: super::sink::Standing| Copy { place: sink.place, epoch: sink.epoch, trouble: sink.trouble };
+    sinks.standing(present).await.into_iter().map(copy).collect()
 }

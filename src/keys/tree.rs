@@ -51,6 +51,8 @@ pub struct Tree {
 pub struct Puncture {
     /// The tree after the change. The one before it is untouched.
     pub tree: Tree,
+    /// The public name of the root key of the tree before it, if there was one.
+    pub base: Option<[u8; 16]>,
     /// The next root key, to be put into the root slot in place of the last one.
     pub root: Secret<32>,
     /// The public name of the next root key.

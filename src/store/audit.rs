@@ -32,6 +32,9 @@ pub trait Audits {
     /// The newest batch of a chain.
     async fn audit_head(&mut self, node: &[u8; 16]) -> Result<Option<Batch>>;
 
+    /// When the newest batch of any chain, erasure, subject or token was written.
+    async fn newest_record(&mut self) -> Result<Option<Time>>;
+
     /// Batches of every chain in order, after a position.
     async fn list_audit_batches(&mut self, after: Option<([u8; 16], u64)>, limit: u32) -> Result<Vec<Batch>>;
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::model::{Error, Reason, Result};
+use crate::model::{Error, Reason, Result, Time};
 
 /// A database.
 #[async_trait]
@@ -46,6 +46,12 @@ pub trait Store: Send + Sync {
     /// Checks that the database can be used and that its durability is not switched off.
     async fn check(&self) -> Result<()>;
 
+    /// The settings that decide whether a commit that returned survives a loss of power.
+    async fn durability(&self) -> Result<Vec<Setting>>;
+
+    /// What the clock of the database's server says; `None` when the database has no clock of its own.
+    async fn server_time(&self) -> Result<Option<Time>>;
+
     /// What the database calls itself, for people: `SQLite 3.51.3`.
     async fn describe(&self) -> Result<String>;
 
@@ -57,6 +63,25 @@ pub trait Store: Send + Sync {
 
     /// Closes every connection, writing back what is still in a log.
     async fn close(&self);
+}
+
+/// A setting of a database.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// The values that will do.
+    pub wanted: &'static [&'static str],
+}
+
+impl Setting {
+    /// Whether the value will do.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.wanted.contains(&self.value.as_str())
+    }
 }
 
 /// A connection, in a transaction or not.

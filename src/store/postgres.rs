@@ -19,11 +19,12 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const SHARED: bool = true;
 const VERSION: &str = "SELECT 'PostgreSQL ' || current_setting('server_version')";
 /// With any of these off, a commit that returned may be lost with the power.
-const DURABILITY: [(&str, &[&str]); 3] = [
-    ("SELECT current_setting('fsync')", &["on"]),
-    ("SELECT current_setting('full_page_writes')", &["on"]),
-    ("SELECT current_setting('synchronous_commit')", &["on", "remote_write", "remote_apply"]),
+const DURABILITY: [(&str, &str, &[&str]); 3] = [
+    ("fsync", "SELECT current_setting('fsync')", &["on"]),
+    ("full_page_writes", "SELECT current_setting('full_page_writes')", &["on"]),
+    ("synchronous_commit", "SELECT current_setting('synchronous_commit')", &["on", "remote_write", "remote_apply"]),
 ];
+const SERVER_TIME: Option<&str> = Some("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)");
 /// Where the database is, as far as that can be looked at from outside: nowhere.
 pub struct Place;
 

@@ -20,7 +20,14 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 const SHARED: bool = false;
 const VERSION: &str = "SELECT 'SQLite ' || sqlite_version()";
 /// `synchronous` of FULL (2) or more: a commit that returned survives a loss of power.
-const DURABILITY: [(&str, &[&str]); 1] = [("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous()", &["2", "3"])];
+const DURABILITY: [(&str, &str, &[&str]); 1] = [(
+    "synchronous",
+    "SELECT CASE synchronous WHEN 0 THEN 'OFF' WHEN 1 THEN 'NORMAL' WHEN 2 THEN 'FULL' ELSE 'EXTRA' END \
+     FROM pragma_synchronous()",
+    &["FULL", "EXTRA"],
+)];
+/// The file has no clock.
+const SERVER_TIME: Option<&str> = None;
 /// The database file as it was opened. SQLite goes on in a file that was removed or replaced, and nobody would find
 /// what it writes there.
 pub struct Place {

@@ -1,4 +1,5 @@
-//! The duties that run by themselves: erasures whose time has come, and those that something held up.
+//! The duties that run by themselves: erasures whose time has come, those that something held up, and checkpoint sinks
+//! that lag.
 
 use super::Vault;
 use crate::model::Result;
@@ -7,6 +8,11 @@ impl Vault {
     /// Does once whatever is due now, and answers how many erasures still wait for something. Safe to call at any
     /// time, also at once from several places.
     pub async fn upkeep(&self) -> Result<usize> {
-        self.carry_out_due().await
+        let waiting = self.carry_out_due().await?;
+        // Nothing waits for a sink that lags, so its trouble is nobody else's.
+        if let Err(error) = self.custody().catch_up_sinks().await {
+            tracing::warn!(%error, "checkpoint sinks lag behind");
+        }
+        Ok(waiting)
     }
 }

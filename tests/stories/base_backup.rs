@@ -1,4 +1,4 @@
-//! PostgreSQL servers of a test's own: a physical copy of the one that tests are given, and one made from nothing.
+//! PostgreSQL servers of a test's own: physical copies of the one that tests are given, and new ones.
 
 use std::fs;
 use std::net::TcpListener;
@@ -33,17 +33,32 @@ impl BaseBackup {
             let _ = fs::remove_dir_all(&data);
             run(&mut copy());
         }
+        if is_root() {
+            run(Command::new("chown").args(["-R", account()]).arg(folder.path()));
+        }
+        Self::bring_up(folder, url)
+    }
+
+    /// A new server with nothing in it, and without `fsync` like the copies.
+    pub fn empty() -> Self {
+        let folder = tempfile::Builder::new().prefix("lacuna-empty-").tempdir_in("/tmp").unwrap();
+        if is_root() {
+            run(Command::new("chown").arg(account()).arg(folder.path()));
+        }
+        let options = "--auth=trust --username=lacuna --encoding=UTF8 --locale=C --no-sync";
+        run(control(folder.path(), "initdb").args(["--options", options]));
+        Self::bring_up(folder, "postgres://lacuna@127.0.0.1/postgres")
+    }
+
+    fn bring_up(folder: TempDir, url: &str) -> Self {
         let port = free_port();
         let mut here = url::Url::parse(url).unwrap();
         here.set_port(Some(port)).unwrap();
         here.set_host(Some("127.0.0.1")).unwrap();
         let options = format!("-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories= -c fsync=off");
-        if is_root() {
-            run(Command::new("chown").args(["-R", account()]).arg(folder.path()));
-        }
-        let backup = Self { folder, url: here.into() };
-        run(backup.control("start").args(["--log", "log", "--wait", "--options", &options]));
-        backup
+        let server = Self { folder, url: here.into() };
+        run(control(server.folder.path(), "start").args(["--log", "log", "--wait", "--options", &options]));
+        server
     }
 
     /// The files of the one database, and the log of all of them.
@@ -54,18 +69,18 @@ impl BaseBackup {
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
+}
 
-    /// `pg_ctl`, as somebody whom the server accepts: it refuses to be root.
-    fn control(&self, verb: &str) -> Command {
-        let mut command = as_server(&pg_program("pg_ctl"));
-        command.args([verb, "--silent", "--pgdata"]).arg(self.data()).current_dir(self.folder.path());
-        command
-    }
+/// `pg_ctl`, as somebody whom the server accepts: it refuses to be root.
+fn control(folder: &Path, verb: &str) -> Command {
+    let mut command = as_server(&pg_program("pg_ctl"));
+    command.args([verb, "--silent", "--pgdata"]).arg(folder.join("data")).current_dir(folder);
+    command
 }
 
 impl Drop for BaseBackup {
     fn drop(&mut self) {
-        let _ = self.control("stop").args(["--mode", "immediate"]).output();
+        let _ = control(self.folder.path(), "stop").args(["--mode", "immediate"]).output();
     }
 }
 

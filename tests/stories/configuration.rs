@@ -1,6 +1,7 @@
 //! What an operator writes: a good file is taken, a bad one is refused with the key named and with what to do.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use crate::process::{Place, lacuna, run, said};
@@ -48,6 +49,7 @@ purposes = ["order_confirmation"]
 fn a_good_configuration_passes_and_nothing_is_made() {
     let place = Place::new();
     fs::write(place.path().join("mailer-token"), "MARKED-long-secret\n").unwrap();
+    fs::set_permissions(place.path().join("mailer-token"), fs::Permissions::from_mode(0o600)).unwrap();
     let checked = check(&place, GOOD);
     assert!(checked.status.success(), "{}", said(&checked));
     assert!(!said(&checked).contains("MARKED"), "{}", said(&checked));
@@ -138,6 +140,7 @@ fn it_does_not_keep_the_slot_where_a_backup_would_take_it_along() {
 fn it_serves_with_a_good_configuration_to_the_callers_in_it() {
     let place = Place::new();
     fs::write(place.path().join("mailer-token"), "a-long-mailer-secret\n").unwrap();
+    fs::set_permissions(place.path().join("mailer-token"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(place.path().join("lacuna.toml"), GOOD).unwrap();
     let mut command = lacuna();
     command.args(["serve", "--config", "lacuna.toml"]).current_dir(place.path());

@@ -278,7 +278,7 @@ fn pages_of(checkpoint: &[u8]) -> Vec<Page> {
 }
 
 /// The forms in which a text may stand in a file.
-fn spellings(text: &[u8]) -> BTreeSet<Vec<u8>> {
+pub fn spellings(text: &[u8]) -> BTreeSet<Vec<u8>> {
     let mut all = BTreeSet::from([text.to_vec()]);
     all.insert(data_encoding::HEXLOWER.encode(text).into_bytes());
     all.insert(data_encoding::HEXUPPER.encode(text).into_bytes());

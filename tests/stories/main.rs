@@ -13,6 +13,7 @@ mod audit;
 mod base_backup;
 mod cli_client;
 mod configuration;
+mod confirmation;
 mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
@@ -25,6 +26,8 @@ mod house;
 mod idempotency;
 mod kills;
 mod leaks;
+#[cfg(target_os = "linux")]
+mod memory;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
@@ -39,6 +42,7 @@ mod runbook;
 mod shapes;
 mod slot_contract;
 mod softhsm;
+mod startup;
 mod store_contract;
 mod storm;
 mod streams;

@@ -170,6 +170,11 @@ impl Server {
         assert!(Command::new("sh").args(arguments).status().unwrap().success(), "the server has ended before {name}");
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let begin = Instant::now();

@@ -590,16 +590,26 @@ fn somebody_has_copied_the_slot() {
     site.succeed(&mut section, create, &[]);
     let created = site.ask(create.strip_prefix("lacuna ").unwrap()).unwrap();
     let subject = created["tokens"][0]["subject"].as_str().unwrap();
+    let (quarantine, sinks) = (site.text("quarantine"), ["sink-a", "sink-b"]);
+    for sink in sinks {
+        let aside = format!("{quarantine}/{sink}");
+        fs::create_dir_all(&aside).unwrap();
+        section.shell("mv SINK/keys-* QUARANTINE", &[("SINK", &site.text(sink)), ("QUARANTINE", &aside)]);
+    }
     let erase = "lacuna subject erase --reason runbook:stolen_slot --yes SUBJECT";
     site.succeed(&mut section, erase, &[("SUBJECT", subject)]);
     let late = site.somebody("late");
+    site.succeed(&mut section, "lacuna keys status", &[]);
     site.succeed(&mut section, "lacuna backup NEW_BACKUP", &[("NEW_BACKUP", "new-backup")]);
-    assert!(thief_reads(&site, "new-backup", "stolen"), "the old checkpoints in the sinks are a copy of that time");
-    let mut old: Vec<_> = ["sink-a", "sink-b"].iter().flat_map(|sink| checkpoints(&site.at(sink))).collect();
-    old.retain(|path| path.file_name().unwrap().to_string_lossy().contains("00000000-"));
-    let old: Vec<_> = old.iter().map(|path| path.display().to_string()).collect();
-    section.shell("rm OLD_CHECKPOINTS", &[("OLD_CHECKPOINTS", &old.join(" "))]);
-    assert!(!thief_reads(&site, "new-backup", "stolen"), "without them the copy of the slot is worthless");
+    assert!(!thief_reads(&site, "new-backup", "stolen"), "the copy of the slot is worthless");
+    for file in checkpoints(&site.at("quarantine/sink-a")) {
+        fs::copy(&file, site.at("sink-a").join(file.file_name().unwrap())).unwrap();
+    }
+    assert!(thief_reads(&site, "new-backup", "stolen"), "but not to whoever has a checkpoint of that time");
+    for file in checkpoints(&site.at("quarantine/sink-a")) {
+        fs::remove_file(site.at("sink-a").join(file.file_name().unwrap())).unwrap();
+    }
+    section.shell("rm -r QUARANTINE", &[("QUARANTINE", &quarantine)]);
     assert!(thief_reads(&site, "new-backup", "slot"), "and with the present one everybody is read");
     site.succeed(&mut section, "lacuna keys drill --backup NEW_BACKUP", &[("NEW_BACKUP", "new-backup")]);
     site.assert_erases(&bob);

@@ -56,7 +56,8 @@ pub async fn plunder(copies: &[PathBuf], keys: Vec<Secret<32>>) -> Result<Spoils
         read_database(&mut loot, &copy.join("vault.db")).await?;
         for entry in fs::read_dir(copy.join("checkpoints"))? {
             let checkpoint = Checkpoint::glance(&fs::read(entry?.path())?);
-            loot.pages.extend(checkpoint.map(|checkpoint| checkpoint.pages()).transpose()?.into_iter().flatten());
+            loot.pages
+                .extend(checkpoint.map(Checkpoint::content).transpose()?.into_iter().flat_map(|content| content.pages));
         }
     }
     Ok(loot.closure())

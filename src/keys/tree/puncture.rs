@@ -25,7 +25,7 @@ pub fn rewrite(
     writer.write(Block::ALL.page_id(root_id), &page, &key);
     writer.removed.extend(old.map(|old| Block::ALL.page_id(old)));
     let Writer { written, removed, .. } = writer;
-    Puncture { tree: Tree { id, root_id, root: Arc::new(page) }, root: key, root_id, written, removed }
+    Puncture { tree: Tree { id, root_id, root: Arc::new(page) }, base: old, root: key, root_id, written, removed }
 }
 
 /// What a page version is bound to, besides the key it is sealed under.

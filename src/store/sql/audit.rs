@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::super::super::audit::{Audits, Batch};
-use super::{Columns, Result, Row, SqlTx, failed};
+use super::{Columns, Result, Row, SqlTx, Time, failed};
 
 macro_rules! columns {
     () => {
@@ -35,6 +35,27 @@ impl Audits for SqlTx {
         .await
         .map_err(failed)?;
         head.as_ref().map(batch).transpose()
+    }
+
+    async fn newest_record(&mut self) -> Result<Option<Time>> {
+        // The ends of indexes only: a row of one chain after the other, and of each table whose ids are in order of time.
+        let newest: Option<i64> = sqlx::query_scalar(
+            "WITH RECURSIVE chain (node) AS ( \
+               SELECT (SELECT node FROM audit_batch ORDER BY node, seq LIMIT 1) \
+               UNION ALL \
+               SELECT (SELECT a.node FROM audit_batch a WHERE a.node > chain.node ORDER BY a.node, a.seq LIMIT 1) \
+               FROM chain WHERE chain.node IS NOT NULL) \
+             SELECT MAX(newest.at) FROM ( \
+               SELECT (SELECT b.created_at FROM audit_batch b WHERE b.node = chain.node ORDER BY b.seq DESC LIMIT 1) AS at \
+               FROM chain \
+               UNION ALL SELECT (SELECT requested_at FROM erasure ORDER BY id DESC LIMIT 1) \
+               UNION ALL SELECT (SELECT created_at FROM subject ORDER BY id DESC LIMIT 1) \
+               UNION ALL SELECT (SELECT created_at FROM token ORDER BY id DESC LIMIT 1)) AS newest",
+        )
+        .fetch_one(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(newest.map(Time::from_micros))
     }
 
     async fn list_audit_batches(&mut self, after: Option<([u8; 16], u64)>, limit: u32) -> Result<Vec<Batch>> {

@@ -16,8 +16,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool, Row as _, Transaction};
 
 use super::super::rows::Rows;
-use super::super::{Store, Tx, inconsistent, unavailable};
-use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, SHARED, VERSION, blob, each, lock};
+use super::super::{Setting, Store, Tx, inconsistent, unavailable};
+use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, SERVER_TIME, SHARED, VERSION, blob, each, lock};
 use crate::model::{Error, Reason, Result, Time};
 
 type Connection = <Db as Database>::Connection;
@@ -65,18 +65,28 @@ impl Store for Sql {
     async fn check(&self) -> Result<()> {
         self.place.check()?;
         let mut connection = self.writer.acquire().await.map_err(failed)?;
-        for (statement, accepted) in DURABILITY {
-            let setting: String = sqlx::query_scalar(statement).fetch_one(&mut *connection).await.map_err(failed)?;
-            if !accepted.contains(&setting.as_str()) {
+        for setting in settings(&mut connection).await? {
+            if !setting.is_good() {
+                let Setting { name, value, wanted } = setting;
                 return Err(Error::new(
                     Reason::StoreUnavailable,
                     format!(
-                        "the database may lose acknowledged commits: `{statement}` answers {setting}, expected one of {accepted:?}"
+                        "the database may lose acknowledged commits: {name} is {value}, expected one of {wanted:?}"
                     ),
                 ));
             }
         }
         Ok(())
+    }
+
+    async fn durability(&self) -> Result<Vec<Setting>> {
+        settings(&mut *self.writer.acquire().await.map_err(failed)?).await
+    }
+
+    async fn server_time(&self) -> Result<Option<Time>> {
+        let Some(statement) = SERVER_TIME else { return Ok(None) };
+        let micros: i64 = sqlx::query_scalar(statement).fetch_one(&self.reader).await.map_err(failed)?;
+        Ok(Some(Time::from_micros(micros)))
     }
 
     async fn describe(&self) -> Result<String> {
@@ -95,6 +105,15 @@ impl Store for Sql {
         self.reader.close().await;
         self.writer.close().await;
     }
+}
+
+async fn settings(connection: &mut Connection) -> Result<Vec<Setting>> {
+    let mut settings = Vec::new();
+    for (name, statement, wanted) in DURABILITY {
+        let value = sqlx::query_scalar(statement).fetch_one(&mut *connection).await.map_err(failed)?;
+        settings.push(Setting { name, value, wanted });
+    }
+    Ok(settings)
 }
 
 /// A connection, in a transaction or not.
