@@ -23,6 +23,19 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Who runs this process, by name if the machine knows one: `ada@host`.
+#[must_use]
+pub fn operator() -> String {
+    let id = rustix::process::getuid().as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut columns = line.split(':');
+        let name = columns.next()?;
+        (columns.nth(1)? == id).then_some(name)
+    });
+    format!("{}@{}", name.unwrap_or(&id), host())
+}
+
 /// This process, so that others on the same machine can tell whether it still runs: the machine's boot, the namespace
 /// of process ids, the id and when the process began.
 #[must_use]
@@ -126,6 +139,11 @@ mod tests {
     #[test]
     fn time_goes_on() {
         assert!(uptime() <= uptime());
+    }
+
+    #[test]
+    fn somebody_runs_this() {
+        assert!(operator().split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()));
     }
 
     #[test]

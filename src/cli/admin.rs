@@ -1,58 +1,30 @@
-//! What needs no server: making a vault, backing up and restoring, checking receipts.
+//! What needs no server: making a vault, checking its configuration and receipts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::Context as _;
 use serde_json::json;
 
-use super::custodian;
-use super::failure::{Failure, Result};
+use super::failure::Result;
 use super::open::{self, Place};
 use super::preflight;
 use super::print::{Answer, Output};
 use super::table::record;
 use crate::config::Config;
-use crate::keys::checkpoint::hex;
 use crate::keys::receipt;
-use crate::keys::slot::SlotLock;
-use crate::model::{Clock as _, SystemClock};
+use crate::model::SystemClock;
 use crate::store;
-
-/// The name of a backup's description.
-const MANIFEST: &str = "manifest.json";
 
 /// A vault on this machine, and how to show what is found.
 #[derive(clap::Args)]
 pub struct Here {
     #[command(flatten)]
-    place: Place,
+    pub place: Place,
     /// How to show the answer
     #[arg(long, value_enum, default_value = "human")]
     pub output: Output,
-}
-
-/// Arguments of `lacuna backup`.
-#[derive(clap::Args)]
-pub struct BackupArgs {
-    /// Directory to be made for the backup
-    directory: PathBuf,
-    #[command(flatten)]
-    pub here: Here,
-}
-
-/// Arguments of `lacuna restore`.
-#[derive(clap::Args)]
-pub struct RestoreArgs {
-    /// Directory of the backup
-    directory: PathBuf,
-    /// Move a database that is there aside
-    #[arg(long)]
-    replace: bool,
-    #[command(flatten)]
-    pub here: Here,
 }
 
 /// Arguments of `lacuna receipt`.
@@ -88,19 +60,6 @@ pub struct ConfigArgs {
 enum ConfigVerb {
     /// Check a configuration and what it points to, changing nothing
     Check(Here),
-}
-
-/// What a backup is.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    format: u32,
-    version: String,
-    taken_at: String,
-    database: String,
-    tree: String,
-    epoch: u64,
-    root_id: String,
 }
 
 /// `lacuna init`: makes a vault, or takes up the one that is there.
@@ -185,92 +144,6 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
     let json = json!({ "database": database, "purposes": purposes, "callers": callers, "checks": checks });
     let human = format!("{}\n{}", record(&lines), preflight::show(&checks));
     here.output.show(&Answer { json, human, failed: preflight::has_failed(&checks) })
-}
-
-/// `lacuna backup`: a consistent copy of the database with a description. Works beside a running vault.
-pub async fn backup(args: BackupArgs) -> Result<()> {
-    let config = args.here.place.config()?;
-    let found = super::keys::look(&config).await?;
-    if args.directory.exists() {
-        return Err(anyhow::anyhow!("{} exists; name a directory that does not", args.directory.display()).into());
-    }
-    crate::keys::files::make_private_directory(&args.directory).map_err(anyhow::Error::from)?;
-    let url = config.database_url()?;
-    store::backup(url.expose(), &args.directory).await.map_err(anyhow::Error::from)?;
-    let manifest = Manifest {
-        format: 1,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        taken_at: SystemClock.now().to_string(),
-        database: store::kind(url.expose()).to_owned(),
-        tree: found.tree,
-        epoch: found.epoch,
-        root_id: found.root_id,
-    };
-    let bytes = serde_json::to_vec_pretty(&manifest).map_err(anyhow::Error::from)?;
-    crate::keys::files::replace(&args.directory.join(MANIFEST), &bytes).map_err(anyhow::Error::from)?;
-    let human = format!(
-        "backed up the database at epoch {} to {}\nit opens with the root slot and its checkpoint only; whoever is \
-         erased from now on will stay erased in it",
-        manifest.epoch,
-        args.directory.display()
-    );
-    args.here.output.show(&Answer::new(serde_json::to_value(&manifest).map_err(anyhow::Error::from)?, human))
-}
-
-/// `lacuna restore`: puts a backup in place, then lets the present slot and checkpoint have the last word.
-pub async fn restore(args: RestoreArgs) -> Result<()> {
-    let config = args.here.place.config()?;
-    let manifest = read_manifest(&args.directory)?;
-    let url = config.database_url()?;
-    if manifest.database != store::kind(url.expose()) {
-        let message = format!("the backup is of {}, the configured database is not", manifest.database);
-        return Err(Failure::Usage(anyhow::anyhow!(message)));
-    }
-    // Ours from here to the end: nobody may start to serve what is about to be replaced.
-    let lock = SlotLock::take(&config.slot_dir().join(custodian::SLOT_FILE)).map_err(anyhow::Error::from)?;
-    check_slot(&config, &manifest).await?;
-    store::restore(url.expose(), &args.directory, args.replace).await.map_err(anyhow::Error::from)?;
-    let opened = open::open_with(&config, Arc::new(SystemClock), lock).await.context(
-        "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
-    )?;
-    if !opened.report.from_checkpoint {
-        opened.custody.after_restore().await.map_err(anyhow::Error::from)?;
-    }
-    let report = &opened.report.clone();
-    opened.close().await?;
-    let human = format!(
-        "restored the backup of {} (epoch {})\n{}",
-        manifest.taken_at,
-        manifest.epoch,
-        record(&[
-            (
-                "key state",
-                if report.from_checkpoint { "from the newest checkpoint" } else { "as in the backup" }.into()
-            ),
-            ("erasures applied again", report.erasures_reapplied.to_string()),
-            ("erasures completed", report.erasures_completed.to_string()),
-            ("erasures still pending", report.erasures_pending.to_string()),
-            ("index buckets rebuilt", report.buckets_rebuilt.to_string()),
-        ])
-    );
-    args.here.output.show(&Answer::new(serde_json::to_value(report).map_err(anyhow::Error::from)?, human))
-}
-
-/// Makes sure that the slot is the one of the vault that was backed up, before anything is replaced.
-async fn check_slot(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
-    let content = custodian::look_at_slot(config).await?.load().await?;
-    let content = content.with_context(|| format!("there is no root slot in {}", config.slot_dir().display()))?;
-    let ours = hex(&content.tree);
-    ensure!(ours == manifest.tree, "the backup is of vault {}, the root slot of vault {ours}", manifest.tree);
-    Ok(())
-}
-
-fn read_manifest(directory: &Path) -> anyhow::Result<Manifest> {
-    let path = directory.join(MANIFEST);
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}; is this a backup?", path.display()))?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).with_context(|| format!("in {}", path.display()))?;
-    ensure!(manifest.format == 1, "the backup has format {}, this version reads format 1", manifest.format);
-    Ok(manifest)
 }
 
 /// `lacuna receipt`.

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::client::{Remote, Vault};
 use super::custodian;
+use super::drill;
 use super::failure::Result;
 use super::open::{self, Place};
 use super::page::Paging;
@@ -35,6 +36,8 @@ pub struct Args {
 enum Verb {
     /// Tell how the keys are: of the vault on this machine, also beside a running one, or of the one at --address
     Status(StatusArgs),
+    /// Prove on a copy of a backup that whoever was erased since stays erased and everybody else comes back
+    Drill(drill::Args),
     /// Put a fresh root key into the root slot
     RotateRoot(Rotate),
     /// Give a subject new keys, seal their values again, and destroy the old keys
@@ -127,6 +130,7 @@ impl Args {
     pub const fn output(&self) -> Output {
         match &self.verb {
             Verb::Status(args) => args.output,
+            Verb::Drill(args) => args.here.output,
             Verb::RotateRoot(rotate)
             | Verb::RotateKek(rotate)
             | Verb::RotateSigningKey(rotate)
@@ -145,6 +149,7 @@ pub async fn run(args: Args) -> Result<()> {
     let output = args.output();
     let answer = match args.verb {
         Verb::Status(args) => status(args).await,
+        Verb::Drill(args) => return drill::run(args).await,
         Verb::Rotation { rotation, remote } => rotation_of(&remote, rotation).await,
         Verb::Rotations { paging, remote } => rotations(&remote, paging).await,
         Verb::Events { paging, remote } => events(&remote, paging).await,

@@ -5,11 +5,13 @@
 //! command is one variant of [`Command`] and one arm of [`Cli::run`].
 
 mod admin;
+mod backup;
 mod bench;
 mod bulk;
 mod client;
 mod custodian;
 mod demo;
+mod drill;
 mod erasure;
 mod failure;
 mod import;
@@ -62,9 +64,9 @@ enum Command {
     #[command(after_help = EXIT_STATUS)]
     Keys(keys::Args),
     /// Back up the database, beside a running vault
-    Backup(admin::BackupArgs),
+    Backup(backup::BackupArgs),
     /// Put a backup in place; whoever was erased since stays erased
-    Restore(admin::RestoreArgs),
+    Restore(backup::RestoreArgs),
     /// See the vault at work, and the attack that it withstands, in a temporary folder
     Demo(demo::Args),
     /// Check erasure receipts, offline
@@ -98,8 +100,8 @@ impl Cli {
             Command::Init(here) => here.output.finish(admin::init(here).await),
             Command::Migrate(here) => here.output.finish(admin::migrate(here).await),
             Command::Keys(args) => args.output().finish(keys::run(args).await),
-            Command::Backup(args) => args.here.output.finish(admin::backup(args).await),
-            Command::Restore(args) => args.here.output.finish(admin::restore(args).await),
+            Command::Backup(args) => args.here.output.finish(backup::backup(args).await),
+            Command::Restore(args) => args.here.output.finish(backup::restore(args).await),
             Command::Demo(args) => Output::Human.finish(demo::run(args).await),
             Command::Receipt(args) => args.output.finish(admin::receipt(args)),
             Command::Config(args) => Output::Human.finish(admin::config(args).await),

@@ -69,6 +69,23 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     digest.finalize().into()
 }
 
+/// SHA-256 of what does not fit into memory, a part at a time.
+#[derive(Default)]
+pub struct Digest(Sha256);
+
+impl Digest {
+    /// Takes the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The digest of all parts.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
 /// The public name of a root key, which also commits to it: the first 16 bytes of SHA-256("lacuna/root" ‖ R).
 #[must_use]
 pub fn root_id(root: &Secret<32>) -> [u8; 16] {

@@ -88,6 +88,12 @@ impl Spoils {
         self.branches.iter().find_map(|branch| branch.leaf(leaf))
     }
 
+    /// Tells them which leaf is whose, in place of what they were told of that before: for more people than fit into
+    /// memory at once.
+    pub fn tell_keys(&mut self, subject_keys: Vec<SubjectKey>) {
+        self.subject_keys = subject_keys;
+    }
+
     /// Every seed that was found above a leaf.
     pub fn seeds_above(&self, leaf: u32) -> impl Iterator<Item = &Secret<32>> {
         self.branches.iter().filter(move |branch| branch.leaf(leaf).is_some()).map(Branch::seed)

@@ -13,6 +13,7 @@ pub mod adversary;
 pub mod checkpoint;
 mod create;
 pub mod custody;
+pub mod drill;
 pub mod files;
 pub mod flight;
 pub mod index;

@@ -4,6 +4,7 @@
 //! beyond that state is forgotten. Nothing is acknowledged as erased unless the tree that the slot opens lacks it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::checkpoint::{Erased, State, hex};
@@ -36,16 +37,33 @@ const LOOKS: u32 = 5;
 pub struct Report {
     /// A new vault was made.
     pub created: bool,
+    /// The epoch that the database had recorded.
+    pub epoch_before: u64,
+    /// The epoch of the slot.
+    pub epoch: u64,
     /// The key state came from a checkpoint, because the database was older than the slot.
     pub from_checkpoint: bool,
     /// Erasures that the checkpoint knew and the database did not.
     pub erasures_reapplied: u64,
+    /// Which.
+    pub reapplied: Vec<String>,
     /// Erasures that a crash had interrupted after the slot had advanced.
     pub erasures_completed: u64,
     /// Erasures that are yet to be carried out.
     pub erasures_pending: u64,
     /// Buckets of the search index that were rebuilt.
     pub buckets_rebuilt: u64,
+    /// What was done about the time that a restore lost.
+    pub lost: LostTime,
+}
+
+/// What was done about the time between a backup and its restore, of which nothing is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct LostTime {
+    /// Leaves that may have been handed out then: nobody gets them, and they die with the next erasure.
+    pub leaves_given_up: u64,
+    /// Scheduled erasures that wait longer, because they may have been cancelled then.
+    pub erasures_put_off: u64,
 }
 
 impl Custody {
@@ -78,7 +96,8 @@ impl Custody {
     ) -> Result<()> {
         if let Some(checkpoint) = checkpoint {
             report.from_checkpoint = true;
-            report.erasures_reapplied = self.import(content, checkpoint).await?;
+            (report.reapplied, report.lost) = self.import(content, checkpoint).await?;
+            report.erasures_reapplied = report.reapplied.len() as u64;
             crash::point("recover::imported");
         }
         self.raise_next_leaf().await?;
@@ -104,8 +123,8 @@ impl Custody {
         tx.commit().await
     }
 
-    /// Brings a checkpoint's state into the database.
-    async fn import(&self, content: &Content, checkpoint: &State) -> Result<u64> {
+    /// Brings a checkpoint's state into the database. Answers the erasures that were new to it.
+    async fn import(&self, content: &Content, checkpoint: &State) -> Result<(Vec<String>, LostTime)> {
         // What is recorded as erased here must be gone from every copy of the slot.
         self.parts.slot.settle().await?;
         let mut tx = self.store().write().await?;
@@ -116,31 +135,35 @@ impl Custody {
         tx.put_punctured(&gone).await?;
         tx.retire_punctured_keys(epoch).await?;
         advance_head(&mut *tx, (content.current.epoch, &content.current.id)).await?;
-        let mut reapplied = 0;
+        let mut reapplied = Vec::new();
         for erased in checkpoint.erasures() {
-            reapplied += u64::from(self.reapply(&mut *tx, content, erased).await?);
+            if self.reapply(&mut *tx, content, erased).await? {
+                reapplied.push(erased.erasure.clone());
+            }
         }
-        self.give_up_lost_time(&mut *tx, checkpoint.next_leaf).await?;
+        let lost = self.give_up_lost_time(&mut *tx, checkpoint.next_leaf).await?;
         tx.commit().await?;
-        Ok(reapplied)
+        Ok((reapplied, lost))
     }
 
     /// Sets right what a backup of the present epoch cannot know: which leaves were handed out since, and which index
     /// entries were made. With an older backup, opening it does the same. Close the vault afterwards.
-    pub async fn after_restore(&self) -> Result<()> {
+    pub async fn after_restore(&self) -> Result<LostTime> {
         let mut tx = self.store().write().await?;
-        let Some(head) = tx.tree_head().await? else { return Ok(()) };
-        self.give_up_lost_time(&mut *tx, head.next_leaf).await?;
-        tx.commit().await
+        let Some(head) = tx.tree_head().await? else { return Ok(LostTime::default()) };
+        let lost = self.give_up_lost_time(&mut *tx, head.next_leaf).await?;
+        tx.commit().await?;
+        Ok(lost)
     }
 
     /// Prepares for what happened between the backup and now, of which nothing is known: leaves that were handed out
     /// are not handed out again and die with the next erasure, as copies of that time may hold values of people who
     /// are erased later; scheduled erasures wait a day, as they may have been cancelled.
-    async fn give_up_lost_time(&self, tx: &mut dyn Tx, next_leaf: u32) -> Result<()> {
+    async fn give_up_lost_time(&self, tx: &mut dyn Tx, next_leaf: u32) -> Result<LostTime> {
         let floor = next_leaf.saturating_add(SKIPPED_LEAVES);
         tx.raise_next_leaf(floor).await?;
         let orphans = gaps(&tx.used_leaves().await?, floor);
+        let leaves_given_up = orphans.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
         let lost = |(first, last)| Punctured { first, last, epoch: CONDEMNED };
         tx.put_punctured(&orphans.into_iter().map(lost).collect::<Vec<_>>()).await?;
         let earliest = self.parts.clock.now().plus(RECONSIDER);
@@ -149,7 +172,8 @@ impl Custody {
             erasure.execute_at = Some(earliest);
         }
         tx.update_erasures(&scheduled).await?;
-        self.distrust_buckets(tx).await
+        self.distrust_buckets(tx).await?;
+        Ok(LostTime { leaves_given_up, erasures_put_off: scheduled.len() as u64 })
     }
 
     /// Marks one subject as erased if the database has them otherwise.
@@ -238,6 +262,7 @@ impl Custody {
 /// Takes up a vault that slot and database agree on, or that the slot is ahead in.
 async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
     let member = if parts.store.is_shared() { Some(Member::join(&parts).await?) } else { None };
+    let epoch_before = parts.store.read().await?.tree_head().await?.map_or(0, |head| head.epoch);
     let (content, tree) = present(&parts).await?;
     if content.tree != vault.tree {
         return Err(refuse("the root slot belongs to another vault than the database")
@@ -251,10 +276,10 @@ async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
         (load(&content, &checkpoint.pages())?, Some(checkpoint))
     };
     let epoch = Epoch { tree: base.clone(), number: content.current.epoch };
-    let ring = Keyring::new(epoch, std::sync::Arc::clone(&parts.random))?;
+    let ring = Keyring::new(epoch, Arc::clone(&parts.random))?;
     let generations = index::written(&mut *parts.store.read().await?).await?;
     let custody = Custody::new(parts, ring, generations, base.clone(), member);
-    let mut report = Report::default();
+    let mut report = Report { epoch_before, epoch: content.current.epoch, ..Report::default() };
     // An old copy of the database may name a leader of its own time, who gives no sign of life any more.
     if custody.stand_for_lead(checkpoint.is_some()).await? {
         let reconciled = async {

@@ -21,7 +21,7 @@ pub mod rotation;
 pub mod subject;
 pub mod token;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -132,6 +132,12 @@ pub fn is_embedded(url: &str) -> bool {
     url.starts_with("sqlite:")
 }
 
+/// The file in which [`backup`] copies a database of this kind.
+#[must_use]
+pub fn copy_of(kind: &str) -> &'static str {
+    if kind == "SQLite" { sqlite::COPY } else { postgres::COPY }
+}
+
 /// Copies a database, consistently and while it is in use, into a directory.
 ///
 /// # Errors
@@ -152,6 +158,66 @@ pub async fn restore(url: &str, directory: &Path, replace: bool) -> Result<()> {
     match url.strip_prefix("sqlite:") {
         Some(path) => sqlite::restore(path, directory, replace),
         None => postgres::restore(url, directory, replace).await,
+    }
+}
+
+/// A place for a copy of a database that is thrown away again.
+pub enum Scratch {
+    /// A file in a directory of its own.
+    File(PathBuf),
+    /// A database made on the server that the first URL names, by its name; and its URL.
+    Made(String, String, String),
+    /// A database that was given, and was empty.
+    Given(String),
+}
+
+impl Scratch {
+    /// Makes one for a copy of the database at `url`: a file in `directory`, or a database of that name on the same
+    /// server.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, saying what stands in the way.
+    pub async fn make(url: &str, directory: &Path, name: &str) -> Result<Self> {
+        if is_embedded(url) {
+            return Ok(Self::File(directory.join(sqlite::COPY)));
+        }
+        let made = postgres::create_scratch(url, name).await?;
+        Ok(Self::Made(url.to_owned(), name.to_owned(), made))
+    }
+
+    /// Takes a database of PostgreSQL that is there, if it is empty.
+    ///
+    /// # Errors
+    /// `ValueInvalid` when it is not, `StoreUnavailable` when it cannot be looked at.
+    pub async fn take(url: &str) -> Result<Self> {
+        if is_embedded(url) {
+            return Err(Error::invalid("scratch_database_url", "expected postgres://USER@HOST/DATABASE"));
+        }
+        if !postgres::is_empty(url).await? {
+            return Err(Error::invalid("scratch_database_url", "the database holds tables; name an empty one"));
+        }
+        Ok(Self::Given(url.to_owned()))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::File(path) => format!("sqlite:{}", path.display()),
+            Self::Made(_, _, url) | Self::Given(url) => url.clone(),
+        }
+    }
+
+    /// Throws away what was put there. The directory of a file goes with its owner.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, saying what is left behind.
+    pub async fn discard(self) -> Result<()> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Made(server, name, _) => postgres::drop_scratch(&server, &name).await,
+            Self::Given(url) => postgres::clear_scratch(&url).await,
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 
 use super::{Error, Result, copy_failed, unavailable};
 
@@ -93,7 +94,7 @@ pub async fn open(url: &str) -> Result<sql::Sql> {
 }
 
 /// The file of a backup, in the custom format of `pg_dump`.
-const COPY: &str = "vault.pgdump";
+pub const COPY: &str = "vault.pgdump";
 
 /// Copies the database with `pg_dump`, as of one moment.
 pub async fn backup(url: &str, directory: &Path) -> Result<()> {
@@ -108,6 +109,50 @@ pub async fn restore(url: &str, directory: &Path, replace: bool) -> Result<()> {
     run("pg_restore", url, &arguments, &directory.join(COPY)).await
 }
 
+/// Makes an empty database beside the one that `url` names and answers its URL.
+pub async fn create_scratch(url: &str, name: &str) -> Result<String> {
+    let refused = |error| {
+        copy_failed(format!(
+            "cannot make the scratch database {name}: {error}; the role needs CREATEDB, or name an empty one"
+        ))
+    };
+    administer(url, &format!("CREATE DATABASE \"{name}\"")).await.map_err(refused)?;
+    let mut url = url::Url::parse(url).map_err(|_| Error::invalid("database_url", "is not a URL"))?;
+    url.set_path(name);
+    Ok(url.into())
+}
+
+/// Drops what [`create_scratch`] made.
+pub async fn drop_scratch(url: &str, name: &str) -> Result<()> {
+    let refused = |error| copy_failed(format!("cannot drop the scratch database {name}: {error}; drop it yourself"));
+    administer(url, &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await.map_err(refused)
+}
+
+/// Whether a database has no table where the vault would put its own.
+pub async fn is_empty(url: &str) -> Result<bool> {
+    let statement = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = current_schema()";
+    let mut connection = PgConnection::connect(url).await.map_err(unavailable)?;
+    let tables: i64 = sqlx::query_scalar(statement).fetch_one(&mut connection).await.map_err(unavailable)?;
+    connection.close().await.map_err(unavailable)?;
+    Ok(tables == 0)
+}
+
+/// Empties a database that was empty before a copy was put into it.
+pub async fn clear_scratch(url: &str) -> Result<()> {
+    let refused = |error| copy_failed(format!("cannot empty the scratch database: {error}; empty it yourself"));
+    let statement = "DO $$ DECLARE found RECORD; BEGIN FOR found IN SELECT table_name FROM information_schema.tables \
+                     WHERE table_schema = current_schema() LOOP EXECUTE format('DROP TABLE IF EXISTS %I CASCADE', \
+                     found.table_name); END LOOP; END $$";
+    administer(url, statement).await.map_err(refused)
+}
+
+/// A statement that no transaction may hold. What stands in it is ours.
+async fn administer(url: &str, statement: &str) -> sqlx::Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await
+}
+
 /// Runs one of PostgreSQL's own programs. The password goes through the environment, where other users cannot see it.
 async fn run(program: &'static str, url: &str, arguments: &[&str], file: &Path) -> Result<()> {
     let mut url = url::Url::parse(url).map_err(|_| Error::invalid("database_url", "is not a URL"))?;
@@ -118,7 +163,7 @@ async fn run(program: &'static str, url: &str, arguments: &[&str], file: &Path) 
     }
     // Cannot fail for a URL that has a host.
     let _ = url.set_password(None);
-    let output = command.arg("--dbname").arg(url.as_str()).args(arguments).arg(file).output().await;
+    let output = command.arg("--dbname").arg(url.as_str()).args(arguments).arg(file).kill_on_drop(true).output().await;
     let output = output.map_err(|error| {
         copy_failed(format!("cannot run {program}: {error}; it comes with the client programs of PostgreSQL"))
     })?;

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{Result, copy_failed, unavailable};
@@ -97,8 +98,14 @@ pub async fn open(path: &str) -> Result<sql::Sql> {
         .pragma("cache_size", "-65536")
         .statement_cache_capacity(200)
         .optimize_on_close(true, None);
-    let writer =
-        SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(unavailable)?;
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        // When its disk is full, SQLite ends a transaction by itself, and the driver goes on counting it: such a
+        // connection would refuse every transaction for ever.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        .connect_with(options.clone())
+        .await
+        .map_err(unavailable)?;
     let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let reader = SqlitePoolOptions::new()
         .max_connections(u32::try_from(readers).unwrap_or(8) + 2)
@@ -109,7 +116,7 @@ pub async fn open(path: &str) -> Result<sql::Sql> {
 }
 
 /// The file of a backup.
-const COPY: &str = "vault.db";
+pub const COPY: &str = "vault.db";
 
 /// Copies the database through a connection of its own, as of one moment.
 pub async fn backup(path: &str, directory: &Path) -> Result<()> {

@@ -18,6 +18,7 @@ mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod doors;
+mod drill;
 mod erasures;
 mod health;
 mod hoard;
@@ -38,6 +39,7 @@ mod refusals;
 mod restore;
 mod reuse;
 mod rotations;
+mod runbook;
 mod shapes;
 mod slot_contract;
 mod softhsm;

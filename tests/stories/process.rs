@@ -224,6 +224,12 @@ impl Database {
         Self::named(self.server.clone(), &format!("TEMPLATE {}", self.name))
     }
 
+    /// Loses all that is in it.
+    pub fn empty(&self) {
+        execute(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).unwrap();
+        execute(&self.server, &format!("CREATE DATABASE {}", self.name)).unwrap();
+    }
+
     /// What `--database-url` takes.
     pub fn url(&self) -> String {
         let (before, _) = self.server.rsplit_once('/').unwrap();

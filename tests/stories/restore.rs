@@ -250,7 +250,7 @@ fn program(house: &House, verb: &str, backup: &Path) -> Command {
 }
 
 /// The program, told where a vault is.
-fn on(data: &Path, slot: &Path, database: Option<&str>) -> Command {
+pub fn on(data: &Path, slot: &Path, database: Option<&str>) -> Command {
     let mut command = lacuna();
     command.env("LACUNA_DATA_DIR", data).env("LACUNA_SLOT_DIR", slot).current_dir(data);
     command.envs(database.map(|url| ("LACUNA_DATABASE_URL", url)));
@@ -263,7 +263,7 @@ fn on(data: &Path, slot: &Path, database: Option<&str>) -> Command {
 }
 
 /// Runs the program, which must succeed, and answers its JSON.
-fn answer(command: &mut Command, arguments: &[&str]) -> Value {
+pub fn answer(command: &mut Command, arguments: &[&str]) -> Value {
     let said = run(command.args(arguments).args(["--output", "json"]));
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
 }

@@ -101,6 +101,12 @@ impl Sinks {
         self.all.iter().map(|tracked| &*tracked.sink)
     }
 
+    /// As many sinks, each behind another.
+    #[must_use]
+    pub fn behind(&self, wrap: impl Fn(Arc<dyn CheckpointSink>) -> Arc<dyn CheckpointSink>) -> Self {
+        Self::new(self.all.iter().map(|tracked| wrap(Arc::clone(&tracked.sink))).collect(), self.required)
+    }
+
     /// How many must have a change before it counts as saved.
     #[must_use]
     pub fn required(&self) -> usize {

@@ -39,7 +39,7 @@ impl Root {
         Self { id: puncture.root_id, epoch, key }
     }
 
-    fn copy(&self) -> Self {
+    pub(super) fn copy(&self) -> Self {
         let key = Secret::build(|bytes| bytes.copy_from_slice(self.key.expose()));
         Self { id: self.id, epoch: self.epoch, key }
     }
@@ -56,7 +56,7 @@ pub struct Content {
 }
 
 impl Content {
-    fn copy(&self) -> Self {
+    pub(super) fn copy(&self) -> Self {
         Self { tree: self.tree, current: self.current.copy(), next: self.next.as_ref().map(Root::copy) }
     }
 
