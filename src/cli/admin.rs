@@ -1,4 +1,4 @@
-//! What needs no server: making a vault, looking at its keys, backing up and restoring, checking receipts.
+//! What needs no server: making a vault, backing up and restoring, checking receipts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use super::print::{Answer, Output};
 use super::table::record;
 use crate::config::Config;
 use crate::keys::checkpoint::hex;
+use crate::keys::receipt;
 use crate::keys::slot::SlotLock;
-use crate::keys::{receipt, status};
 use crate::model::{Clock as _, SystemClock};
 use crate::store;
 
@@ -75,19 +75,6 @@ enum ReceiptVerb {
         #[arg(long, value_name = "FILE")]
         public_key: Option<PathBuf>,
     },
-}
-
-/// Arguments of `lacuna keys`.
-#[derive(clap::Args)]
-pub struct KeysArgs {
-    #[command(subcommand)]
-    verb: KeysVerb,
-}
-
-#[derive(clap::Subcommand)]
-enum KeysVerb {
-    /// Tell how the keys are; works beside a running vault
-    Status(Here),
 }
 
 /// Arguments of `lacuna config`.
@@ -159,45 +146,6 @@ pub async fn migrate(here: Here) -> Result<()> {
         .show(&Answer::new(json!({ "database": about, "changed": !was }), format!("the schema on {about} {done}")))
 }
 
-/// `lacuna keys`.
-pub async fn keys(args: KeysArgs) -> Result<()> {
-    let KeysVerb::Status(here) = args.verb;
-    let config = here.place.config()?;
-    let found = ask(&config).await?;
-    let mut lines = vec![
-        ("epoch", found.epoch.to_string()),
-        ("root id", found.root_id.clone()),
-        ("leaves", format!("{} live, {} punctured", found.live_leaves, found.punctured_leaves)),
-        ("key state", format!("{} pages, {} bytes", found.pages, found.bytes)),
-        ("slot", found.slot.clone()),
-        ("assurance", found.assurance.to_owned()),
-        ("erasures pending", found.erasures_pending.to_string()),
-    ];
-    let tell = |copy: &status::Copy| match (&copy.epoch, &copy.trouble) {
-        (Some(epoch), None) => format!("{} at epoch {epoch}", copy.place),
-        (Some(epoch), Some(trouble)) => format!("{} at epoch {epoch}: {trouble}", copy.place),
-        (None, trouble) => format!("{}: {}", copy.place, trouble.as_deref().unwrap_or("unknown")),
-    };
-    lines.extend(found.copies.iter().map(|copy| ("slot copy", tell(copy))));
-    lines.extend(found.sinks.iter().map(|sink| ("sink", tell(sink))));
-    let json = serde_json::to_value(&found).map_err(anyhow::Error::from)?;
-    let lags = |copy: &status::Copy| copy.trouble.is_some() || copy.epoch.is_none_or(|epoch| epoch < found.epoch);
-    let lagging = found.copies.iter().chain(&found.sinks).any(lags);
-    here.output.show(&Answer { json, human: record(&lines), failed: lagging })
-}
-
-async fn ask(config: &Config) -> Result<status::Status> {
-    let url = config.database_url()?;
-    if let Some(path) = url.expose().strip_prefix("sqlite:").filter(|path| !Path::new(path).exists()) {
-        return Err(anyhow::anyhow!("there is no vault: {path} does not exist; name its place with --data-dir").into());
-    }
-    let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
-    let slot = custodian::look_at_slot(config).await?;
-    let found = status::ask(&*store, &*slot, &open::sinks(config)).await.map_err(anyhow::Error::from)?;
-    store.close().await;
-    Ok(found)
-}
-
 /// `lacuna config`.
 pub async fn config(args: ConfigArgs) -> Result<()> {
     let ConfigVerb::Check(here) = args.verb;
@@ -242,7 +190,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
 /// `lacuna backup`: a consistent copy of the database with a description. Works beside a running vault.
 pub async fn backup(args: BackupArgs) -> Result<()> {
     let config = args.here.place.config()?;
-    let found = ask(&config).await?;
+    let found = super::keys::look(&config).await?;
     if args.directory.exists() {
         return Err(anyhow::anyhow!("{} exists; name a directory that does not", args.directory.display()).into());
     }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Failure, Result};
 use super::print::Output;
+use crate::proto::v1::key_service_client::KeyServiceClient;
 use crate::proto::v1::subject_service_client::SubjectServiceClient;
 use crate::proto::v1::token_service_client::TokenServiceClient;
 
@@ -50,6 +51,8 @@ pub struct Vault {
     pub tokens: TokenServiceClient<Link>,
     /// People, and their erasure.
     pub subjects: SubjectServiceClient<Link>,
+    /// The keys.
+    pub keys: KeyServiceClient<Link>,
 }
 
 impl Remote {
@@ -58,6 +61,11 @@ impl Remote {
         let bearer = self.bearer()?;
         let channel = self.endpoint()?.connect().await.map_err(|error| self.unreachable(&error))?;
         Ok(Vault::new(channel, bearer))
+    }
+
+    /// A vault that was named otherwise.
+    pub const fn at(address: String, token_file: PathBuf, ca_file: Option<PathBuf>, output: Output) -> Self {
+        Self { address, token_file, ca_file, output }
     }
 
     /// The address as a person would write it.
@@ -101,7 +109,8 @@ impl Vault {
         let link = InterceptedService::new(channel, bearer);
         Self {
             tokens: TokenServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
-            subjects: SubjectServiceClient::new(link).max_decoding_message_size(LARGEST_ANSWER),
+            subjects: SubjectServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            keys: KeyServiceClient::new(link),
         }
     }
 }

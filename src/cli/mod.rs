@@ -13,6 +13,7 @@ mod demo;
 mod erasure;
 mod failure;
 mod import;
+mod keys;
 mod open;
 mod page;
 mod preflight;
@@ -36,7 +37,7 @@ use print::Output;
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done; an erasure that is SCHEDULED or PENDING counts, its state tells
-  1  the vault refused, or at least one item of a batch failed
+  1  the vault refused, at least one item of a batch failed, a rotation was given up, or an erasure does not hold
   2  the command line, a file that it names or its input is wrong
   3  the server cannot be reached";
 
@@ -57,8 +58,9 @@ enum Command {
     Init(admin::Here),
     /// Bring the database's schema up to date
     Migrate(admin::Here),
-    /// Look at the keys of a vault on this machine
-    Keys(admin::KeysArgs),
+    /// Look at the keys, rotate them, and see whether an erasure holds
+    #[command(after_help = EXIT_STATUS)]
+    Keys(keys::Args),
     /// Back up the database, beside a running vault
     Backup(admin::BackupArgs),
     /// Put a backup in place; whoever was erased since stays erased
@@ -95,7 +97,7 @@ impl Cli {
             Command::Serve(args) => Output::Human.finish(serve::run(args).await.map_err(Into::into)),
             Command::Init(here) => here.output.finish(admin::init(here).await),
             Command::Migrate(here) => here.output.finish(admin::migrate(here).await),
-            Command::Keys(args) => Output::Human.finish(admin::keys(args).await),
+            Command::Keys(args) => args.output().finish(keys::run(args).await),
             Command::Backup(args) => args.here.output.finish(admin::backup(args).await),
             Command::Restore(args) => args.here.output.finish(admin::restore(args).await),
             Command::Demo(args) => Output::Human.finish(demo::run(args).await),

@@ -158,7 +158,7 @@ fn plan_item(item: &v1::ErasurePlanItem) -> Value {
 }
 
 /// A time as RFC 3339; null when absent.
-fn time(time: Option<prost_types::Timestamp>) -> Value {
+pub fn time(time: Option<prost_types::Timestamp>) -> Value {
     time.map_or(Value::Null, |time| json!(rfc3339(&time)))
 }
 

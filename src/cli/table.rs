@@ -196,12 +196,13 @@ fn erasure_state(number: i32) -> String {
     short(&enum_name(number, v1::ErasureState::as_str_name), "ERASURE_STATE_")
 }
 
-fn time(time: Option<prost_types::Timestamp>) -> String {
+/// A time as RFC 3339; nothing when absent.
+pub fn time(time: Option<prost_types::Timestamp>) -> String {
     time.as_ref().map(rfc3339).unwrap_or_default()
 }
 
 /// `TOKEN_STATE_ACTIVE` as `active`; nothing for what is unspecified.
-fn short(name: &serde_json::Value, prefix: &str) -> String {
+pub fn short(name: &serde_json::Value, prefix: &str) -> String {
     match name.as_str().map(|name| name.trim_start_matches(prefix)) {
         None => name.to_string(),
         Some("UNSPECIFIED") => String::new(),

@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use crate::asks::{CARE, correct, erase, metadata, request_id, text, tokenize};
 use crate::hoard::{Hoard, keys_now};
 use crate::house::{House, Link, Somebody, field, on_both_stores, outcome, reason};
+use crate::process::{Place, Server, lacuna, run, said};
 use crate::restore::Yesterday;
 
 /// Readers in flight at any time.
@@ -496,4 +497,70 @@ on_both_stores! {
         assert!(status.nodes.iter().all(|node| node.applied_epoch == 1 && !node.host.is_empty()), "{status:?}");
         assert!(!status.slot_copies.is_empty() && !status.sinks.is_empty() && status.rotations.is_empty());
     }
+}
+
+/// Runs `lacuna keys` against a server and reads the document that it prints.
+fn keys(server: &Server, place: &Place, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let output = run(server.client(place).arg("keys").args(arguments).args(["--output", "json"]));
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    (output.status.code(), json)
+}
+
+#[test]
+fn the_program_rotates_keys_tells_of_it_and_looks_at_erasures() {
+    let place = Place::new();
+    let server = place.start(None);
+    let made = run(server
+        .client(&place)
+        .args(["token", "create", "--source", "try:out", "--output", "json"])
+        .arg("email=ada@example.com"));
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let subject = made["subject"].as_str().unwrap();
+    for (arguments, kind) in [
+        (&["rotate-root"][..], "ROTATION_KIND_ROOT"),
+        (&["rotate-subject-key", subject], "ROTATION_KIND_SUBJECT_KEY"),
+        (&["rotate-index-key", "--buckets", "128"], "ROTATION_KIND_INDEX_KEY"),
+    ] {
+        let (status, planned) = keys(&server, &place, &[arguments, &["--dry-run"]].concat());
+        assert_eq!((status, planned["rotation"]["rotation"].as_str()), (Some(0), Some("")), "{planned}");
+        let (status, done) = keys(&server, &place, arguments);
+        assert_eq!((status, done["rotation"]["state"].as_str()), (Some(0), Some("ROTATION_STATE_DONE")), "{done}");
+        assert_eq!(done["rotation"]["kind"], kind);
+        let id = done["rotation"]["rotation"].as_str().unwrap();
+        assert_eq!(keys(&server, &place, &["rotation", id]), (Some(0), done.clone()));
+    }
+    let (_, list) = keys(&server, &place, &["rotations", "--limit", "2"]);
+    assert_eq!(list["rotations"].as_array().unwrap().len(), 2);
+    assert_eq!(list["rotations"][0]["kind"], "ROTATION_KIND_INDEX_KEY", "newest first");
+    let (_, events) = keys(&server, &place, &["events"]);
+    assert_eq!(events["key_events"][0]["kind"], "KEY_EVENT_KIND_ROTATION_DONE");
+    let (status, running) = keys(&server, &place, &["rotate-index-key", "--no-wait"]);
+    assert_eq!((status, running["rotation"]["state"].as_str()), (Some(0), Some("ROTATION_STATE_RUNNING")));
+
+    let erased = run(server
+        .client(&place)
+        .args(["subject", "erase", subject, "--reason", "art17", "--yes", "--output", "json"]));
+    let erased: serde_json::Value = serde_json::from_slice(&erased.stdout).unwrap();
+    let erasure = erased["erasure"]["erasure"].as_str().unwrap();
+    let (status, verdict) = keys(&server, &place, &["verify-erasure", erasure]);
+    assert_eq!((status, verdict["holds"].as_bool()), (Some(0), Some(true)), "{verdict}");
+    let address = format!("http://{}", server.address());
+    let (status, told) = keys(&server, &place, &["status", "--address", &address]);
+    assert_eq!((status, told["status"]["assurance"].as_str()), (Some(0), Some("ERASURE_ASSURANCE_IMMEDIATE_LOGICAL")));
+    let (data, slot) = (place.data(), place.slot());
+    let here = ["status", "--data-dir", data.to_str().unwrap(), "--slot-dir", slot.to_str().unwrap()];
+    let (status, looked) = keys(&server, &place, &here);
+    assert_eq!((status, &looked["epoch"]), (Some(0), &told["status"]["epoch"]));
+
+    // For people: no progress bar in a pipe, and what to do next.
+    let output = run(server.client(&place).args(["keys", "rotate-root"]));
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the old one is destroyed"), "{}", said(&output));
+    let rotation = lacuna::model::RotationId::from_bytes([7; 16]).to_string();
+    let (status, refused) = keys(&server, &place, &["rotation", &rotation]);
+    assert_eq!((status, refused["error"]["reason"].as_str()), (Some(1), Some("ROTATION_UNKNOWN")));
+    let gone = server.address().to_owned();
+    drop(server);
+    let output = run(lacuna().args(["keys", "rotations", "--address", &gone, "--token-file"]).arg(place.token()));
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
 }
