@@ -6,6 +6,7 @@
 //! work costs over the transport alone, on a machine that all of them share.
 
 mod echo;
+mod keys;
 mod load;
 mod measure;
 mod report;
@@ -50,8 +51,10 @@ enum Choice {
     RevealStream,
     /// `EraseSubject`: people prepared before, never one twice.
     Erase,
-    /// Everything, one after the other.
+    /// Everything so far, one after the other.
     All,
+    /// `Detokenize` beside changes of keys: what readers notice of rotations and of erasures of others.
+    Keys,
 }
 
 /// One thing that is measured.
@@ -100,6 +103,7 @@ impl Choice {
             Self::RevealBatch => &[What::RevealBatch],
             Self::RevealStream => &[What::RevealStream],
             Self::Erase => &[What::Erase],
+            Self::Keys => &[],
             Self::All => &[What::Tokenize, What::Reveal, What::RevealBatch, What::RevealStream, What::Erase],
         }
     }
@@ -108,6 +112,9 @@ impl Choice {
 /// Measures what was asked for and shows the figures. Any error makes the command fail.
 pub async fn run(args: Args) -> Result<()> {
     let pace = Pace { in_flight: args.in_flight, span: Duration::from_secs(args.seconds.into()) };
+    if args.what == Choice::Keys {
+        return args.remote.output.show(&keys::run(&args.remote, pace).await?);
+    }
     let mut report = Report::new(args.remote.address(), pace);
     for what in args.what.list() {
         report.rows.push(row(&args.remote, *what, pace).await?);

@@ -76,7 +76,8 @@ impl Measure {
         }
     }
 
-    fn fail(&mut self, why: impl FnOnce() -> String) {
+    /// Counts a failure.
+    pub fn fail(&mut self, why: impl FnOnce() -> String) {
         self.errors += 1;
         self.first_error.get_or_insert_with(why);
     }

@@ -10,7 +10,7 @@ use crate::cli::print::Answer;
 use crate::cli::table;
 
 /// The percentiles that are shown, with their names.
-const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
+pub const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Everything that was measured.
 pub struct Report {
@@ -102,7 +102,8 @@ impl Row {
     }
 }
 
-fn figures(what: What, measure: &Measure) -> Value {
+/// The figures of a measurement, for programs.
+pub fn figures(what: What, measure: &Measure) -> Value {
     let percentiles = PERCENTILES.map(|(name, at)| (name, measure.latencies.value_at_quantile(at)));
     let [p50, p95, p99, p999] = percentiles.map(|(_, micros)| micros);
     json!({
@@ -125,10 +126,12 @@ fn cells(what: What, name: &str, against: &str, measure: &Measure, ratio: String
     head.into_iter().chain(percentiles).chain([measure.errors.to_string()]).collect()
 }
 
-fn whole(number: f64) -> String {
+/// A number without what is behind its point.
+pub fn whole(number: f64) -> String {
     format!("{number:.0}")
 }
 
-fn cores() -> usize {
+/// How many cores this machine has.
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
