@@ -22,7 +22,7 @@ use crate::proto::v1;
 use crate::store;
 
 /// How often a rotation is asked how far it is.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// A noun's verb.
 #[derive(clap::Args)]

@@ -209,7 +209,9 @@ impl Site {
 
     fn people<const N: usize>(&self, names: [&str; N]) -> [Person; N] {
         let people = names.map(|name| self.somebody(name));
-        people.iter().for_each(|person| self.assert_readable(person));
+        for person in people {
+            self.assert_readable(person);
+        }
         people
     }
 
@@ -266,12 +268,18 @@ impl Site {
 
     /// What has to be so after everything that may befall a vault.
     fn assert_well(&self, living: &[&Person], erased: &[&Person]) {
-        living.iter().for_each(|person| self.assert_readable(person));
-        erased.iter().for_each(|person| self.assert_refused(person, "SUBJECT_ERASED"));
+        for person in living {
+            self.assert_readable(person);
+        }
+        for person in erased {
+            self.assert_refused(person, "SUBJECT_ERASED");
+        }
         let newcomer = self.somebody("newcomer");
         self.assert_readable(&newcomer);
         self.assert_erases(&newcomer);
-        living.iter().for_each(|person| self.assert_readable(person));
+        for person in living {
+            self.assert_readable(person);
+        }
     }
 }
 

@@ -114,7 +114,7 @@ async fn end(vault: &mut Vault, rotation: Option<v1::Rotation>, stop: &AtomicBoo
         if stop.load(Ordering::SeqCst) && !rotation.detail.is_empty() {
             return Err(Status::internal(format!("it waits: {}", rotation.detail)));
         }
-        tokio::time::sleep(crate::cli::keys::LOOK).await;
+        tokio::time::sleep(super::super::keys::LOOK).await;
         let request = v1::GetRotationRequest { rotation: rotation.rotation.clone() };
         rotation = vault.keys.get_rotation(request).await?.into_inner().rotation.unwrap_or_default();
     }
