@@ -209,7 +209,7 @@ impl Site {
 
     fn people<const N: usize>(&self, names: [&str; N]) -> [Person; N] {
         let people = names.map(|name| self.somebody(name));
-        for person in people {
+        for person in &people {
             self.assert_readable(person);
         }
         people
