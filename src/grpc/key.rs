@@ -59,8 +59,11 @@ impl KeyService for Keys {
     ) -> Result<Response<v1::GetKeyStatusResponse>, Status> {
         answer("GetKeyStatus", async {
             let (found, nodes, rotations) = self.vault.key_status().await?;
+            let custody = self.vault.custody();
             let status = v1::KeyStatus {
-                assurance: wire_assurance(self.vault.custody().slot().assurance()).into(),
+                kek: custody.kek().describe(),
+                signing_public_key: custody.signing_public_keys()?.into_iter().next().unwrap_or_default(),
+                assurance: wire_assurance(custody.slot().assurance()).into(),
                 nodes: nodes.into_iter().map(wire_node).collect(),
                 rotations: rotations.into_iter().map(wire_rotation).collect(),
                 ..wire_status(found)

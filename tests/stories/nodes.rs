@@ -215,8 +215,13 @@ async fn nodes_stopped_and_continued_at_random_answer_nothing_that_is_gone() {
     storm.end(tasks).await;
     assert!(erased > 0, "nothing was erased while a node was stopped");
     for node in &mut nodes {
+        // One that was stopped for long may be on its way back to the others.
+        let begun = Instant::now();
+        while node.reveal(&people[39]).await != Some(Ok(people[39].value.clone())) {
+            assert!(begun.elapsed() < IN_THE_END, "a node does not come back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         assert_eq!(node.reveal(&people[erased]).await, Some(Err("SUBJECT_ERASED".to_owned())));
-        assert_eq!(node.reveal(&people[39]).await, Some(Ok(people[39].value.clone())), "everybody is back");
     }
 }
 
