@@ -68,6 +68,8 @@ pub struct Custody {
     pub ring: Arc<Keyring>,
     /// Reveals on their way.
     pub flights: Flights,
+    /// Erasures that are being asked for.
+    pub arrivals: Flights,
     /// The generations of the search index that were written when somebody looked last.
     generations: RwLock<Vec<Generation>>,
     /// For people.
@@ -94,6 +96,7 @@ impl Custody {
     ) -> Self {
         Self {
             flights: Flights::new(Arc::clone(&parts.lease)),
+            arrivals: Flights::new(Arc::new(Lease::unlimited())),
             parts,
             ring: Arc::new(ring),
             generations: RwLock::new(generations),

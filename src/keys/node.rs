@@ -156,8 +156,10 @@ impl Custody {
         }
         // First, because what follows may take as long as a lease.
         self.renew_lease(member).await?;
+        // Before the look, during which a run of this node may come further.
+        let applied = member.applied.load(Ordering::SeqCst);
         let pulse = in_time(self.pulse()).await?;
-        if pulse.fence < member.applied.load(Ordering::SeqCst) {
+        if pulse.fence < applied {
             // A standby that lagged behind has taken over, or a copy was put in place.
             tracing::error!("the database has gone back in time; this node drops its keys");
             self.drop_keys(member);

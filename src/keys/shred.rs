@@ -112,6 +112,7 @@ impl Custody {
 
     /// Does what other nodes wait for, unless a run is under way, which takes them along or is followed by another.
     pub(super) async fn attempt_if_idle(&self) -> Result<()> {
+        self.arrivals.fence().await;
         let Ok(mut base) = self.base.try_lock() else { return Ok(()) };
         let pulse = self.store().read().await?.pulse().await?.unwrap_or_default();
         let pending = self.store().read().await?.erasures_in(ErasureState::Pending, self.parts.clock.now()).await?;

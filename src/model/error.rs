@@ -77,7 +77,7 @@ impl Error {
         error
     }
 
-    /// The same refusal for another caller who shared the work. What lies beneath stays with the first.
+    /// The same refusal for another caller who shared the work. Of what lies beneath, each gets the words.
     #[must_use]
     pub fn share(&self) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Error {
             message: self.message.clone(),
             field: self.field.clone(),
             metadata: self.metadata.clone(),
-            source: None,
+            source: self.source.as_ref().map(|source| source.to_string().into()),
         }
     }
 

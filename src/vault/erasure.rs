@@ -51,7 +51,7 @@ impl Vault {
         if ask.validate_only {
             return self.validate(erasure).await;
         }
-        let arriving = self.arrivals.begin();
+        let arriving = self.custody.arrivals.begin();
         self.record_asked(caller, "EraseSubject", ask.subject, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, ask.subject).await?;

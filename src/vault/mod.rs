@@ -22,8 +22,6 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::keys::flight::Flights;
-use crate::keys::lease::Lease;
 use crate::model::{Clock, Erasure, ErasureId, Error, Reason, Result};
 use crate::policy::Purposes;
 
@@ -35,8 +33,6 @@ pub struct Vault {
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
-    /// Erasures that are being asked for.
-    arrivals: Arc<Flights>,
     rotations: rotation::Rotations,
 }
 
@@ -45,14 +41,12 @@ impl Vault {
     #[must_use]
     pub fn new(custody: Arc<Custody>, clock: Arc<dyn Clock>, purposes: Purposes) -> Self {
         Custody::keep_up(&custody);
-        let arrivals = Arc::new(Flights::new(Arc::new(Lease::unlimited())));
-        let shreds = start_shredding(Arc::clone(&custody), Arc::clone(&arrivals));
+        let shreds = start_shredding(Arc::clone(&custody));
         Self {
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),
             shreds,
-            arrivals,
             custody,
             clock,
             purposes,
@@ -113,7 +107,7 @@ impl Vault {
     /// How many erasures are being asked for.
     #[must_use]
     pub fn arriving(&self) -> usize {
-        self.arrivals.under_way()
+        self.custody.arrivals.under_way()
     }
 
     /// Runs a PENDING erasure, together with whatever else waits.
@@ -135,15 +129,15 @@ async fn renew_root(shreds: &Shreds) -> Result<u64> {
 
 /// What arrives together shares one run, and so one advance of the slot: a run begins when every erasure is recorded
 /// that was on its way in.
-fn start_shredding(custody: Arc<Custody>, arrivals: Arc<Flights>) -> Shreds {
+fn start_shredding(custody: Arc<Custody>) -> Shreds {
     let limits = Limits { weight: 256, in_flight: 1, waiting: 65_536 };
     Batch::start(
         limits,
         |_| 1,
         move |asks: Vec<Shred>| {
-            let (custody, arrivals) = (Arc::clone(&custody), Arc::clone(&arrivals));
+            let custody = Arc::clone(&custody);
             async move {
-                arrivals.fence().await;
+                custody.arrivals.fence().await;
                 shred(&custody, &asks).await
             }
         },

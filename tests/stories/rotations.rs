@@ -290,7 +290,8 @@ on_both_stores! {
         assert_eq!(spoils.index_confirms(FieldType::Email, &email(&people[3])), Some(true), "by the new one");
         // Still so after a restart, and erasing works on the new index as on the old.
         house.reopen().await;
-        assert_eq!(house.running().report, lacuna::keys::recover::Report::default());
+        let report = house.running().report.clone();
+        assert_eq!((report.from_checkpoint, report.erasures_pending, report.buckets_rebuilt), (false, 0, 0));
         house.erase(&people[3].subject).await;
         hoard.collect(&house, "erased").await;
         let spoils = hoard.spoils(keys_now(&house).await);
