@@ -45,6 +45,9 @@ pub(super) struct OldPages<'a> {
     after: u64,
 }
 
+/// How often a run begins again at once because another was faster.
+const TRIES: u32 = 5;
+
 /// How long an erasure waits for a run under way before it looks whether it is done already.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
@@ -136,13 +139,24 @@ impl Custody {
         self.attempt_from(&mut base, ids, renew).await
     }
 
-    /// One run. `held` is the tree that the slot opens, if it is known; afterwards, the one that it opens then.
+    /// Runs until it comes through. `held` is the tree that the slot opens, if it is known; afterwards, the one that it
+    /// opens then.
     async fn attempt_from(&self, held: &mut Option<Tree>, ids: &[ErasureId], renew: bool) -> Result<()> {
+        for _ in 0..TRIES {
+            if self.run_once(held, ids, renew).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(Reason::KeyCustodianUnavailable, "another node, or a rotation, was faster; it is tried again"))
+    }
+
+    /// One run; `false` when what it had gathered was not so any more.
+    async fn run_once(&self, held: &mut Option<Tree>, ids: &[ErasureId], renew: bool) -> Result<bool> {
         let (content, base) = self.custodian(held.take()).await?;
         let run = self.gather(ids, renew, &content).await?;
         if run.erasures.is_empty() && !renew {
             *held = Some(base);
-            return Ok(());
+            return Ok(true);
         }
         let ranges: Vec<_> = run.ranges.iter().map(|&(first, last)| first..=last).collect();
         let puncture = base.puncture(&ranges, self.ring.random());
@@ -151,10 +165,13 @@ impl Custody {
         self.parts.slot.prepare(&content.current.id, &next).await?;
         crash::point("shred::prepared");
         let (dying, erasures) = (punctured(&run, next.epoch), &run.erasures);
-        let base = Some(&content.current);
-        self.save(&Change { puncture: &puncture, base, root: &next, punctured: &dying, erasures }).await?;
+        let from = Some(&content.current);
+        self.save(&Change { puncture: &puncture, base: from, root: &next, punctured: &dying, erasures }).await?;
         crash::point("shred::checkpointed");
-        self.write_next(&content, &run, &puncture, &next).await?;
+        if !self.write_next(&content, &run, &puncture, &next).await? {
+            *held = Some(base);
+            return Ok(false);
+        }
         crash::point("shred::written");
         self.fence(&puncture, &next).await?;
         crash::point("shred::fenced");
@@ -166,7 +183,7 @@ impl Custody {
         *held = Some(puncture.tree);
         crash::point("shred::settled");
         self.drop_old_checkpoints(&next.id).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Step 5.
@@ -295,11 +312,11 @@ impl Custody {
     }
 
     /// Step 4.
-    async fn write_next(&self, content: &Content, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
+    async fn write_next(&self, content: &Content, run: &Run, puncture: &Puncture, next: &Root) -> Result<bool> {
         let mut tx = self.store().write().await?;
         if !tx.announce(&content.current.id, run.fence, next.epoch).await? || tx.generations().await? != run.generations
         {
-            return Err(Error::new(Reason::KeyCustodianUnavailable, "another node was faster; it is tried again"));
+            return Ok(false);
         }
         tx.insert_pages(next.epoch, &puncture.written).await?;
         tx.put_punctured(&punctured(run, next.epoch)).await?;
@@ -311,7 +328,8 @@ impl Custody {
             erasure.epoch = Some(next.epoch);
         }
         tx.update_erasures(&erasures).await?;
-        tx.commit().await
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Records that the slot stands at `root` and that the erasures are complete; deletes what is of no more use.

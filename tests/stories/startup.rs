@@ -172,11 +172,17 @@ fn files_that_others_may_read_or_replace_are_refused_and_the_fix_works() {
         chmod(name, mode);
         let fix = format!("chmod {} ", if place.path().join(name).is_dir() { 700 } else { 600 });
         assert_refused(&place, &text, "file-modes", &fix);
-        // What it says, word for word.
-        let (found, _) = checks(&place, &text, &[]);
-        let fix = worst(&found, "file-modes")["fix"].as_str().unwrap().to_owned();
-        let fixed = run(Command::new("sh").args(["-c", &fix]).current_dir(place.path()));
-        assert!(fixed.status.success(), "{}", said(&fixed));
+        // What it says, word for word: once for the file, and once for each that SQLite keeps beside it.
+        for _ in 0..3 {
+            let (found, _) = checks(&place, &text, &[]);
+            let worst = worst(&found, "file-modes");
+            if worst["verdict"] != "FAIL" {
+                break;
+            }
+            let fix = worst["fix"].as_str().unwrap();
+            let fixed = run(Command::new("sh").args(["-c", fix]).current_dir(place.path()));
+            assert!(fixed.status.success(), "{}", said(&fixed));
+        }
         serves(&place, &text);
     }
     chmod("data/vault.db", 0o644);
