@@ -128,7 +128,14 @@ impl Custody {
 
     /// Every node, this one among them. None in a vault of one process.
     pub async fn nodes(&self) -> Result<Vec<Node>> {
-        self.store().read().await?.nodes().await
+        let mut nodes = self.store().read().await?.nodes().await?;
+        if let Some(member) = &self.member {
+            // The row of this node tells of its last sign of life.
+            for node in nodes.iter_mut().filter(|node| node.id == member.id) {
+                node.epoch = member.applied.load(Ordering::SeqCst);
+            }
+        }
+        Ok(nodes)
     }
 
     /// Leaves the nodes in good order. This one must answer nobody any more.

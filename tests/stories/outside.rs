@@ -202,6 +202,9 @@ impl Outside {
     pub fn start_with(&self, mut command: Command, failpoints: &[(&str, String)]) -> Result<Door, String> {
         let armed: Vec<_> = failpoints.iter().map(|(name, action)| format!("{name}={action}")).collect();
         command.env("FAILPOINTS", armed.join(";"));
+        if self.token.is_some() {
+            softhsm::mend(self.place.path());
+        }
         let server = Server::start(&mut command)?;
         Ok(Door::open(server, &self.place))
     }

@@ -39,6 +39,23 @@ pub fn add_token(folder: &Path, label: &str) {
     command.args(["--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", PIN]);
     let output = run(command.env("SOFTHSM2_CONF", conf(folder)));
     assert!(output.status.success(), "{}", said(&output));
+    for head in heads(folder) {
+        fs::copy(&head, head.with_extension("kept")).unwrap();
+    }
+}
+
+/// Puts the head of each token back that is empty. SoftHSM empties it and then writes it at every login, so a process
+/// that is killed in between takes the whole token along; hardware does not die with its callers.
+pub fn mend(folder: &Path) {
+    for head in heads(folder).into_iter().filter(|head| fs::metadata(head).unwrap().len() == 0) {
+        fs::copy(head.with_extension("kept"), head).unwrap();
+    }
+}
+
+/// What SoftHSM keeps of each token as such: label, PIN and flags.
+fn heads(folder: &Path) -> Vec<PathBuf> {
+    let tokens = fs::read_dir(tokens(folder)).unwrap();
+    tokens.map(|token| token.unwrap().path().join("token.object")).filter(|head| head.exists()).collect()
 }
 
 /// What `SOFTHSM2_CONF` has to be.
