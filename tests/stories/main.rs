@@ -25,6 +25,7 @@ mod hoard;
 mod house;
 mod idempotency;
 mod kills;
+mod landing;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod memory;
