@@ -4,9 +4,14 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 33] = [
+const PLAINTEXT: [&str; 47] = [
+    ".lacuna.v1.BatchCheckPermissionRequest",
     ".lacuna.v1.CancelErasureRequest",
+    ".lacuna.v1.CheckPermissionRequest",
+    ".lacuna.v1.ConsentEvidence",
     ".lacuna.v1.CreateSubjectRequest",
+    ".lacuna.v1.DefineCollectionPointRequest",
+    ".lacuna.v1.DefinePurposeRequest",
     ".lacuna.v1.DeleteTokenRequest",
     ".lacuna.v1.DetokenizeRequest",
     ".lacuna.v1.DetokenizeResponse",
@@ -17,17 +22,26 @@ const PLAINTEXT: [&str; 33] = [
     ".lacuna.v1.FindTokensRequest",
     ".lacuna.v1.GetErasureRequest",
     ".lacuna.v1.GetKeyStatusRequest",
+    ".lacuna.v1.GetNoticeRequest",
+    ".lacuna.v1.GetPurposeRequest",
     ".lacuna.v1.GetReceiptRequest",
     ".lacuna.v1.GetRotationRequest",
     ".lacuna.v1.GetSubjectRequest",
     ".lacuna.v1.GetTokenRequest",
     ".lacuna.v1.LiftRestrictionRequest",
+    ".lacuna.v1.ListCollectionPointsRequest",
+    ".lacuna.v1.ListConsentEventsRequest",
+    ".lacuna.v1.ListConsentsRequest",
     ".lacuna.v1.ListErasuresRequest",
     ".lacuna.v1.ListKeyEventsRequest",
+    ".lacuna.v1.ListPurposesRequest",
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
+    ".lacuna.v1.PublishNoticeRequest",
+    ".lacuna.v1.RecordConsentRequest",
     ".lacuna.v1.RestrictSubjectRequest",
+    ".lacuna.v1.RetirePurposeRequest",
     ".lacuna.v1.RotateIndexKeyRequest",
     ".lacuna.v1.RotateKekRequest",
     ".lacuna.v1.RotateRootRequest",
@@ -47,6 +61,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files([
+        "lacuna/v1/channel.proto",
+        "lacuna/v1/consent_service.proto",
         "lacuna/v1/error_reason.proto",
         "lacuna/v1/key_service.proto",
         "lacuna/v1/subject_service.proto",

@@ -12,6 +12,7 @@ CREATE TABLE subject (
     restriction_ground TEXT,                -- why processing is restricted
     restricted_at      BIGINT,              -- since when
     profiling          BOOLEAN NOT NULL,    -- whether the person may be profiled
+    suppressed_at      BIGINT,              -- since when the person objects to direct marketing
     erasure            BYTEA,                -- the erasure scheduled, under way or done
     erased_at          BIGINT,              -- when the keys were destroyed
     version            BIGINT  NOT NULL     -- counts changes; the etag

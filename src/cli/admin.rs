@@ -123,7 +123,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         store.close().await;
         about
     };
-    let purposes: Vec<_> = config.purposes().into_keys().collect();
+    let purposes: Vec<_> = config.purposes().into_iter().map(|purpose| purpose.code).collect();
     let callers: Vec<_> = config.callers.iter().map(|caller| caller.name.clone()).collect();
     let mut lines = vec![
         ("database", database.clone()),
@@ -131,15 +131,11 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         ("data", config.data_dir().display().to_string()),
         ("root slot", config.slot_place()),
         ("wrapped by", config.kek_place()),
-        ("purposes", purposes.join(", ")),
+        ("first purposes", purposes.join(", ")),
         ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),
     ];
     lines.extend(config.slot.mirrors.iter().map(|mirror| ("mirror", mirror.display().to_string())));
     lines.extend(config.sink_directories().iter().map(|sink| ("sink", sink.display().to_string())));
-    let waiting = config.consent_purposes();
-    if !waiting.is_empty() {
-        lines.push(("note", format!("nothing is revealed for {}: no consent can be recorded yet", waiting.join(", "))));
-    }
     let checks = preflight::inspect(&config, &SystemClock).await?;
     let json = json!({ "database": database, "purposes": purposes, "callers": callers, "checks": checks });
     let human = format!("{}\n{}", record(&lines), preflight::show(&checks));

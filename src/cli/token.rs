@@ -254,6 +254,7 @@ impl Reveal {
             Redaction::Redacted => v1::Redaction::Redacted,
         };
         v1::DetokenizeRequest {
+            channel: 0,
             tokens,
             purpose: self.purpose.clone(),
             redaction: redaction.into(),

@@ -30,6 +30,7 @@ mod process;
 mod sink;
 pub mod slot;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -42,7 +43,8 @@ pub use process::{CoreDumps, Process, Swap};
 pub use sink::Sink;
 pub use slot::Slot;
 
-use crate::policy::{Basis, Purposes, default_purposes};
+use crate::model::{Basis, Purpose};
+use crate::policy::default_purposes;
 
 /// A secret that must not be printed by accident.
 #[derive(Clone, Deserialize)]
@@ -91,8 +93,9 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// How many of them must have a change before it counts as saved: all.
     pub sinks_required: Option<usize>,
-    /// What personal data may be used for, by code; the built-in purposes when there are none.
-    pub purposes: Purposes,
+    /// The purposes that a new vault begins with, by code; the built-in ones when there are none. Later ones are defined
+    /// by `DefinePurpose`.
+    pub purposes: BTreeMap<String, Seed>,
     /// Who may call; a development credential is made when there are none.
     pub callers: Vec<Caller>,
     /// What is logged, and how.
@@ -113,6 +116,20 @@ pub struct Caller {
     pub token_file: Option<PathBuf>,
     /// The purposes they may name; all when not said.
     pub purposes: Option<Vec<String>>,
+}
+
+/// A purpose that a new vault begins with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seed {
+    /// The lawful ground.
+    pub basis: Basis,
+    /// Whether a restriction spares it (Art. 18(2) GDPR).
+    #[serde(default)]
+    pub despite_restriction: bool,
+    /// Whether it profiles the person.
+    #[serde(default)]
+    pub profiling: bool,
 }
 
 /// Logging.
@@ -173,13 +190,9 @@ impl Config {
                 "callers[{at}] ({}) needs token or token_file, and not both",
                 caller.name
             );
-            let purposes = self.purposes();
             for code in caller.purposes.iter().flatten() {
-                ensure!(
-                    purposes.contains_key(code),
-                    "callers[{at}] ({}) is granted {code:?}, which is not among the purposes",
-                    caller.name
-                );
+                crate::model::Label::purpose(code)
+                    .with_context(|| format!("callers[{at}] ({}) is granted {code:?}", caller.name))?;
             }
         }
         self.slot.check()?;
@@ -285,10 +298,17 @@ impl Config {
         self.index_buckets.unwrap_or(crate::keys::index::BUCKETS)
     }
 
-    /// The purposes there are.
+    /// The purposes that a new vault begins with.
     #[must_use]
-    pub fn purposes(&self) -> Purposes {
-        if self.purposes.is_empty() { default_purposes() } else { self.purposes.clone() }
+    pub fn purposes(&self) -> Vec<Purpose> {
+        if self.purposes.is_empty() {
+            return default_purposes();
+        }
+        let seed = |(code, seed): (&String, &Seed)| Purpose {
+            profiling: seed.profiling,
+            ..Purpose::seed(code, seed.basis, seed.despite_restriction)
+        };
+        self.purposes.iter().map(seed).collect()
     }
 
     /// Checks what the paths are to each other.
@@ -309,14 +329,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-
-    /// The purposes that rest on consent, which nobody can have given yet.
-    #[must_use]
-    pub fn consent_purposes(&self) -> Vec<String> {
-        let rests =
-            |(code, purpose): (String, crate::policy::Purpose)| (purpose.basis == Basis::Consent).then_some(code);
-        self.purposes().into_iter().filter_map(rests).collect()
     }
 }
 
@@ -373,7 +385,7 @@ mod tests {
             ("[slot]\nmirror = []", "mirror"),
             ("database_url = 'a'\ndatabase_url_file = 'b'", "not both"),
             ("[[callers]]\nname = 'a'", "token_file"),
-            ("[[callers]]\nname = 'a'\ntoken = 't'\npurposes = ['nope']", "nope"),
+            ("[[callers]]\nname = 'a'\ntoken = 't'\npurposes = ['no pe']", "no pe"),
             ("[purposes.x]\nbasis = 'whim'", "whim"),
             ("index_buckets = 3", "index_buckets"),
             ("[slot]\nmirrors = ['/b']", "kek_file"),

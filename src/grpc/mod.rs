@@ -3,6 +3,7 @@
 //! This floor knows the wire: it turns messages into the model's types, refusing what does not fit with the field
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
+mod consent;
 mod guard;
 mod identity;
 mod key;
@@ -26,6 +27,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::model::Error;
 use crate::proto::DESCRIPTORS;
+use crate::proto::v1::consent_service_server::ConsentServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
 use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::token_service_server::TokenServiceServer;
@@ -58,6 +60,9 @@ pub async fn serve(
     let subjects = SubjectServiceServer::new(subject::Subjects::new(Arc::clone(&vault)))
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
+    let consents = ConsentServiceServer::new(consent::Consents::new(Arc::clone(&vault)))
+        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let keys = KeyServiceServer::new(key::Keys::new(vault)).max_decoding_message_size(LARGEST_REQUEST);
     let known = identity::Gate::new(callers);
     let reflection = tonic_reflection::server::Builder::configure()
@@ -78,6 +83,7 @@ pub async fn serve(
         .add_service(reflection_alpha)
         .add_service(tonic::service::interceptor::InterceptedService::new(tokens, known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(consents, known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(keys, known))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
@@ -94,7 +100,7 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 3] = ["", "lacuna.v1.TokenService", "lacuna.v1.SubjectService"];
+const SERVICES: [&str; 4] = ["", "lacuna.v1.ConsentService", "lacuna.v1.TokenService", "lacuna.v1.SubjectService"];
 /// The service that needs the custodian of the root, which the others do not.
 const KEYS: &str = "lacuna.v1.KeyService";
 

@@ -6,8 +6,8 @@ use prost_types::Timestamp;
 
 use crate::crypto::SecretBytes;
 use crate::model::{
-    Content, Error, FieldType, Label, Reason, Redaction, Reference, RequestId, Result, Time, TokenFormat, TokenState,
-    Value,
+    Channel, Content, Error, FieldType, Label, Reason, Redaction, Reference, RequestId, Result, Time, TokenFormat,
+    TokenState, Value,
 };
 use crate::proto::v1::{self, field_input, update_token_request};
 use crate::vault::token::{DEFAULT_CLASS, Field, MOST};
@@ -80,6 +80,11 @@ pub fn content(content: Option<update_token_request::Content>) -> Result<Content
 pub fn field_type(number: i32) -> Result<FieldType> {
     let known = i16::try_from(number).ok().and_then(FieldType::from_number);
     known.ok_or_else(|| Error::invalid("type", "is missing, or not a FieldType that this vault knows"))
+}
+
+/// A channel; every one when none is named.
+pub fn channel(number: i32) -> Result<Channel> {
+    Channel::from_number(number).ok_or_else(|| Error::invalid("channel", "is not a Channel that this vault knows"))
 }
 
 fn format(number: i32) -> Result<TokenFormat> {

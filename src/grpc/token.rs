@@ -201,6 +201,7 @@ async fn detokenize(
     let ask = Detokenize {
         tokens: ask.tokens,
         purpose: ask.purpose,
+        channel: parse::channel(ask.channel)?,
         redaction: parse::redaction(ask.redaction)?,
         justification: parse::reference("justification", &ask.justification)?,
     };

@@ -114,6 +114,21 @@ impl Custody {
         &*self.parts.store
     }
 
+    /// The database, to be kept.
+    #[must_use]
+    pub fn share_store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.parts.store)
+    }
+
+    /// Returns when no reveal is under way any more that has read its facts before.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn land_all(&self) -> Result<()> {
+        self.flights.fence().await;
+        Ok(())
+    }
+
     /// The root slot.
     #[must_use]
     pub fn slot(&self) -> &dyn RootSlot {

@@ -1,6 +1,6 @@
 //! What is known of a token, and what decides about it.
 
-use super::{ErasureId, FieldType, SubjectId, SubjectState, Time, TokenFormat, TokenRow};
+use super::{ErasureId, FieldType, Standing, SubjectId, SubjectState, Time, TokenFormat, TokenRow};
 
 /// A token and the sealed value behind it. It outlives the value, so that a token is never issued twice.
 #[derive(Clone, Debug)]
@@ -58,4 +58,50 @@ pub struct Facts {
     pub execute_at: Option<Time>,
     /// When its subject was erased.
     pub erased_at: Option<Time>,
+    /// Since when its subject objects to direct marketing.
+    pub suppressed_at: Option<Time>,
+    /// The purpose that was asked about; empty when none was.
+    pub purpose: String,
+    /// How its subject's consents to that purpose stand.
+    pub standing: Standing,
+    /// How many documents the catalogue had when this was read; 0 when no purpose was asked about.
+    pub catalogue: i64,
+}
+
+impl Facts {
+    /// What of it is about the person.
+    #[must_use]
+    pub const fn person(&self) -> PersonFacts {
+        PersonFacts {
+            subject: self.token.subject,
+            state: self.state,
+            profiling: self.profiling,
+            restricted_at: self.restricted_at,
+            erasure: self.erasure,
+            execute_at: self.execute_at,
+            erased_at: self.erased_at,
+            suppressed_at: self.suppressed_at,
+        }
+    }
+}
+
+/// What decides about a person, whatever the value.
+#[derive(Clone, Copy, Debug)]
+pub struct PersonFacts {
+    /// Who.
+    pub subject: SubjectId,
+    /// Where they are.
+    pub state: SubjectState,
+    /// Whether they may be profiled.
+    pub profiling: bool,
+    /// Since when they are restricted.
+    pub restricted_at: Option<Time>,
+    /// Their erasure: scheduled, under way or done.
+    pub erasure: Option<ErasureId>,
+    /// When the scheduled erasure is due.
+    pub execute_at: Option<Time>,
+    /// When they were erased.
+    pub erased_at: Option<Time>,
+    /// Since when they object to direct marketing.
+    pub suppressed_at: Option<Time>,
 }

@@ -129,6 +129,13 @@ sixteen_bytes!(SubjectId);
 time_ordered!(SubjectId);
 shown!(SubjectId, "sub_", "subject");
 
+/// One entry of a person's ledger of consent: `cev_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsentEventId([u8; 16]);
+sixteen_bytes!(ConsentEventId);
+time_ordered!(ConsentEventId);
+shown!(ConsentEventId, "cev_", "consent_event");
+
 /// One erasure, from the request to the receipt: `ers_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErasureId([u8; 16]);

@@ -5,6 +5,7 @@
 
 mod card;
 mod clock;
+mod consent;
 mod erasure;
 mod error;
 mod facts;
@@ -18,11 +19,16 @@ mod token;
 
 pub use card::{contains_card_number, luhn_valid};
 pub use clock::{Clock, SystemClock, Time};
+pub use consent::{
+    Actor, Basis, Change, Channel, CollectionPoint, Consent, ConsentEvent, ConsentState, Controller, EventKind,
+    Evidence, Method, Mode, Notice, NoticeText, Objection, PointKind, Purpose, PurposeState, Standing, comes_of_age,
+    is_of_age,
+};
 pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};
-pub use facts::{Facts, Token};
+pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Value, warm_up};
-pub use id::{ErasureId, KeyEventId, OpaqueToken, RequestId, RotationId, SubjectId, TokenRow};
+pub use id::{ConsentEventId, ErasureId, KeyEventId, OpaqueToken, RequestId, RotationId, SubjectId, TokenRow};
 pub use label::{Jurisdiction, Label, Reference};
 pub use redact::{Redaction, redact};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};

@@ -65,6 +65,8 @@ pub struct Subject {
     pub restriction: Option<Restriction>,
     /// Whether its values may feed a profile (Art. 21 and 22 GDPR).
     pub profiling: bool,
+    /// Since when it objects to direct marketing (Art. 21(2) GDPR); for good.
+    pub suppressed_at: Option<Time>,
     /// When it was opened.
     pub created_at: Time,
     /// The erasure that is scheduled, under way or done.
@@ -94,6 +96,7 @@ impl Subject {
             state: SubjectState::Active,
             restriction: None,
             profiling,
+            suppressed_at: None,
             created_at: now,
             erasure: None,
             erased_at: None,
@@ -147,6 +150,16 @@ impl Subject {
         self.profiling = enabled;
         self.changed();
         Ok(())
+    }
+
+    /// Objects to direct marketing, for good. Answers whether that is news.
+    pub fn suppress(&mut self, since: Time) -> bool {
+        if self.suppressed_at.is_some() {
+            return false;
+        }
+        self.suppressed_at = Some(since);
+        self.changed();
+        true
     }
 
     /// Lets `erasure` wait for its time; its values rest until then.

@@ -12,6 +12,7 @@ mod rows;
 mod sqlite;
 
 pub mod audit;
+pub mod consent;
 pub mod erasure;
 pub mod index;
 pub mod key;
@@ -92,6 +93,7 @@ impl Setting {
 #[async_trait]
 pub trait Tx:
     audit::Audits
+    + consent::Consents
     + erasure::Erasures
     + index::Indexes
     + key::Keys

@@ -26,15 +26,6 @@ impl Rows {
         rows
     }
 
-    /// Rows of one text each.
-    pub fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut rows = Self::new();
-        for text in texts {
-            rows.row().text(text);
-        }
-        rows
-    }
-
     /// Rows of one number each.
     pub fn of_numbers(numbers: impl IntoIterator<Item = i64>) -> Self {
         let mut rows = Self::new();

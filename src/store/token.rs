@@ -10,8 +10,16 @@ pub trait Tokens {
     /// Adds tokens and answers which: one whose shape is taken is left out.
     async fn insert_tokens(&mut self, tokens: &[Token]) -> Result<Vec<TokenRow>>;
 
-    /// The facts of those tokens that exist, by row id or by shape.
-    async fn facts(&mut self, rows: &[TokenRow], shapes: &[&str]) -> Result<Vec<Facts>>;
+    /// The facts of those tokens that exist, by row id or by shape, each for a purpose: how the person's consents to it
+    /// stand, read in the same statement.
+    async fn facts_for(&mut self, rows: &[(TokenRow, &str)], shapes: &[(&str, &str)]) -> Result<Vec<Facts>>;
+
+    /// The same for no purpose.
+    async fn facts(&mut self, rows: &[TokenRow], shapes: &[&str]) -> Result<Vec<Facts>> {
+        let rows: Vec<_> = rows.iter().map(|row| (*row, "")).collect();
+        let shapes: Vec<_> = shapes.iter().map(|shape| (*shape, "")).collect();
+        self.facts_for(&rows, &shapes).await
+    }
 
     /// Writes what may change of each.
     async fn update_tokens(&mut self, tokens: &[Token]) -> Result<()>;

@@ -8,8 +8,8 @@ use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::index::{self, Spot};
 use crate::keys::{Custody, Place};
 use crate::model::{
-    ErasureId, Error, Facts, KeyState, Reason, RequestId, Result, Subject, SubjectId, SubjectState, Time, Token,
-    TokenRow, TokenState, shape,
+    ErasureId, Error, Facts, KeyState, Reason, RequestId, Result, Standing, Subject, SubjectId, SubjectState, Time,
+    Token, TokenRow, TokenState, shape,
 };
 use crate::policy::{self, Change};
 use crate::store::Tx;
@@ -389,6 +389,10 @@ fn fresh(token: &Token) -> Facts {
         erasure: None,
         execute_at: None,
         erased_at: None,
+        suppressed_at: None,
+        purpose: String::new(),
+        standing: Standing::default(),
+        catalogue: 0,
     }
 }
 

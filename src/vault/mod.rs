@@ -7,6 +7,7 @@
 //! Concurrent callers share their reads ([`read`]) and their commits ([`write`]); erasures share the slot's advance.
 
 pub mod audit;
+pub mod consent;
 pub mod erasure;
 mod keep;
 pub mod key;
@@ -22,14 +23,13 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, Error, Reason, Result};
-use crate::policy::Purposes;
+use crate::model::{Clock, Erasure, ErasureId, Error, Purpose, Reason, Result};
 
 /// The vault: safe to share, and shared by every door.
 pub struct Vault {
     custody: Arc<Custody>,
     clock: Arc<dyn Clock>,
-    purposes: Purposes,
+    library: consent::Library,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
@@ -37,20 +37,24 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// A vault over keys that have been opened. Must be called within a tokio runtime, which runs its batches.
-    #[must_use]
-    pub fn new(custody: Arc<Custody>, clock: Arc<dyn Clock>, purposes: Purposes) -> Self {
+    /// A vault over keys that have been opened, with `seeds` for its purposes when it has none. Must be called within a
+    /// tokio runtime, which runs its batches.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, seeds: Vec<Purpose>) -> Result<Self> {
+        let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
-        Self {
+        Ok(Self {
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),
             shreds,
             custody,
             clock,
-            purposes,
-        }
+            library,
+        })
     }
 
     /// Waits until its batches have ended and the keys are let go.

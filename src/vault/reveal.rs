@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched};
-use super::read::Name;
+use super::read::{Ask, Name};
 use super::token::Described;
 use super::write::{Record, Write, Written};
 use crate::keys::Custody;
@@ -13,10 +13,10 @@ use crate::keys::checkpoint::hex;
 use crate::keys::flight::Flight;
 use crate::keys::index;
 use crate::model::{
-    Content, Error, Facts, FieldType, Reason, Redaction, Reference, Result, SubjectId, Time, Token, TokenRow,
-    TokenState, Value, redact,
+    Channel, Content, Error, Facts, FieldType, Label, Reason, Redaction, Reference, Result, SubjectId, Time, Token,
+    TokenRow, TokenState, Value, redact,
 };
-use crate::policy::{self, Admission, Caller, Permit};
+use crate::policy::{self, Admission, Caller, Catalogue, Permit};
 
 /// How often a value is looked for again whose key goes away meanwhile.
 const LOOKS: usize = 3;
@@ -27,6 +27,8 @@ pub struct Detokenize {
     pub tokens: Vec<String>,
     /// The code of a purpose.
     pub purpose: String,
+    /// Over which channel; those that the type of the value serves when it is `Any`.
+    pub channel: Channel,
     /// How much is shown.
     pub redaction: Redaction,
     /// A ticket.
@@ -46,13 +48,15 @@ impl Vault {
     ///
     /// The answer may leave only while its flight may land: ask it last of all.
     pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<(Vec<Revealed>, Flight)> {
-        let admission = match policy::admit(caller, &ask.purpose, &self.purposes) {
-            Ok(admission) => admission,
-            Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
-        };
+        let catalogue = self.admit(caller, "Detokenize", &ask.purpose).await?;
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
-        let mut found = self.reads.call(names).await??;
+        let mut found = self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??;
+        // By the documents that were there when the facts were read.
+        let generation = found.iter().flatten().map(|facts| facts.catalogue).max().unwrap_or(0);
+        let catalogue =
+            if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
+        let admission = policy::admit(caller, &ask.purpose, ask.channel, &catalogue)?;
         let now = self.clock.now();
         let mut revealed: Vec<Revealed> = ask
             .tokens
@@ -68,6 +72,19 @@ impl Vault {
         self.refuse_unspent(&admission, ask, &found, &spent, &mut revealed).await?;
         flight.may_land()?;
         Ok((revealed, flight))
+    }
+
+    /// The catalogue by which a caller may name a purpose. A purpose that is not known here may have been defined on
+    /// another node a moment ago. A refusal is recorded.
+    async fn admit(&self, caller: &Caller, deed: &'static str, purpose: &str) -> Result<Arc<Catalogue>> {
+        let mut catalogue = self.library.known();
+        if catalogue.purpose(purpose).is_none() && Label::purpose(purpose).is_ok() {
+            catalogue = self.library.refreshed().await?;
+        }
+        match policy::admit(caller, purpose, Channel::Any, &catalogue) {
+            Ok(_) => Ok(catalogue),
+            Err(error) => Err(self.record_refusal(caller, deed, error).await),
+        }
     }
 
     fn reveal(
@@ -110,7 +127,7 @@ impl Vault {
                 return Ok(());
             }
             let names = moved.iter().map(|((text, _), _)| Name::parse(text, &self.custody)).collect();
-            let (fresh, now) = (self.reads.call(names).await??, self.clock.now());
+            let (fresh, now) = (self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??, self.clock.now());
             for (((text, facts), revealed), fresh) in moved.into_iter().zip(fresh) {
                 *revealed = self.reveal(admission, ask.redaction, text, fresh.as_deref(), now);
                 *facts = fresh;
@@ -140,7 +157,7 @@ impl Vault {
             return Ok(());
         }
         let names = late.iter().map(|(_, text)| Name::parse(text, &self.custody)).collect();
-        let (found, now) = (self.reads.call(names).await??, self.clock.now());
+        let (found, now) = (self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??, self.clock.now());
         for ((revealed, text), facts) in late.into_iter().zip(found) {
             let decided = facts.map(|facts| policy::decide(admission, ask.redaction, &facts, text, now));
             revealed.outcome = match decided {
@@ -162,10 +179,7 @@ impl Vault {
 
     /// Finds tokens by exact value, among those that the purpose may read.
     pub async fn find_tokens(&self, caller: &Caller, value: Value, purpose: &str) -> Result<Vec<Described>> {
-        let admission = match policy::admit(caller, purpose, &self.purposes) {
-            Ok(admission) => admission,
-            Err(error) => return Err(self.record_refusal(caller, "FindTokens", error).await),
-        };
+        let catalogue = self.admit(caller, "FindTokens", purpose).await?;
         let normal = value.normal().ok_or_else(|| {
             Error::invalid("type", "values of this type, or as long as this one, cannot be searched for")
         })?;
@@ -173,8 +187,13 @@ impl Vault {
         let mut tx = self.custody.store().read().await?;
         let rows = index::find(&self.custody.ring, &mut *tx, value.kind(), normal).await?;
         drop(value);
-        let mut found = tx.facts(&rows, &[]).await?;
+        let asked: Vec<_> = rows.iter().map(|row| (*row, purpose)).collect();
+        let mut found = tx.facts_for(&asked, &[]).await?;
         drop(tx);
+        let generation = found.iter().map(|facts| facts.catalogue).max().unwrap_or(0);
+        let catalogue =
+            if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
+        let admission = policy::admit(caller, purpose, Channel::Any, &catalogue)?;
         let now = self.clock.now();
         found.retain(|facts| policy::decide(&admission, Redaction::Redacted, facts, "", now).is_ok());
         found.sort_by_key(|facts| facts.token.row);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched};
-use super::read::Name;
+use super::read::{Ask, Name};
 use super::reveal::{entry, unknown};
 use super::subject::DEFAULT_KIND;
 use super::write::{NewToken, NewTokens, Owner, Record, Tokenized, Write, Written};
@@ -223,7 +223,8 @@ impl Vault {
     }
 
     async fn facts(&self, text: &str) -> Result<Arc<Facts>> {
-        let found = self.reads.call(vec![Name::parse(text, &self.custody)]).await??;
+        let found =
+            self.reads.call(Ask { purpose: String::new(), names: vec![Name::parse(text, &self.custody)] }).await??;
         found.into_iter().next().flatten().ok_or_else(|| unknown(text, &self.custody))
     }
 
@@ -276,7 +277,7 @@ impl Vault {
         }
         let mut facts = before.clone();
         policy::check_change(facts.state, facts.profiling, Change::Correct(facts.token.kind))
-            .map_err(|error| policy::tell_erasure(error, &facts))?;
+            .map_err(|error| policy::tell_erasure(error, &facts.person()))?;
         self.check_kept(&facts, text)?;
         super::subject::check_etag(etag, facts.token.version)?;
         facts.token.version += 1;
@@ -304,7 +305,7 @@ impl Vault {
             return check_same(&answer, text);
         }
         policy::check_change(facts.state, facts.profiling, Change::Delete)
-            .map_err(|error| policy::tell_erasure(error, &facts))?;
+            .map_err(|error| policy::tell_erasure(error, &facts.person()))?;
         if facts.token.deleted_at.is_some() {
             return Err(policy::unknown_token(text));
         }
@@ -371,6 +372,12 @@ impl Vault {
         let row = row.map(|row| hex(row.as_bytes()));
         let touched = vec![Touched { row, subject: subject.to_string(), outcome: "ASKED".to_owned() }];
         let entry = Entry { touched, ..entry(caller, deed, self.clock.now()) };
+        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+    }
+
+    /// Records that a definition is about to be made.
+    pub(super) async fn record_deed(&self, caller: &Caller, deed: &'static str) -> Result<()> {
+        let entry = entry(caller, deed, self.clock.now());
         self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 

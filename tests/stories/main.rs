@@ -14,6 +14,7 @@ mod base_backup;
 mod cli_client;
 mod configuration;
 mod confirmation;
+mod consents;
 mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;

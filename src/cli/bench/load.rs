@@ -92,6 +92,7 @@ impl Corpus {
         let first = number.wrapping_mul(many);
         let tokens = (0..many).filter_map(|at| self.tokens.get(first.wrapping_add(at) % self.tokens.len().max(1)));
         v1::DetokenizeRequest {
+            channel: 0,
             tokens: tokens.cloned().collect(),
             purpose: PURPOSE.to_owned(),
             redaction: v1::Redaction::PlainText.into(),

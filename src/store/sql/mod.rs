@@ -2,6 +2,7 @@
 //! `blob!` and `lock!` it uses. Plain SQL only: no sequences, advisory locks, notifications or extensions.
 
 mod audit;
+mod consent;
 mod erasure;
 mod index;
 mod key;

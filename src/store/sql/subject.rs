@@ -2,12 +2,12 @@ use async_trait::async_trait;
 
 use super::super::super::subject::{Filter, Subjects};
 use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, lock};
-use crate::model::{ErasureId, Jurisdiction, Label, Reference, Restriction, Subject, SubjectId, SubjectState};
+use crate::model::{ErasureId, Jurisdiction, Label, Reference, Restriction, Subject, SubjectId, SubjectState, Time};
 
 macro_rules! columns {
     () => {
         "s.id, s.kind, s.jurisdiction, s.source, s.created_at, s.state, s.restriction_ground, s.restricted_at, \
-         s.profiling, s.erasure, s.erased_at, s.version"
+         s.profiling, s.suppressed_at, s.erasure, s.erased_at, s.version"
     };
 }
 
@@ -27,14 +27,16 @@ impl Subjects for SqlTx {
                 .number(subject.created_at.micros())
                 .number(subject.state.number().into())
                 .flag(subject.profiling)
-                .number(subject.version.cast_signed());
+                .number(subject.version.cast_signed())
+                .maybe_number(subject.suppressed_at.map(Time::micros));
         }
         self.run(
             concat! {
-                "INSERT INTO subject (id, kind, jurisdiction, source, created_at, state, profiling, version) SELECT ",
+                "INSERT INTO subject (id, kind, jurisdiction, source, created_at, state, profiling, version, ",
+                "suppressed_at) SELECT ",
                 blob!("0"), ", e.value ->> 1, e.value ->> 2, e.value ->> 3, CAST(e.value ->> 4 AS BIGINT), ",
-                "CAST(e.value ->> 5 AS BIGINT), CAST(e.value ->> 6 AS BOOLEAN), CAST(e.value ->> 7 AS BIGINT) FROM ",
-                each!("1"), " AS e"
+                "CAST(e.value ->> 5 AS BIGINT), CAST(e.value ->> 6 AS BOOLEAN), CAST(e.value ->> 7 AS BIGINT), ",
+                "CAST(e.value ->> 8 AS BIGINT) FROM ", each!("1"), " AS e"
             },
             rows,
         )
@@ -80,15 +82,16 @@ impl Subjects for SqlTx {
                 .maybe_number(subject.restriction.as_ref().map(|restriction| restriction.since.micros()))
                 .flag(subject.profiling)
                 .maybe_blob(subject.erasure.as_ref().map(|erasure| erasure.as_bytes().as_slice()))
-                .maybe_number(subject.erased_at.map(crate::model::Time::micros))
-                .number(subject.version.cast_signed());
+                .maybe_number(subject.erased_at.map(Time::micros))
+                .number(subject.version.cast_signed())
+                .maybe_number(subject.suppressed_at.map(Time::micros));
         }
         self.run(
             concat! {
                 "UPDATE subject SET state = CAST(e.value ->> 1 AS BIGINT), restriction_ground = e.value ->> 2, ",
                 "restricted_at = CAST(e.value ->> 3 AS BIGINT), profiling = CAST(e.value ->> 4 AS BOOLEAN), erasure = ",
-                blob!("5"), ", erased_at = CAST(e.value ->> 6 AS BIGINT), version = CAST(e.value ->> 7 AS BIGINT) FROM ",
-                each!("1"), " AS e WHERE subject.id = ", blob!("0")
+                blob!("5"), ", erased_at = CAST(e.value ->> 6 AS BIGINT), version = CAST(e.value ->> 7 AS BIGINT), ",
+                "suppressed_at = CAST(e.value ->> 8 AS BIGINT) FROM ", each!("1"), " AS e WHERE subject.id = ", blob!("0")
             },
             rows,
         )
@@ -134,6 +137,7 @@ fn subject(row: &Row) -> Result<Subject> {
         state,
         restriction: ground.zip(since).map(|(ground, since)| Restriction { ground, since }),
         profiling: columns.take()?,
+        suppressed_at: columns.maybe_time()?,
         created_at,
         erasure: columns.take::<Option<&[u8]>>()?.and_then(ErasureId::from_slice),
         erased_at: columns.maybe_time()?,

@@ -12,13 +12,29 @@ macro_rules! columns {
     };
 }
 
+/// Of a token and its person; of a purpose too when one is asked about, as the second column of each row.
 macro_rules! facts {
     () => {
+        facts!("'', NULL, CAST(NULL AS BIGINT)")
+    };
+    (for_purpose) => {
+        facts!("e.value ->> 1, w.document, (SELECT MAX(c.seq) FROM catalogue c)")
+    };
+    ($purpose:literal) => {
         concat! {
             "SELECT ",
             columns!(),
-            ", s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, \
-(SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure) "
+            ", s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
+(SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure), ", $purpose, " "
+        }
+    };
+}
+
+macro_rules! asked_of {
+    () => {
+        concat! {
+            "FROM ", each!("1"), " AS e CROSS JOIN token t JOIN subject s ON s.id = t.subject ",
+            "LEFT JOIN standing w ON w.subject = s.id AND w.purpose = e.value ->> 1 "
         }
     };
 }
@@ -50,28 +66,22 @@ impl Tokens for SqlTx {
         inserted.iter().map(row_id).collect()
     }
 
-    async fn facts(&mut self, by_row: &[TokenRow], by_shape: &[&str]) -> Result<Vec<Facts>> {
+    async fn facts_for(&mut self, by_row: &[(TokenRow, &str)], by_shape: &[(&str, &str)]) -> Result<Vec<Facts>> {
         let mut found = Vec::new();
         if !by_row.is_empty() {
-            found = self
-                .fetch(
-                    concat! {
-                        facts!(), "FROM ", each!("1"), " AS e CROSS JOIN token t JOIN subject s ON s.id = t.subject ",
-                        "WHERE t.id = ", blob!("0")
-                    },
-                    Rows::of_blobs(by_row.iter().map(TokenRow::as_bytes)),
-                )
-                .await?;
+            let mut rows = Rows::new();
+            for (row, purpose) in by_row {
+                rows.row().blob(row.as_bytes()).text(purpose);
+            }
+            found = self.fetch(concat! { facts!(for_purpose), asked_of!(), "WHERE t.id = ", blob!("0") }, rows).await?;
         }
         if !by_shape.is_empty() {
+            let mut rows = Rows::new();
+            for (shape, purpose) in by_shape {
+                rows.row().text(shape).text(purpose);
+            }
             let shaped = self
-                .fetch(
-                    concat! {
-                        facts!(), "FROM ", each!("1"), " AS e CROSS JOIN token t JOIN subject s ON s.id = t.subject ",
-                        "WHERE t.shaped = e.value ->> 0"
-                    },
-                    Rows::of_texts(by_shape.iter().copied()),
-                )
+                .fetch(concat! { facts!(for_purpose), asked_of!(), "WHERE t.shaped = e.value ->> 0" }, rows)
                 .await?;
             found.extend(shaped);
         }
@@ -244,7 +254,11 @@ fn facts(row: &Row) -> Result<Facts> {
         restricted_at: columns.maybe_time()?,
         erasure: columns.take::<Option<&[u8]>>()?.and_then(ErasureId::from_slice),
         erased_at: columns.maybe_time()?,
+        suppressed_at: columns.maybe_time()?,
         execute_at: columns.maybe_time()?,
+        purpose: columns.take()?,
+        standing: super::consent::standing(columns.take()?)?,
+        catalogue: columns.take::<Option<i64>>()?.unwrap_or(0),
     })
 }
 

@@ -1,65 +1,20 @@
 //! The rules: who may see what. Pure, and the only place where a [`Permit`] is made.
 //!
-//! This floor knows purposes, callers' grants and the facts of a token. It must not know keys, stores or the wire.
+//! This floor knows the catalogue of purposes and notices, callers' grants, and the facts of a token and of a person. It
+//! must not know keys, stores or the wire.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod catalogue;
+mod permission;
 
-use serde::Deserialize;
+pub use catalogue::{Catalogue, Reconfirm, default_purposes};
+pub use permission::{Permission, Question, is_there, permission};
+
+use std::collections::BTreeSet;
 
 use crate::model::{
-    Error, Facts, FieldType, Label, Reason, Redaction, Result, SubjectState, Time, TokenRow, TokenState,
+    Channel, Error, Facts, FieldType, Label, PersonFacts, Purpose, Reason, Redaction, Result, SubjectState, Time,
+    TokenRow, TokenState,
 };
-
-/// On what ground a purpose may process personal data (Art. 6(1) GDPR).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Basis {
-    /// Art. 6(1)(a). Until a ledger of consents exists, nobody has consented.
-    Consent,
-    /// Art. 6(1)(b).
-    Contract,
-    /// Art. 6(1)(c).
-    LegalObligation,
-    /// Art. 6(1)(f).
-    LegitimateInterests,
-    /// Art. 6(1)(e).
-    PublicTask,
-    /// Art. 6(1)(d).
-    VitalInterests,
-}
-
-/// What personal data may be used for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Purpose {
-    /// The lawful ground.
-    pub basis: Basis,
-    /// Whether a restriction spares it: legal claims, rights of others, important public interest (Art. 18(2) GDPR).
-    #[serde(default)]
-    pub despite_restriction: bool,
-    /// Whether it profiles the person; their switch then decides.
-    #[serde(default)]
-    pub profiling: bool,
-}
-
-/// Every purpose there is, by code.
-pub type Purposes = BTreeMap<String, Purpose>;
-
-/// The purposes of a vault without configuration.
-#[must_use]
-pub fn default_purposes() -> Purposes {
-    let purpose = |basis, despite_restriction| Purpose { basis, despite_restriction, profiling: false };
-    [
-        ("breach_notice", purpose(Basis::LegalObligation, true)),
-        ("customer_care", purpose(Basis::Contract, false)),
-        ("legal_claims", purpose(Basis::LegitimateInterests, true)),
-        ("marketing.email", purpose(Basis::Consent, false)),
-        ("order_confirmation", purpose(Basis::Contract, false)),
-        ("regulator_request", purpose(Basis::LegalObligation, true)),
-    ]
-    .map(|(code, purpose)| (code.to_owned(), purpose))
-    .into()
-}
 
 /// Which purposes a caller may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +38,9 @@ pub struct Caller {
 /// the grant learns nothing of what exists.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission<'p> {
-    code: &'p str,
+    catalogue: &'p Catalogue,
     purpose: &'p Purpose,
+    channel: Channel,
 }
 
 /// Leave to open one value. Only [`decide`] and [`for_upkeep`] make one.
@@ -113,6 +69,8 @@ impl Permit {
 pub enum Upkeep {
     /// To find or renew its entry in the search index.
     Index,
+    /// To see whether a person is of age.
+    Age,
     /// To seal it again under another key.
     Reseal,
     /// To see that it opens, in a copy of the vault that nobody is served from.
@@ -123,23 +81,19 @@ pub enum Upkeep {
 #[must_use]
 pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
     match work {
-        Upkeep::Index | Upkeep::Reseal | Upkeep::Drill => Permit { row, redaction: Redaction::Redacted },
+        Upkeep::Index | Upkeep::Age | Upkeep::Reseal | Upkeep::Drill => Permit { row, redaction: Redaction::Redacted },
     }
 }
 
 /// Whether the caller may name the purpose at all.
 ///
 /// # Errors
-/// `PurposeRequired`, `PurposeUnknown`, `PurposeNotGranted`, or `NoConsent` for a purpose that rests on consent.
-pub fn admit<'p>(caller: &Caller, code: &'p str, purposes: &'p Purposes) -> Result<Admission<'p>> {
+/// `PurposeRequired`, `PurposeUnknown` or `PurposeNotGranted`.
+pub fn admit<'p>(caller: &Caller, code: &str, channel: Channel, catalogue: &'p Catalogue) -> Result<Admission<'p>> {
     if code.is_empty() {
         return Err(Error::new(Reason::PurposeRequired, "every reveal needs a purpose").at("purpose"));
     }
-    let Some((code, purpose)) = purposes.get_key_value(code) else {
-        let error = Error::new(Reason::PurposeUnknown, "the vault's registry has no such purpose").at("purpose");
-        // What is not even a code may be anything, a value too, and is not repeated.
-        return Err(if Label::purpose(code).is_ok() { error.with("purpose", code) } else { error });
-    };
+    let Some(purpose) = catalogue.purpose(code) else { return Err(unknown_purpose(code)) };
     let granted = match &caller.grants {
         Grants::All => true,
         Grants::Only(codes) => codes.contains(code),
@@ -148,14 +102,22 @@ pub fn admit<'p>(caller: &Caller, code: &'p str, purposes: &'p Purposes) -> Resu
         let error = Error::new(Reason::PurposeNotGranted, "the caller holds no grant for this purpose");
         return Err(error.with("caller", &caller.name).with("purpose", code));
     }
-    Ok(Admission { code, purpose })
+    Ok(Admission { catalogue, purpose, channel })
+}
+
+/// The refusal for a purpose that does not exist.
+#[must_use]
+pub fn unknown_purpose(code: &str) -> Error {
+    let error = Error::new(Reason::PurposeUnknown, "the vault's catalogue has no such purpose").at("purpose");
+    // What is not even a code may be anything, a value too, and is not repeated.
+    if Label::purpose(code).is_ok() { error.with("purpose", code) } else { error }
 }
 
 impl Admission<'_> {
     /// The purpose's code.
     #[must_use]
-    pub const fn code(&self) -> &str {
-        self.code
+    pub fn code(&self) -> &str {
+        &self.purpose.code
     }
 }
 
@@ -176,7 +138,7 @@ pub fn token_state(facts: &Facts, now: Time) -> TokenState {
     }
 }
 
-/// Decides about one token, in the order of the law: erased, gone, restricted, profiling, consent.
+/// Decides about one token: whether it is there, whether its person's data may be used, how much of it is shown.
 ///
 /// # Errors
 /// The reason, with the ids and times that a program can act on; `token` is the name the caller used.
@@ -188,12 +150,17 @@ pub fn decide(
     now: Time,
 ) -> Result<Permit> {
     check_alive(facts, token, now)?;
-    check_subject(admission, facts, now)?;
-    check_profiling(admission, facts)?;
-    if admission.purpose.basis == Basis::Consent {
-        let error = Error::new(Reason::NoConsent, "the purpose rests on consent, and the person has given none");
-        return Err(error.with("purpose", admission.code).with("subject", facts.token.subject));
+    let kind = facts.token.kind;
+    let asked = [admission.channel];
+    let channels = if admission.channel == Channel::Any { Channel::served_by(kind) } else { &asked };
+    let question = Question { catalogue: admission.catalogue, purpose: admission.purpose, channels, at: now };
+    permission(&question, &facts.person(), &facts.standing).outcome?;
+    if kind == FieldType::Score && !facts.profiling {
+        let error = Error::new(Reason::ProfilingOff, "the person has switched profiling off");
+        return Err(error.with("subject", facts.token.subject));
     }
+    // What the purpose may not read is there, and not shown.
+    let redaction = if admission.purpose.may_read(kind) { redaction } else { Redaction::Redacted };
     Ok(Permit { row: facts.token.row, redaction })
 }
 
@@ -239,31 +206,30 @@ pub fn check_change(state: SubjectState, profiling: bool, change: Change) -> Res
 }
 
 fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
+    let person = facts.person();
+    if let Some(error) = erasure_refusal(&person, now) {
+        return Err(error.with("token", token));
+    }
     let error = match token_state(facts, now) {
-        TokenState::Active => return Ok(()),
-        TokenState::Erased if facts.state == SubjectState::Shredding => Error::new(
-            Reason::ErasurePending,
-            "the subject is being erased and nothing of theirs is revealed; GetErasure tells what it waits for",
-        ),
-        TokenState::Erased => Error::new(Reason::SubjectErased, "the subject was erased; the value is gone for ever"),
+        TokenState::Active | TokenState::Erased => return Ok(()),
         TokenState::Deleted => return Err(unknown_token(token)),
         TokenState::Spent => Error::new(Reason::TokenSpent, "the single-use token has been revealed before"),
         TokenState::Expired => Error::new(Reason::TokenExpired, "the token has expired"),
     };
-    let error = tell_erasure(error.with("token", token), facts);
+    let error = tell_erasure(error.with("token", token), &person);
     let error = facts.token.spent_at.iter().fold(error, |error, time| error.with("spend_time", time));
     Err(facts.token.expires_at.iter().fold(error, |error, time| error.with("expire_time", time)))
 }
 
 /// A refusal with whose data it is about and, if there is one, their erasure or restriction.
 #[must_use]
-pub fn tell_erasure(error: Error, facts: &Facts) -> Error {
-    let error = error.with("subject", facts.token.subject);
-    let error = facts.erasure.iter().fold(error, |error, id| error.with("erasure", id));
-    let error = facts.erased_at.iter().fold(error, |error, time| error.with("erase_time", time));
-    let error = facts.execute_at.iter().fold(error, |error, time| error.with("execute_time", time));
+pub fn tell_erasure(error: Error, person: &PersonFacts) -> Error {
+    let error = error.with("subject", person.subject);
+    let error = person.erasure.iter().fold(error, |error, id| error.with("erasure", id));
+    let error = person.erased_at.iter().fold(error, |error, time| error.with("erase_time", time));
+    let error = person.execute_at.iter().fold(error, |error, time| error.with("execute_time", time));
     let restricted = error.reason == Reason::SubjectRestricted;
-    facts.restricted_at.iter().filter(|_| restricted).fold(error, |error, time| error.with("since", time))
+    person.restricted_at.iter().filter(|_| restricted).fold(error, |error, time| error.with("since", time))
 }
 
 /// The refusal for a token that does not exist, or no longer does.
@@ -272,25 +238,35 @@ pub fn unknown_token(token: &str) -> Error {
     Error::new(Reason::TokenUnknown, "there is no such token").with("token", token)
 }
 
-fn check_subject(admission: &Admission<'_>, facts: &Facts, now: Time) -> Result<()> {
+/// Why nothing of a person can be used any more; `None` when they are there.
+fn erasure_refusal(person: &PersonFacts, now: Time) -> Option<Error> {
+    let error = match person.state {
+        SubjectState::Shredded if person.erased_at.is_none_or(|time| time <= now) => {
+            Error::new(Reason::SubjectErased, "the subject was erased; the value is gone for ever")
+        }
+        SubjectState::Shredding => Error::new(
+            Reason::ErasurePending,
+            "the subject is being erased and nothing of theirs is revealed; GetErasure tells what it waits for",
+        ),
+        _ => return None,
+    };
+    Some(tell_erasure(error, person))
+}
+
+/// Why a restriction forbids a purpose (Art. 18 GDPR); `None` when it does not.
+fn restriction_refusal(purpose: &Purpose, person: &PersonFacts, now: Time) -> Option<Error> {
     // A restriction that was set while an erasure was scheduled counts as well, but the schedule explains more.
-    let error = match facts.state {
-        SubjectState::Active => return Ok(()),
-        _ if admission.purpose.despite_restriction && facts.execute_at.is_none_or(|time| time > now) => return Ok(()),
+    let error = match person.state {
+        SubjectState::Active | SubjectState::Shredding | SubjectState::Shredded => return None,
+        _ if purpose.despite_restriction && person.execute_at.is_none_or(|time| time > now) => return None,
         SubjectState::Scheduled => Error::new(
             Reason::SubjectScheduled,
             "an erasure of the subject is scheduled; until then only purposes that a restriction spares may read",
         ),
-        _ => Error::new(Reason::SubjectRestricted, "processing of the subject is restricted (Art. 18 GDPR)"),
+        SubjectState::Restricted if person.restricted_at.is_some_and(|time| time > now) => return None,
+        SubjectState::Restricted => {
+            Error::new(Reason::SubjectRestricted, "processing of the subject is restricted (Art. 18 GDPR)")
+        }
     };
-    Err(tell_erasure(error, facts))
-}
-
-fn check_profiling(admission: &Admission<'_>, facts: &Facts) -> Result<()> {
-    let profiles = admission.purpose.profiling || facts.token.kind == FieldType::Score;
-    if profiles && !facts.profiling {
-        let error = Error::new(Reason::ProfilingOff, "the person has switched profiling off");
-        return Err(error.with("subject", facts.token.subject));
-    }
-    Ok(())
+    Some(tell_erasure(error, person))
 }

@@ -1,0 +1,85 @@
+//! Purposes, notices and consent (Art. 6, 7, 8 and 21 GDPR; ISO/IEC TS 27560 by way of the W3C Data Privacy Vocabulary).
+//!
+//! What is defined is versioned, what is recorded is appended: [`Purpose`], [`Notice`] and [`CollectionPoint`] are
+//! documents of the catalogue, [`ConsentEvent`] is an entry of a person's ledger, and [`Standing`] is what the entries
+//! come to. Nothing here is personal data, so that it can stay when the person is erased.
+
+mod age;
+mod event;
+mod notice;
+mod point;
+mod purpose;
+mod standing;
+
+pub use age::{comes_of_age, is_of_age};
+pub use event::{Actor, ConsentEvent, EventKind, Evidence, Method};
+pub use notice::{Controller, Notice, NoticeText};
+pub use point::{CollectionPoint, PointKind};
+pub use purpose::{Basis, Change, Channel, Mode, Purpose, PurposeState};
+pub use standing::{Consent, ConsentState, Objection, Standing};
+
+/// An enumeration whose numbers are those of the API and whose names are those of the documents.
+macro_rules! numbered {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$doc])* $variant = $number,)+
+        }
+
+        impl $name {
+            /// Every one, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The number in the API.
+            #[must_use]
+            pub const fn number(self) -> i32 {
+                self as i32
+            }
+
+            /// The one with this number.
+            #[must_use]
+            pub fn from_number(number: i32) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.number() == number)
+            }
+        }
+    };
+}
+use numbered;
+
+/// Serde of byte strings as lower-case hex.
+mod hex {
+    use data_encoding::HEXLOWER;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&HEXLOWER.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(D::Error::custom)?;
+        bytes.try_into().map_err(|_| D::Error::custom("expected 32 bytes"))
+    }
+}
+
+/// The same of one that may be absent.
+mod maybe_hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    struct Hex(#[serde(with = "super::hex")] [u8; 32]);
+
+    #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+    pub fn serialize<S: Serializer>(bytes: &Option<[u8; 32]>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => super::hex::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u8; 32]>, D::Error> {
+        Ok(Option::<Hex>::deserialize(deserializer)?.map(|hex| hex.0))
+    }
+}

@@ -1,0 +1,11 @@
+//! Purposes, notices and consent: what is defined, what people decide, and what follows from it.
+
+mod catalogue;
+mod check;
+mod library;
+mod record;
+
+pub use catalogue::{DefinePurpose, PublishNotice};
+pub use check::{Check, Checked, Shown};
+pub use library::Library;
+pub use record::{Given, RecordConsent};
