@@ -22,7 +22,6 @@ pub use clock::{Clock, SystemClock, Time};
 pub use consent::{
     Actor, Basis, Change, Channel, CollectionPoint, Consent, ConsentEvent, ConsentState, Controller, EventKind,
     Evidence, Method, Mode, Notice, NoticeText, Objection, PointKind, Purpose, PurposeState, Standing, comes_of_age,
-    is_of_age,
 };
 pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};

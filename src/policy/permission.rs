@@ -74,13 +74,11 @@ pub fn permission(question: &Question<'_>, person: &PersonFacts, standing: &Stan
         let told = |answer: &Permission| (!answer.event.is_empty(), answer.state);
         (0..answers.len()).max_by_key(|at| answers.get(*at).map(told))
     });
-    match best {
-        Some(best) => answers.swap_remove(best),
-        None => {
-            let error = Error::new(Reason::NoConsent, "the purpose does not use this channel");
-            Permission::refused(error.with("purpose", &question.purpose.code).with("subject", person.subject))
-        }
+    if let Some(best) = best {
+        return answers.swap_remove(best);
     }
+    let error = Error::new(Reason::NoConsent, "the purpose does not use this channel");
+    Permission::refused(error.with("purpose", &question.purpose.code).with("subject", person.subject))
 }
 
 fn check_person(question: &Question<'_>, person: &PersonFacts) -> Result<()> {

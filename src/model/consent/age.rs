@@ -27,15 +27,13 @@ const LOWERED: [(&str, i16); 17] = [
 ];
 
 /// From which age on a person decides alone, in years.
-#[must_use]
-pub fn age_of_consent(jurisdiction: Option<&Jurisdiction>) -> i16 {
+fn age_of_consent(jurisdiction: Option<&Jurisdiction>) -> i16 {
     let country = jurisdiction.map(Jurisdiction::country).unwrap_or_default();
     LOWERED.iter().find(|(code, _)| *code == country).map_or(16, |(_, age)| *age)
 }
 
 /// Whether somebody born on `birth` is of age at `now`.
-#[must_use]
-pub fn is_of_age(birth: Date, jurisdiction: Option<&Jurisdiction>, now: Time) -> bool {
+fn is_of_age(birth: Date, jurisdiction: Option<&Jurisdiction>, now: Time) -> bool {
     of_age_on(birth, jurisdiction).is_none_or(|day| starts(day).is_none_or(|time| time <= now))
 }
 

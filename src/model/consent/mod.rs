@@ -11,7 +11,7 @@ mod point;
 mod purpose;
 mod standing;
 
-pub use age::{comes_of_age, is_of_age};
+pub use age::comes_of_age;
 pub use event::{Actor, ConsentEvent, EventKind, Evidence, Method};
 pub use notice::{Controller, Notice, NoticeText};
 pub use point::{CollectionPoint, PointKind};

@@ -104,6 +104,7 @@ numbered! {
 
 /// A version of a purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a yes or no of a document, none excludes another")]
 pub struct Purpose {
     /// Its code; the dots make a tree.
     pub code: String,

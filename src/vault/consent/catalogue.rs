@@ -121,14 +121,12 @@ impl Definition {
         match self {
             Self::Purpose(purpose) => {
                 let mut purpose = purpose.clone();
-                match catalogue.purpose(&purpose.code) {
-                    Some(before) => {
-                        purpose.follow(before, now)?;
-                        if purpose.basis != before.basis {
-                            check_basis(tx, before).await?;
-                        }
+                (purpose.version, purpose.defined_at) = (1, now.micros());
+                if let Some(before) = catalogue.purpose(&purpose.code) {
+                    purpose.follow(before, now)?;
+                    if purpose.basis != before.basis {
+                        check_basis(tx, before).await?;
                     }
-                    None => (purpose.version, purpose.defined_at) = (1, now.micros()),
                 }
                 purpose.check_notice(catalogue.notice(&purpose.notice))?;
                 purpose_document(&purpose, by, now)
@@ -143,9 +141,9 @@ impl Definition {
             }
             Self::Notice(notice) => {
                 let mut notice = notice.clone();
-                match catalogue.notice(&notice.notice) {
-                    Some(before) => notice.follow(before, now),
-                    None => (notice.version, notice.published_at) = (1, now.micros()),
+                (notice.version, notice.published_at) = (1, now.micros());
+                if let Some(before) = catalogue.notice(&notice.notice) {
+                    notice.follow(before, now);
                 }
                 notice_document(&notice, by, now)
             }

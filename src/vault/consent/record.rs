@@ -8,7 +8,7 @@ use crate::crypto::SecretBytes;
 use crate::model::{
     Actor, Basis, Channel, Consent, ConsentEvent, ConsentEventId, ConsentState, Content, Error, EventKind, FieldType,
     Label, Method, Purpose, PurposeState, Reason, RequestId, Result, Standing, Subject, SubjectId, Time, TokenFormat,
-    Value, comes_of_age, is_of_age,
+    Value, comes_of_age,
 };
 use crate::policy::{self, Caller, Catalogue, Upkeep, unknown_purpose};
 use crate::store::Tx;
@@ -40,6 +40,17 @@ pub struct RecordConsent {
     pub request: Option<RequestId>,
 }
 
+/// Whether a person decides alone (Art. 8 GDPR).
+#[derive(Clone, Copy)]
+enum Age {
+    /// They do, or nobody asks.
+    Grown,
+    /// A guardian does, until then.
+    ChildUntil(Time),
+    /// Nobody knows.
+    Unknown,
+}
+
 /// What was recorded: the event, and those for the purposes below that it took along.
 pub type Given = Vec<Recorded>;
 
@@ -52,16 +63,16 @@ impl Vault {
             return Ok(given);
         }
         self.record_asked(caller, "RecordConsent", subject, None).await?;
-        let grown = self.of_age(&ask).await?;
+        let age = self.age(&ask).await?;
         // What does not fit is refused before anything is kept.
         let catalogue = self.library.refreshed().await?;
         {
             let now = self.clock.now();
             let person = self.subject(subject).await?;
-            Deed { catalogue: &catalogue, person: &person, grown, now }.complete(&mut ask)?;
+            Deed { catalogue: &catalogue, person: &person, age, now }.complete(&mut ask)?;
         }
         self.keep_evidence(caller, &mut ask).await?;
-        let given = self.append(caller, &mut ask, grown).await?;
+        let given = self.append(caller, &mut ask, age).await?;
         self.custody.land_all().await?;
         Ok(given)
     }
@@ -77,21 +88,21 @@ impl Vault {
         Ok(Some(given))
     }
 
-    /// From when on the person decides alone: `Some(None)` when they do, `None` when nobody knows.
-    async fn of_age(&self, ask: &RecordConsent) -> Result<Option<Option<Time>>> {
+    /// Whether the person decides alone.
+    async fn age(&self, ask: &RecordConsent) -> Result<Age> {
         let catalogue = self.library.known();
         let asks = catalogue.purpose(&ask.event.purpose).is_some_and(|purpose| purpose.age_rule);
         if !asks || !ask.event.kind.says_yes() {
-            return Ok(Some(None));
+            return Ok(Age::Grown);
         }
         let person = self.subject(ask.event.subject).await?;
-        let now = self.clock.now();
         let birth = match ask.birth {
             Some(birth) => Some(birth),
             None => self.birth(ask.event.subject).await?,
         };
-        let law = person.jurisdiction.as_ref();
-        Ok(birth.map(|birth| if is_of_age(birth, law, now) { None } else { comes_of_age(birth, law, now) }))
+        let (law, now) = (person.jurisdiction.as_ref(), self.clock.now());
+        let Some(birth) = birth else { return Ok(Age::Unknown) };
+        Ok(comes_of_age(birth, law, now).map_or(Age::Grown, Age::ChildUntil))
     }
 
     /// When a person was born, if the vault keeps that. The value does not leave the vault.
@@ -142,7 +153,7 @@ impl Vault {
         Ok(())
     }
 
-    async fn append(&self, caller: &Caller, ask: &mut RecordConsent, grown: Option<Option<Time>>) -> Result<Given> {
+    async fn append(&self, caller: &Caller, ask: &mut RecordConsent, age: Age) -> Result<Given> {
         let id = ask.event.subject;
         let mut tx = self.custody.store().write().await?;
         let mut person = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
@@ -153,7 +164,7 @@ impl Vault {
         }
         let catalogue = self.library.read_in(&mut *tx).await?;
         let now = self.clock.now();
-        let purpose = Deed { catalogue: &catalogue, person: &person, grown, now }.complete(ask)?;
+        let purpose = Deed { catalogue: &catalogue, person: &person, age, now }.complete(ask)?;
         ask.event.caller.clone_from(&caller.name);
         ask.event.id = ConsentEventId::new(now, self.custody.ring.random());
         let mut chain = Chain::of(&mut *tx, id).await?;
@@ -253,7 +264,7 @@ impl Chain {
 struct Deed<'d> {
     catalogue: &'d Catalogue,
     person: &'d Subject,
-    grown: Option<Option<Time>>,
+    age: Age,
     now: Time,
 }
 
@@ -334,15 +345,21 @@ impl Deed<'_> {
         if !purpose.age_rule {
             return Ok(());
         }
-        let unknown = || Error::invalid("birth_date", "the purpose has an age rule, and nobody knows the person's age");
-        if let Some(day) = self.grown.ok_or_else(unknown)? {
-            if event.actor != Actor::Guardian {
+        match self.age {
+            Age::Grown => {}
+            Age::Unknown => {
+                let message = "the purpose has an age rule, and nobody knows the person's age";
+                return Err(Error::invalid("birth_date", message));
+            }
+            Age::ChildUntil(_) if event.actor != Actor::Guardian => {
                 let message = "the person is below the age of consent; a guardian decides (Art. 8 GDPR)";
                 return Err(Error::new(Reason::GuardianRequired, message).with("purpose", &purpose.code));
             }
-            event.of_age_at = Some(day);
-            // That it is a guardian has to be verified, with reasonable effort (Art. 8(2)).
-            event.to_be_confirmed = true;
+            Age::ChildUntil(day) => {
+                event.of_age_at = Some(day);
+                // That it is a guardian has to be verified, with reasonable effort (Art. 8(2)).
+                event.to_be_confirmed = true;
+            }
         }
         Ok(())
     }
