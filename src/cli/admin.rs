@@ -190,7 +190,7 @@ async fn ask(config: &Config) -> Result<status::Status> {
     }
     let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
     let slot = open::look_at_slot(config)?;
-    let found = status::ask(&*store, &*slot, &open::sinks(config)).await.map_err(anyhow::Error::from)?;
+    let found = status::ask(&*store, &*slot, &open::sinks(config)?).await.map_err(anyhow::Error::from)?;
     store.close().await;
     Ok(found)
 }
@@ -225,7 +225,10 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),
     ];
     lines.extend(config.slot.mirrors.iter().map(|mirror| ("mirror", mirror.display().to_string())));
-    lines.extend(config.sink_directories().iter().map(|sink| ("sink", sink.display().to_string())));
+    for sink in config.sinks() {
+        sink.bucket()?;
+        lines.push(("sink", sink.describe()));
+    }
     let waiting = config.consent_purposes();
     if !waiting.is_empty() {
         lines.push(("note", format!("nothing is revealed for {}: no consent can be recorded yet", waiting.join(", "))));

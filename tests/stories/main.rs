@@ -25,6 +25,8 @@ mod idempotency;
 mod kills;
 mod leaks;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
+#[cfg(feature = "s3")]
+mod moto;
 mod nodes;
 mod outside;
 mod process;
@@ -35,6 +37,7 @@ mod refusals;
 mod restore;
 mod reuse;
 mod shapes;
+mod sinks;
 mod slot_contract;
 mod softhsm;
 mod startup;
