@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 23] = [
+const PLAINTEXT: [&str; 33] = [
     ".lacuna.v1.CancelErasureRequest",
     ".lacuna.v1.CreateSubjectRequest",
     ".lacuna.v1.DeleteTokenRequest",
@@ -16,18 +16,28 @@ const PLAINTEXT: [&str; 23] = [
     ".lacuna.v1.FieldInput",
     ".lacuna.v1.FindTokensRequest",
     ".lacuna.v1.GetErasureRequest",
+    ".lacuna.v1.GetKeyStatusRequest",
     ".lacuna.v1.GetReceiptRequest",
+    ".lacuna.v1.GetRotationRequest",
     ".lacuna.v1.GetSubjectRequest",
     ".lacuna.v1.GetTokenRequest",
     ".lacuna.v1.LiftRestrictionRequest",
     ".lacuna.v1.ListErasuresRequest",
+    ".lacuna.v1.ListKeyEventsRequest",
+    ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.RestrictSubjectRequest",
+    ".lacuna.v1.RotateIndexKeyRequest",
+    ".lacuna.v1.RotateKekRequest",
+    ".lacuna.v1.RotateRootRequest",
+    ".lacuna.v1.RotateSigningKeyRequest",
+    ".lacuna.v1.RotateSubjectKeyRequest",
     ".lacuna.v1.SetProfilingRequest",
     ".lacuna.v1.SubjectFilter",
     ".lacuna.v1.TokenizeRequest",
     ".lacuna.v1.UpdateTokenRequest",
+    ".lacuna.v1.VerifyErasureRequest",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]
@@ -38,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files([
         "lacuna/v1/error_reason.proto",
+        "lacuna/v1/key_service.proto",
         "lacuna/v1/subject_service.proto",
         "lacuna/v1/token_service.proto",
     ])?;

@@ -3,6 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes whatever is freed. Requests and answers pass through buffers of libraries that know nothing of secrets.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
 fn main() -> ExitCode {
     // Where a test wants this process to end: `FAILPOINTS` in the environment.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use std::{fs, io};
 
 use rustix::fs::Access;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long the machine has been up, the time that it was suspended included. Never goes back, whatever is done to
@@ -27,17 +28,18 @@ pub fn host() -> String {
 #[must_use]
 pub fn this_process() -> String {
     let id = std::process::id();
-    format!("{} {id} {}", surroundings(), begun(id).unwrap_or_default())
+    format!("{} {id} {}", surroundings().unwrap_or_default(), begun(id).unwrap_or_default())
 }
 
 /// Whether a process, by what [`this_process`] said there, has certainly ended. One elsewhere cannot be told.
 #[must_use]
 pub fn has_ended(process: &str) -> bool {
-    let Some(rest) = process.strip_prefix(&surroundings()) else { return false };
+    let Some(rest) = surroundings().and_then(|here| process.strip_prefix(&here)) else { return false };
     let mut words = rest.split_whitespace();
     let (Some(id), Some(then)) = (words.next().and_then(|id| id.parse().ok()), words.next()) else { return false };
-    // Without /proc nothing can be told.
-    begun(std::process::id()).is_some() && begun(id).is_none_or(|now| now != then)
+    // A process that is hidden from this one still takes signals, or refuses them.
+    let gone = Pid::from_raw(id).is_some_and(|id| test_kill_process(id) == Err(Errno::SRCH));
+    gone || begun(id.unsigned_abs()).is_some_and(|now| now != then)
 }
 
 /// Gives up, for the rest of this process, being dumped when it crashes and being traced by others of the same account.
@@ -99,21 +101,22 @@ mod memory {
     pub const fn lock() {}
 }
 
-/// What two processes have in common if they can look at each other.
-fn surroundings() -> String {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let space = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
-    format!("{} {space}", boot.trim())
+/// What two processes have in common if they can look at each other; `None` where that cannot be told.
+fn surroundings() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {} {}", host(), boot.trim(), space.display()))
 }
 
-/// When a process began, in ticks since the machine did; `None` when there is no such process, or only its remains.
+/// When a process began, in ticks since the machine did; `None` when it cannot be seen. Of one that has ended and was
+/// not waited for, the remains began at no time.
 fn begun(id: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name, in brackets, may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     let begun = fields.nth(18)?;
-    (!matches!(state, "Z" | "X")).then(|| begun.to_owned())
+    Some(if matches!(state, "Z" | "X") { "-".to_owned() } else { begun.to_owned() })
 }
 
 #[cfg(test)]
@@ -129,7 +132,7 @@ mod tests {
     fn a_process_that_runs_has_not_ended_and_one_that_was_waited_for_has() {
         assert!(!has_ended(&this_process()));
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let name = format!("{} {} {}", surroundings(), child.id(), begun(child.id()).unwrap());
+        let name = format!("{} {} {}", surroundings().unwrap(), child.id(), begun(child.id()).unwrap());
         assert!(!has_ended(&name));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -113,13 +113,15 @@ impl Permit {
 pub enum Upkeep {
     /// To find or renew its entry in the search index.
     Index,
+    /// To seal it again under another key.
+    Reseal,
 }
 
 /// Leave to open a value for the vault's own work. What is opened must not leave the vault.
 #[must_use]
 pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
     match work {
-        Upkeep::Index => Permit { row, redaction: Redaction::Redacted },
+        Upkeep::Index | Upkeep::Reseal => Permit { row, redaction: Redaction::Redacted },
     }
 }
 

@@ -18,6 +18,7 @@ CREATE TABLE rotation (
 );
 -- One at a time of each kind, and of subjects' keys one for each subject.
 CREATE UNIQUE INDEX rotation_running ON rotation (kind, target) WHERE state = 1;
+CREATE INDEX rotation_created_at ON rotation (created_at, id);
 
 -- What happened to the keys. Only ever added to.
 CREATE TABLE key_event (
@@ -28,3 +29,4 @@ CREATE TABLE key_event (
     kind   BIGINT NOT NULL,    -- model::KeyEventKind
     detail TEXT   NOT NULL     -- ids, counts and epochs in words, never a value
 );
+CREATE INDEX key_event_at ON key_event (at, id);

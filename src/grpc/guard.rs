@@ -51,6 +51,8 @@ impl Connected for Guarded {
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Nor is anything begun whose answer could not be sent.
+        self.look()?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -5,6 +5,7 @@
 
 mod guard;
 mod identity;
+mod key;
 mod parse;
 mod status;
 mod subject;
@@ -24,6 +25,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::model::Error;
 use crate::proto::DESCRIPTORS;
+use crate::proto::v1::key_service_server::KeyServiceServer;
 use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::token_service_server::TokenServiceServer;
 use crate::vault::Vault;
@@ -52,9 +54,10 @@ pub async fn serve(
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
-    let subjects = SubjectServiceServer::new(subject::Subjects::new(vault))
+    let subjects = SubjectServiceServer::new(subject::Subjects::new(Arc::clone(&vault)))
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
+    let keys = KeyServiceServer::new(key::Keys::new(vault)).max_decoding_message_size(LARGEST_REQUEST);
     let known = identity::Gate::new(callers);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -72,7 +75,8 @@ pub async fn serve(
         .add_service(reflection)
         .add_service(reflection_alpha)
         .add_service(tonic::service::interceptor::InterceptedService::new(tokens, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known))
+        .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(keys, known))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
@@ -88,7 +92,7 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 3] = ["", "lacuna.v1.TokenService", "lacuna.v1.SubjectService"];
+const SERVICES: [&str; 4] = ["", "lacuna.v1.TokenService", "lacuna.v1.SubjectService", "lacuna.v1.KeyService"];
 
 impl Health {
     /// A health service, and the means to tell it.

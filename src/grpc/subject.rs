@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::identity::caller;
 use super::{answer, parse, status};
+use crate::keys::slot::Assurance;
 use crate::model::{
     Element, Erasure, ErasureId, ErasureState, Error, Jurisdiction, Label, PlanItem, Reference, Result, Subject,
     SubjectId, SubjectState, Verdict,
@@ -30,10 +31,7 @@ impl Subjects {
 
     fn erasure(&self, erased: Erased) -> v1::Erasure {
         let Erased { erasure, real } = erased;
-        let assurance = match self.vault.custody().slot().assurance() {
-            crate::keys::slot::Assurance::Immediate => v1::ErasureAssurance::Immediate,
-            crate::keys::slot::Assurance::ImmediateLogical => v1::ErasureAssurance::ImmediateLogical,
-        };
+        let assurance = wire_assurance(self.vault.custody().slot().assurance());
         let done = erasure.state == ErasureState::Shredded;
         v1::Erasure {
             erasure: if real { erasure.id.to_string() } else { String::new() },
@@ -226,11 +224,18 @@ impl SubjectService for Subjects {
     }
 }
 
-fn subject_id(text: &str) -> Result<SubjectId> {
+pub(super) const fn wire_assurance(assurance: Assurance) -> v1::ErasureAssurance {
+    match assurance {
+        Assurance::Immediate => v1::ErasureAssurance::Immediate,
+        Assurance::ImmediateLogical => v1::ErasureAssurance::ImmediateLogical,
+    }
+}
+
+pub(super) fn subject_id(text: &str) -> Result<SubjectId> {
     SubjectId::parse(text).map_err(|error| error.at("subject"))
 }
 
-fn erasure_id(text: &str) -> Result<ErasureId> {
+pub(super) fn erasure_id(text: &str) -> Result<ErasureId> {
     ErasureId::parse(text).map_err(|error| error.at("erasure"))
 }
 

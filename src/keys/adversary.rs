@@ -88,6 +88,11 @@ impl Spoils {
         self.branches.iter().find_map(|branch| branch.leaf(leaf))
     }
 
+    /// Every seed that was found above a leaf.
+    pub fn seeds_above(&self, leaf: u32) -> impl Iterator<Item = &Secret<32>> {
+        self.branches.iter().filter(move |branch| branch.leaf(leaf).is_some()).map(Branch::seed)
+    }
+
     /// The value of a token as some copy had it: by the key of the place it claims, by the keys of every other leaf
     /// that its subject ever had, and by every secret as it stands.
     #[must_use]
@@ -131,14 +136,19 @@ impl Spoils {
         self.entries.iter().map(|entry| entry.row).collect()
     }
 
+    /// What each index key that was found makes of a guessed value, in its normal form.
+    pub fn digests(&self, kind: FieldType, normal: &[u8]) -> impl Iterator<Item = (&Generation, [u8; 32])> {
+        self.generations.iter().filter_map(move |generation| {
+            let key = own_key(&self.leaf_seed(generation.leaf)?, &self.tree, INDEX_KEY);
+            Some((generation, index_digest(&key, kind, normal)))
+        })
+    }
+
     /// The tokens that the index lists under a guessed value, in its normal form; `None` without an index key.
     #[must_use]
     pub fn listed_under(&self, kind: FieldType, normal: &[u8]) -> Option<BTreeSet<TokenRow>> {
-        let spot = |generation: &Generation| {
-            let key = own_key(&self.leaf_seed(generation.leaf)?, &self.tree, INDEX_KEY);
-            Some(index::spot_of(&index_digest(&key, kind, normal), generation))
-        };
-        let spots: Vec<_> = self.generations.iter().filter_map(spot).collect();
+        let digests = self.digests(kind, normal);
+        let spots: Vec<_> = digests.map(|(generation, digest)| index::spot_of(&digest, generation)).collect();
         let listed = self.entries.iter().filter(|entry| spots.contains(&entry.spot)).map(|entry| entry.row);
         (!spots.is_empty()).then(|| listed.collect())
     }

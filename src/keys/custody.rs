@@ -14,7 +14,7 @@ use super::sink::Sinks;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
-use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result};
+use crate::model::{Clock, Error, KeyEvent, KeyEventId, KeyEventKind, Reason, Result};
 use crate::platform;
 use crate::store::Store;
 use crate::store::index::Generation;
@@ -44,6 +44,17 @@ impl Parts {
     pub(super) fn event(&self, kind: KeyEventKind, detail: String) -> KeyEvent {
         let at = self.clock.now();
         KeyEvent { id: KeyEventId::new(at, &*self.random), at, actor: platform::host(), kind, detail }
+    }
+
+    /// Notes what happened among the nodes. That it cannot be noted stops nobody.
+    pub(super) async fn tell(&self, kind: KeyEventKind, detail: String) {
+        let noted = match self.store.watch().await {
+            Ok(mut tx) => tx.insert_key_events(&[self.event(kind, detail)]).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, "an event of the keys is not noted");
+        }
     }
 }
 
@@ -129,6 +140,24 @@ impl Custody {
         }
     }
 
+    /// Wraps the root slot and the signing key under a new key-encrypting key. Answers what came of it.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable`; nothing is lost then.
+    #[expect(clippy::unused_async, reason = "a custodian is asked")]
+    pub async fn rotate_kek(&self) -> Result<String> {
+        Err(Error::new(Reason::KeyCustodianUnavailable, "this key-encrypting key cannot be rotated from here"))
+    }
+
+    /// Signs receipts with a new key from now on. Answers what came of it.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable`; nothing is lost then.
+    #[expect(clippy::unused_async, reason = "a custodian is asked")]
+    pub async fn rotate_signing_key(&self) -> Result<String> {
+        Err(Error::new(Reason::KeyCustodianUnavailable, "the signing key cannot be rotated from here"))
+    }
+
     /// A leaf that nobody had before.
     pub async fn take_leaf(&self) -> Result<u32> {
         self.leaves.take(self.store()).await
@@ -137,6 +166,12 @@ impl Custody {
     /// A leaf that nobody had before, for a bucket of the index.
     pub(super) async fn take_bucket_leaf(&self) -> Result<u32> {
         self.bucket_leaves.take(self.store()).await
+    }
+
+    /// Takes no more from stock.
+    pub(super) fn forget_leaves(&self) {
+        self.leaves.forget();
+        self.bucket_leaves.forget();
     }
 
     /// Puts back a leaf that was taken and that no row names.

@@ -42,6 +42,14 @@ pub struct Spot {
     tag: [u8; 16],
 }
 
+impl Spot {
+    /// Whether it is in a generation of the index.
+    #[must_use]
+    pub fn is_in(&self, generation: &Generation) -> bool {
+        generation.numbers().contains(&self.bucket)
+    }
+}
+
 /// A token under a spot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
@@ -52,15 +60,9 @@ pub struct Entry {
 }
 
 /// The spot of a normal form in a generation; `None` when its key is gone.
-#[must_use]
-pub fn spot(ring: &Keyring, generation: &Generation, kind: FieldType, normal: &[u8]) -> Option<Spot> {
-    Some(spot_of(&ring.index_digest(generation.leaf, kind, normal)?, generation))
-}
-
-/// The spots of a normal form in several generations, for those whose key is not gone.
-#[must_use]
-pub fn spots(ring: &Keyring, generations: &[Generation], kind: FieldType, normal: &[u8]) -> Vec<Spot> {
-    generations.iter().filter_map(|generation| spot(ring, generation, kind, normal)).collect()
+pub fn spot(ring: &Keyring, generation: &Generation, kind: FieldType, normal: &[u8]) -> Result<Option<Spot>> {
+    let digest = ring.index_digest(generation.leaf, kind, normal)?;
+    Ok(digest.map(|digest| spot_of(&digest, generation)))
 }
 
 /// The spot that a digest under the generation's key names.
@@ -148,10 +150,11 @@ pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
 /// `SealBroken` when they are under a key that is gone, however often it looks.
 pub async fn find(ring: &Keyring, tx: &mut dyn Tx, kind: FieldType, normal: &[u8]) -> Result<Vec<TokenRow>> {
     for _ in 0..LOOKS {
+        // Without any keys nothing can be told, not even that one is gone.
+        ring.epoch()?;
         let generations = tx.generations().await?;
-        let Some(spot) = current(&generations).and_then(|generation| spot(ring, generation, kind, normal)) else {
-            continue;
-        };
+        let Some(generation) = current(&generations) else { continue };
+        let Some(spot) = spot(ring, generation, kind, normal)? else { continue };
         let Some(found) = read(ring, tx, &[spot.bucket]).await?.filter(|found| !found.is_empty()) else { continue };
         let entries = found.into_iter().flat_map(|contents| contents.entries);
         let rows: BTreeSet<TokenRow> = entries.filter(|entry| entry.spot == spot).map(|entry| entry.row).collect();
@@ -169,6 +172,12 @@ pub async fn find_locked(ring: &Keyring, tx: &mut dyn Tx, spots: &BTreeSet<Spot>
     found.sort_by_key(|entry| (entry.row, entry.spot));
     found.dedup();
     Ok(found)
+}
+
+/// Every token that buckets list; `None` when one of them does not open at this moment.
+pub(super) async fn listed(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> Result<Option<Vec<TokenRow>>> {
+    let entries = |contents: Vec<Contents>| contents.into_iter().flat_map(|contents| contents.entries);
+    Ok(read(ring, tx, numbers).await?.map(|contents| entries(contents).map(|entry| entry.row).collect()))
 }
 
 /// Takes a token out of buckets of the live index. Old copies keep the entry, so the buckets are marked, and the next
@@ -346,7 +355,7 @@ fn bucket_key(epoch: &Epoch, bucket: Bucket) -> Result<Key> {
     Keyring::bucket_key(epoch, bucket.bucket, bucket.leaf).ok_or_else(unreadable)
 }
 
-fn unreadable() -> Error {
+pub(super) fn unreadable() -> Error {
     Error::new(Reason::SealBroken, "part of the search index is under a punctured key; restart to rebuild it")
 }
 

@@ -26,6 +26,15 @@ struct State {
     lapses: u64,
 }
 
+impl State {
+    fn notice(&mut self) {
+        if !self.lapsed && uptime() >= self.until {
+            self.lapsed = true;
+            self.lapses += 1;
+        }
+    }
+}
+
 impl Lease {
     /// One that never ends.
     #[must_use]
@@ -49,10 +58,7 @@ impl Lease {
     #[must_use]
     pub fn lapses(&self) -> u64 {
         let Some(mut state) = self.state() else { return 0 };
-        if !state.lapsed && uptime() >= state.until {
-            state.lapsed = true;
-            state.lapses += 1;
-        }
+        state.notice();
         state.lapses
     }
 
@@ -70,6 +76,8 @@ impl Lease {
     /// Makes it last from `sent`, which is when the renewal was sent.
     pub(super) fn extend(&self, sent: Duration) {
         if let Some(mut state) = self.state() {
+            // An end that nobody has noticed counts as well: something may have been made ready before it.
+            state.notice();
             state.until = sent + VALID;
             state.lapsed = false;
         }
@@ -96,6 +104,9 @@ mod tests {
         lease.extend(uptime());
         assert!(lease.check().is_ok());
         assert_eq!(lease.lapses(), 1, "and what was made ready before it stays behind");
+        lease.extend(uptime().saturating_sub(VALID));
+        lease.extend(uptime());
+        assert_eq!(lease.lapses(), 2, "an end that nobody noticed counts too");
     }
 
     #[test]

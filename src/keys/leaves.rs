@@ -39,6 +39,11 @@ impl Leaves {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner).push(leaf..leaf.saturating_add(1));
     }
 
+    /// Takes no more from stock.
+    pub fn forget(&self) {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn stocked(&self) -> Option<u32> {
         let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(block) = stock.last_mut() {

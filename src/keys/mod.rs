@@ -31,6 +31,8 @@ pub mod slot;
 pub mod status;
 pub mod token;
 pub mod tree;
+pub mod verify;
 
 pub use custody::Custody;
+pub use reindex::{condemn, destroy_buckets, next_generation};
 pub use ring::{Keyring, Place};

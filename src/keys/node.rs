@@ -23,7 +23,6 @@ use super::lease::VALID;
 use super::ring::Epoch;
 use crate::model::{Error, KeyEventKind, Reason, Result};
 use crate::platform::{self, uptime};
-use crate::store::Tx;
 use crate::store::node::{Node, NodeId, Pulse};
 
 /// How often a node looks how things stand.
@@ -92,17 +91,19 @@ impl Member {
         };
         let sent = member.enter(parts).await?;
         parts.lease.extend(sent);
+        parts.tell(KeyEventKind::NodeJoined, named(&member.id)).await;
         Ok(member)
     }
 
     async fn enter(&self, parts: &Parts) -> Result<Duration> {
         let (sent, now) = (uptime(), parts.clock.now());
         let (name, process) = (platform::host(), platform::this_process());
-        let node = Node { id: self.id, name, process, joined_at: now, renewals: 0, epoch: 0, seen_at: now };
-        let mut tx = parts.store.write().await?;
-        tx.join_node(&node).await?;
-        tx.insert_key_events(&[parts.event(KeyEventKind::NodeJoined, named(&self.id))]).await?;
-        tx.commit().await?;
+        // Where the count begins nobody can have seen before.
+        let mut begin = [0; 4];
+        parts.random.fill(&mut begin);
+        let renewals = u32::from_be_bytes(begin).into();
+        let node = Node { id: self.id, name, process, joined_at: now, renewals, epoch: 0, seen_at: now };
+        in_time(async { parts.store.watch().await?.join_node(&node).await }).await?;
         self.applied.store(0, Ordering::SeqCst);
         Ok(sent)
     }
@@ -136,11 +137,9 @@ impl Custody {
         member.left.store(true, Ordering::SeqCst);
         member.leads.store(false, Ordering::SeqCst);
         let _not_meanwhile = self.base.lock().await;
-        let mut tx = self.store().write().await?;
-        tx.leave_node(&member.id).await?;
-        let detail = format!("{} in good order", named(&member.id));
-        tx.insert_key_events(&[self.parts.event(KeyEventKind::NodeLeft, detail)]).await?;
-        tx.commit().await
+        in_time(async { self.store().watch().await?.leave_node(&member.id).await }).await?;
+        self.parts.tell(KeyEventKind::NodeLeft, format!("{} in good order", named(&member.id))).await;
+        Ok(())
     }
 
     /// Keeps this node's lease and keys up to date for as long as the custody is there.
@@ -152,14 +151,22 @@ impl Custody {
 
     /// One look at how things stand, and what follows from it.
     async fn look(self: &Arc<Self>, member: &Member) -> Result<()> {
-        let pulse = in_time(self.pulse()).await?;
         if self.ring.epoch().is_err() {
             return self.join_anew(member).await;
         }
+        // First, because what follows may take as long as a lease.
+        self.renew_lease(member).await?;
+        let pulse = in_time(self.pulse()).await?;
+        if pulse.fence < member.applied.load(Ordering::SeqCst) {
+            // A standby that lagged behind has taken over, or a copy was put in place.
+            tracing::error!("the database has gone back in time; this node drops its keys");
+            self.drop_keys(member);
+            return Ok(());
+        }
         if pulse.fence > member.applied.load(Ordering::SeqCst) {
             self.catch_up(member).await?;
+            self.renew_lease(member).await?;
         }
-        self.renew_lease(member).await?;
         if !self.elect(member, &pulse).await? {
             return Ok(());
         }
@@ -172,7 +179,7 @@ impl Custody {
 
     async fn pulse(&self) -> Result<Pulse> {
         let missing = || Error::internal("the database holds no vault any more");
-        self.store().read().await?.pulse().await?.ok_or_else(missing)
+        self.store().watch().await?.pulse().await?.ok_or_else(missing)
     }
 
     /// Gives a sign of life when it is time, or when there is news. Joins anew when the lease was ended.
@@ -189,18 +196,17 @@ impl Custody {
         }
         tracing::warn!("the lease of this node was ended; it drops its keys and joins anew");
         self.drop_keys(member);
-        self.join_anew(member).await
+        Err(Error::new(Reason::StoreUnavailable, "the lease of this node was ended by another"))
     }
 
     async fn tell(&self, member: &Member, epoch: u64) -> Result<bool> {
-        let mut tx = self.store().write().await?;
-        let known = tx.renew_node(&member.id, epoch, self.parts.clock.now()).await?;
-        tx.commit().await?;
-        Ok(known)
+        self.store().watch().await?.renew_node(&member.id, epoch, self.parts.clock.now()).await
     }
 
     fn drop_keys(&self, member: &Member) {
         self.ring.drop_keys();
+        // What was handed out may be handed out again by a database that has gone back.
+        self.forget_leaves();
         member.leads.store(false, Ordering::SeqCst);
         member.state().renewed = None;
         if let Ok(mut base) = self.base.try_lock() {
@@ -208,17 +214,37 @@ impl Custody {
         }
     }
 
+    /// Joins the others again, as if just started. When that fails this node is none of them, and rests before it tries
+    /// again.
     async fn join_anew(&self, member: &Member) -> Result<()> {
+        if uptime() < member.state().rest || member.left.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let joined = self.try_to_join(member).await;
+        if joined.is_err() {
+            self.ring.drop_keys();
+            member.state().rest = uptime() + REST;
+            in_time(async { self.store().watch().await?.leave_node(&member.id).await }).await?;
+        }
+        joined
+    }
+
+    async fn try_to_join(&self, member: &Member) -> Result<()> {
         let sent = member.enter(&self.parts).await?;
         let (content, tree) = super::recover::present(&self.parts).await?;
-        let tree = tree.ok_or_else(|| super::recover::lost(&content))?;
-        self.ring.replace(Epoch { tree, number: content.current.epoch });
-        member.applied.store(content.current.epoch, Ordering::SeqCst);
-        self.catch_up(member).await?;
-        if in_time(self.tell(member, member.applied.load(Ordering::SeqCst))).await? {
-            self.parts.lease.extend(sent);
-            tracing::info!("this node is back among the others");
+        let tree = tree.ok_or_else(|| super::recover::behind(&content))?;
+        {
+            let _one_at_a_time = self.applying.lock().await;
+            self.ring.replace(Epoch { tree, number: content.current.epoch });
+            member.applied.store(content.current.epoch, Ordering::SeqCst);
         }
+        self.catch_up(member).await?;
+        if !in_time(self.tell(member, member.applied.load(Ordering::SeqCst))).await? {
+            return Err(Error::new(Reason::StoreUnavailable, "this node was too slow to join"));
+        }
+        self.parts.lease.extend(sent);
+        self.parts.tell(KeyEventKind::NodeJoined, format!("{} anew", named(&member.id))).await;
+        tracing::info!("this node is back among the others");
         Ok(())
     }
 
@@ -227,11 +253,13 @@ impl Custody {
     pub(super) async fn catch_up(&self, member: &Member) -> Result<()> {
         let _one_at_a_time = self.applying.lock().await;
         let applied = member.applied.load(Ordering::SeqCst);
-        let mut tx = self.store().read().await?;
-        let fence = tx.tree_head().await?.map_or(applied, |head| head.fence);
-        // Everything announced since, also what was announced after the fence was read.
-        let dead = tx.announced_after(applied).await?;
-        drop(tx);
+        let (fence, dead) = in_time(async {
+            let mut tx = self.store().watch().await?;
+            let fence = tx.tree_head().await?.map_or(applied, |head| head.fence);
+            // Everything announced since, also what was announced after the fence was read.
+            Ok((fence, tx.announced_after(applied).await?))
+        })
+        .await?;
         let ranges: Vec<_> = dead.iter().map(|range| range.first..=range.last).collect();
         let epoch = self.ring.epoch()?;
         let tree = if ranges.is_empty() { epoch.tree } else { epoch.tree.puncture(&ranges, self.ring.random()).tree };
@@ -243,8 +271,17 @@ impl Custody {
         Ok(())
     }
 
+    /// Uses the tree of an epoch from now on, unless this node has come further meanwhile.
+    pub(super) async fn advance_to(&self, epoch: Epoch) {
+        let _one_at_a_time = self.applying.lock().await;
+        let applied = self.member.as_ref().map(|member| member.applied.load(Ordering::SeqCst));
+        if applied.is_none_or(|applied| applied < epoch.number) {
+            self.put_to_use(epoch).await;
+        }
+    }
+
     /// Uses a tree from now on; returns when nothing of the one before can still be seen.
-    pub(super) async fn put_to_use(&self, epoch: Epoch) {
+    async fn put_to_use(&self, epoch: Epoch) {
         let number = epoch.number;
         self.ring.replace(epoch);
         self.flights.fence().await;
@@ -271,15 +308,15 @@ impl Custody {
     }
 
     async fn take_lead(&self, member: &Member, pulse: &Pulse, from: Option<(NodeId, u64)>) -> Result<bool> {
-        let mut tx = self.store().write().await?;
+        if member.left.load(Ordering::SeqCst) {
+            return Ok(false);
+        }
         if let Some((leader, renewals)) = from
-            && !self.expire(&mut *tx, &leader, renewals).await?
+            && !self.expire(&leader, renewals).await?
         {
             return Ok(false);
         }
-        let taken = tx.take_lead(&member.id, pulse.term).await?;
-        tx.commit().await?;
-        Ok(taken)
+        self.store().watch().await?.take_lead(&member.id, pulse.term).await
     }
 
     /// Takes the lead if nobody has it. With `patience`, for as long as it takes to be certain that nobody has.
@@ -301,11 +338,10 @@ impl Custody {
     }
 
     /// Ends the lease of a node that gives no sign of life.
-    async fn expire(&self, tx: &mut dyn Tx, node: &NodeId, renewals: u64) -> Result<bool> {
-        let ended = tx.expire_node(node, renewals).await?;
+    async fn expire(&self, node: &NodeId, renewals: u64) -> Result<bool> {
+        let ended = self.store().watch().await?.expire_node(node, renewals).await?;
         if ended {
-            let detail = format!("{} gave no sign of life", named(node));
-            tx.insert_key_events(&[self.parts.event(KeyEventKind::NodeLeft, detail)]).await?;
+            self.parts.tell(KeyEventKind::NodeLeft, format!("{} gave no sign of life", named(node))).await;
         }
         Ok(ended)
     }
@@ -324,18 +360,45 @@ impl Custody {
         let Some(member) = &self.member else { return Ok(()) };
         let mut watched = Watched::default();
         loop {
-            let mut behind = self.nodes().await?;
+            let mut behind = in_time(async { self.store().watch().await?.nodes().await }).await?;
             behind.retain(|node| node.id != member.id && node.epoch < epoch);
             if behind.is_empty() {
                 return Ok(());
             }
             for node in behind.iter().filter(|node| watched.is_out(node.id, node.renewals, &node.process)) {
-                let mut tx = self.store().write().await?;
-                let ended = self.expire(&mut *tx, &node.id, node.renewals).await?;
-                tx.commit().await?;
+                let ended = in_time(self.expire(&node.id, node.renewals)).await?;
                 tracing::warn!(node = node.name, ended, "a node gave no sign of life; its lease is over");
             }
             tokio::time::sleep(LOOK / 2).await;
+        }
+    }
+
+    /// Waits until no other node uses the keys.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable` when one does and goes on.
+    pub(super) async fn await_solitude(&self) -> Result<()> {
+        let alone = tokio::time::timeout(STILL + RENEW, self.await_nodes(u64::MAX)).await;
+        alone.map_err(|_| {
+            Error::new(
+                Reason::KeyCustodianUnavailable,
+                "the database is older than the root slot while other nodes serve it: stop them, then start one",
+            )
+        })?
+    }
+
+    /// Renews the lease for as long as `work` takes, which nobody else does yet.
+    pub(super) async fn with_lease<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(member) = &self.member else { return work.await };
+        let renewing = async {
+            loop {
+                self.renew_lease(member).await?;
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            failed = renewing => failed,
         }
     }
 

@@ -83,6 +83,12 @@ impl Signer {
         Ok(Self { key })
     }
 
+    /// The keys that verify what was signed here: the present one first, then those before it.
+    #[must_use]
+    pub fn public_keys(&self) -> Vec<Vec<u8>> {
+        vec![self.key.public().to_vec()]
+    }
+
     /// The receipt of an erasure that is complete at `erased_at`.
     pub fn sign(
         &self,

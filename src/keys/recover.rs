@@ -106,6 +106,8 @@ impl Custody {
 
     /// Brings a checkpoint's state into the database.
     async fn import(&self, content: &Content, checkpoint: &State) -> Result<u64> {
+        // What is recorded as erased here must be gone from every copy of the slot.
+        self.parts.slot.settle().await?;
         let mut tx = self.store().write().await?;
         tx.insert_pages(content.current.epoch, &checkpoint.pages()).await?;
         // What was only condemned may be in use in this database, which does not know of that.
@@ -255,7 +257,14 @@ async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
     let mut report = Report::default();
     // An old copy of the database may name a leader of its own time, who gives no sign of life any more.
     if custody.stand_for_lead(checkpoint.is_some()).await? {
-        custody.reconcile(&content, &base, checkpoint.as_ref(), &mut report).await?;
+        let reconciled = async {
+            if checkpoint.is_some() {
+                // What is about to be given up may be in use by a node that does not know.
+                custody.await_solitude().await?;
+            }
+            custody.reconcile(&content, &base, checkpoint.as_ref(), &mut report).await
+        };
+        custody.with_lease(reconciled).await?;
     } else if checkpoint.is_some() {
         return Err(refuse("the database lacks the key state of the slot's root while another node leads; try again"));
     }
@@ -325,6 +334,16 @@ pub(super) fn load(content: &Content, pages: &[Page]) -> Result<Tree> {
     let by_id: HashMap<PageId, &[u8]> = pages.iter().map(|page| (page.id, page.blob.as_slice())).collect();
     Tree::load(content.tree, &content.current.key, |id| by_id.get(&id).copied())
         .map_err(|error| refuse("the key state does not open under the slot's root").because(error))
+}
+
+/// The refusal of a database that lacks the key state of the slot's root.
+pub(super) fn behind(content: &Content) -> Error {
+    refuse(
+        "the database lacks the key state of the root slot: it is an older copy, or a standby that lagged behind has \
+         taken over. Stop every node, then start one: it takes up the newest checkpoint",
+    )
+    .with("root_id", hex(&content.current.id))
+    .with("epoch", content.current.epoch)
 }
 
 pub(super) fn lost(content: &Content) -> Error {

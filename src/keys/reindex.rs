@@ -18,6 +18,8 @@ impl Custody {
     /// backup never had, under the leaves that it has.
     pub(super) async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
         let generations = tx.generations().await?;
+        let numbers: Vec<u32> = generations.iter().flat_map(Generation::numbers).collect();
+        tx.lock_buckets(&numbers).await?;
         let mut buckets = all_buckets(tx, &generations).await?;
         for bucket in &mut buckets {
             bucket.dirty = true;
@@ -106,7 +108,7 @@ impl Custody {
 }
 
 /// A generation after `old`, with a key leaf and as many leaves for its buckets, which are in a row.
-pub(super) async fn next_generation(
+pub async fn next_generation(
     tx: &mut dyn Tx,
     old: &[Generation],
     buckets: u32,
@@ -124,7 +126,7 @@ pub(super) async fn next_generation(
 }
 
 /// Removes buckets and condemns the leaves that they are under at this moment. They must be nobody's any more.
-pub(super) async fn destroy_buckets(tx: &mut dyn Tx, numbers: &[u32]) -> Result<()> {
+pub async fn destroy_buckets(tx: &mut dyn Tx, numbers: &[u32]) -> Result<()> {
     tx.lock_buckets(numbers).await?;
     let wanted: HashSet<u32> = numbers.iter().copied().collect();
     let mut buckets = tx.buckets_and_dirty(numbers).await?;
@@ -134,7 +136,7 @@ pub(super) async fn destroy_buckets(tx: &mut dyn Tx, numbers: &[u32]) -> Result<
 }
 
 /// Has the next change of the root take these leaves along.
-pub(super) async fn condemn(tx: &mut dyn Tx, mut leaves: Vec<u32>) -> Result<()> {
+pub async fn condemn(tx: &mut dyn Tx, mut leaves: Vec<u32>) -> Result<()> {
     leaves.sort_unstable();
     let runs = leaves.chunk_by(|one, next| one.checked_add(1) == Some(*next));
     let range = |run: &[u32]| Some(Punctured { first: *run.first()?, last: *run.last()?, epoch: CONDEMNED });

@@ -125,6 +125,11 @@ impl Keyring {
         *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 
+    /// Whether the key of a leaf can still be derived.
+    pub fn is_live(&self, leaf: u32) -> Result<bool> {
+        Ok(self.epoch()?.tree.is_live(leaf))
+    }
+
     /// Drops the ready keys of punctured leaves.
     pub fn forget(&self) {
         let Ok(epoch) = self.epoch() else { return };
@@ -157,8 +162,8 @@ impl Keyring {
     /// Opens the value that a permit is for.
     ///
     /// # Errors
-    /// `KeyRetired` when the key or the ciphertext is gone: with the person, or with a rotation, which the row tells; `SealBroken` when the ciphertext is not the one that
-    /// was sealed there.
+    /// `KeyRetired` when the key or the ciphertext is gone: with the person, or with a rotation, which the row tells;
+    /// `SealBroken` when the ciphertext is not the one that was sealed there.
     pub fn open(&self, permit: &Permit, token: &Token) -> Result<Value> {
         let place = Place::of(token);
         if permit.row() != place.row {
@@ -184,24 +189,25 @@ impl Keyring {
 
     /// Names the place of a normal form in the search index, under the index key of a leaf; `None` when that key is
     /// gone.
-    pub(super) fn index_digest(&self, leaf: u32, kind: FieldType, normal: &[u8]) -> Option<[u8; 32]> {
-        Some(index_digest(&*self.index_key(leaf)?, kind, normal))
+    pub(super) fn index_digest(&self, leaf: u32, kind: FieldType, normal: &[u8]) -> Result<Option<[u8; 32]>> {
+        Ok(self.index_key(leaf)?.map(|key| index_digest(&key, kind, normal)))
     }
 
-    fn index_key(&self, leaf: u32) -> Option<Arc<Secret<32>>> {
+    fn index_key(&self, leaf: u32) -> Result<Option<Arc<Secret<32>>>> {
         let ready = |keys: &[(u32, Arc<Secret<32>>)]| {
             keys.iter().find(|(ready, _)| *ready == leaf).map(|(_, key)| Arc::clone(key))
         };
         if let Some(key) = ready(&self.indexes.read().unwrap_or_else(PoisonError::into_inner)) {
-            return Some(key);
+            return Ok(Some(key));
         }
-        let key = Arc::new(own_key(&self.epoch().ok()?.tree.derive(leaf)?, &self.tree, INDEX_KEY));
+        let Some(seed) = self.epoch()?.tree.derive(leaf) else { return Ok(None) };
+        let key = Arc::new(own_key(&seed, &self.tree, INDEX_KEY));
         // As with a subject's key: what is punctured meanwhile must not stay ready after `forget` has gone through.
         let mut keys = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
         if self.epoch().is_ok_and(|epoch| epoch.tree.is_live(leaf)) && ready(&keys).is_none() {
             keys.push((leaf, Arc::clone(&key)));
         }
-        Some(key)
+        Ok(Some(key))
     }
 
     /// The key of a bucket of the index, as the tree `epoch` gives it; `None` when its leaf is punctured.

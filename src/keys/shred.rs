@@ -17,6 +17,7 @@
 //! interrupted run meant to puncture stand in the database under an epoch that has not come yet.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use super::checkpoint::hex;
 use super::custody::Custody;
@@ -44,10 +45,15 @@ pub(super) struct OldPages<'a> {
     after: u64,
 }
 
+/// How long an erasure waits for a run under way before it looks whether it is done already.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
 /// All that one run is about.
 struct Run {
     /// The newest epoch that was announced when it was put together.
     fence: u64,
+    /// The generations of the index then.
+    generations: Vec<Generation>,
     erasures: Vec<Erasure>,
     subjects: Vec<SubjectId>,
     dead: HashSet<TokenRow>,
@@ -119,7 +125,13 @@ impl Custody {
     }
 
     async fn attempt(&self, ids: &[ErasureId], renew: bool) -> Result<()> {
-        let mut base = self.base.lock().await;
+        let mut base = loop {
+            tokio::select! {
+                base = self.base.lock() => break base,
+                // Another node may have done it while a run of this one hangs.
+                () = tokio::time::sleep(IMPATIENCE) => if !renew && self.are_done(ids).await? { return Ok(()) },
+            }
+        };
         self.attempt_from(&mut base, ids, renew).await
     }
 
@@ -141,7 +153,7 @@ impl Custody {
         let base = Some(&content.current);
         self.save(&Change { puncture: &puncture, base, root: &next, punctured: &dying, erasures }).await?;
         crash::point("shred::checkpointed");
-        self.write_next(&run, &puncture, &next).await?;
+        self.write_next(&content, &run, &puncture, &next).await?;
         crash::point("shred::written");
         self.fence(&puncture, &next).await?;
         crash::point("shred::fenced");
@@ -158,10 +170,7 @@ impl Custody {
 
     /// Step 5.
     async fn fence(&self, puncture: &Puncture, next: &Root) -> Result<()> {
-        let here = async {
-            let _one_at_a_time = self.applying.lock().await;
-            self.put_to_use(Epoch { tree: puncture.tree.clone(), number: next.epoch }).await;
-        };
+        let here = self.advance_to(Epoch { tree: puncture.tree.clone(), number: next.epoch });
         let ((), elsewhere) = tokio::join!(here, self.await_nodes(next.epoch));
         elsewhere
     }
@@ -178,9 +187,11 @@ impl Custody {
         if head.epoch > content.current.epoch {
             return Err(recover::old_slot(&content, head.epoch));
         }
-        let tree = match known.filter(|tree| tree.root_id() == content.current.id) {
+        // What the database itself lacks, a tree in memory must not hide.
+        let recorded = head.root_id == content.current.id;
+        let tree = match known.filter(|tree| recorded && tree.root_id() == content.current.id) {
             Some(tree) => tree,
-            None => recover::load(&content, &tx.key_pages().await?)?,
+            None => recover::load(&content, &tx.key_pages().await?).map_err(|_| recover::behind(&content))?,
         };
         drop(tx);
         if head.root_id != content.current.id {
@@ -216,7 +227,15 @@ impl Custody {
         }
         drop(tx);
         let fresh = self.with_leaves(fresh).await?;
-        Ok(Run { fence, erasures, subjects, dead: tokens.iter().map(|token| token.row).collect(), fresh, ranges })
+        Ok(Run {
+            fence,
+            generations,
+            erasures,
+            subjects,
+            dead: tokens.iter().map(|token| token.row).collect(),
+            fresh,
+            ranges,
+        })
     }
 
     async fn with_leaves(&self, buckets: Vec<Bucket>) -> Result<Vec<(Bucket, u32)>> {
@@ -254,26 +273,39 @@ impl Custody {
     /// Where the value of a token is in the search index; nowhere when it is not searchable.
     pub fn spots_of(&self, token: &Token, generations: &[Generation]) -> Result<Vec<Spot>> {
         let value = self.ring.open(&policy::for_upkeep(token.row, Upkeep::Index), token)?;
-        Ok(self.spots_of_value(&value, generations))
+        self.spots_near(&value, generations)
     }
 
-    /// Where a value is in the search index; nowhere when it is not searchable.
-    #[must_use]
-    pub fn spots_of_value(&self, value: &Value, generations: &[Generation]) -> Vec<Spot> {
-        let normal = value.normal();
-        normal.map(|normal| index::spots(&self.ring, generations, value.kind(), normal)).unwrap_or_default()
+    /// Where a value is in the search index; nowhere when it is not searchable, nor in a generation that a rotation has
+    /// destroyed.
+    pub fn spots_near(&self, value: &Value, generations: &[Generation]) -> Result<Vec<Spot>> {
+        let Some(normal) = value.normal() else { return Ok(Vec::new()) };
+        let spot = |generation| index::spot(&self.ring, generation, value.kind(), normal);
+        Ok(generations.iter().map(spot).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Where a value belongs in the generations that are written; nowhere when it is not searchable.
+    pub fn spots_for(&self, value: &Value, written: &[Generation]) -> Result<Vec<Spot>> {
+        let spots = self.spots_near(value, written)?;
+        if value.normal().is_some() && spots.len() < written.len() {
+            return Err(index::unreadable());
+        }
+        Ok(spots)
     }
 
     /// Step 4.
-    async fn write_next(&self, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
+    async fn write_next(&self, content: &Content, run: &Run, puncture: &Puncture, next: &Root) -> Result<()> {
         let mut tx = self.store().write().await?;
-        if !tx.announce(run.fence, next.epoch).await? {
+        if !tx.announce(&content.current.id, run.fence, next.epoch).await? || tx.generations().await? != run.generations
+        {
             return Err(Error::new(Reason::KeyCustodianUnavailable, "another node was faster; it is tried again"));
         }
         tx.insert_pages(next.epoch, &puncture.written).await?;
         tx.put_punctured(&punctured(run, next.epoch)).await?;
         index::rekey(&self.ring, &mut *tx, &run.fresh, &run.dead).await?;
-        let mut erasures = run.erasures.clone();
+        let ids: Vec<_> = run.erasures.iter().map(|erasure| erasure.id).collect();
+        let mut erasures = tx.lock_erasures(&ids).await?;
+        erasures.retain(|erasure| erasure.state == ErasureState::Pending);
         for erasure in &mut erasures {
             erasure.epoch = Some(next.epoch);
         }

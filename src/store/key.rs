@@ -96,8 +96,8 @@ pub trait Keys {
     async fn advance_tree(&mut self, expect: &[u8; 16], root_id: &[u8; 16], epoch: u64) -> Result<bool>;
 
     /// Announces an epoch whose deaths every node has to apply. `false`, and no change, when another was announced
-    /// since `expect`.
-    async fn announce(&mut self, expect: u64, epoch: u64) -> Result<bool>;
+    /// since `expect`, or the tree is not at `root_id`.
+    async fn announce(&mut self, root_id: &[u8; 16], expect: u64, epoch: u64) -> Result<bool>;
 
     /// Takes `count` leaves that nobody had before and answers the first.
     async fn take_leaves(&mut self, count: u32) -> Result<u32>;

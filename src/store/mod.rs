@@ -37,6 +37,10 @@ pub trait Store: Send + Sync {
     /// A transaction for writing. On SQLite there is one at a time.
     async fn write(&self) -> Result<Box<dyn Tx>>;
 
+    /// A connection without a transaction, apart from all others and with little patience: for a node's signs of life,
+    /// each statement of which is durable by itself.
+    async fn watch(&self) -> Result<Box<dyn Tx>>;
+
     /// Brings the schema up to date. Does nothing when it is.
     async fn migrate(&self) -> Result<()>;
 

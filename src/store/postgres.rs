@@ -65,8 +65,23 @@ pub async fn open(url: &str) -> Result<sql::Sql> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| Error::invalid("database_url", "not a URL for PostgreSQL").because(error))?
         .application_name("lacuna")
-        .options([("synchronous_commit", "on")])
+        .options([
+            ("synchronous_commit", "on"),
+            // A node that is stopped or cut off in the middle of a transaction must not keep its locks from the others.
+            ("idle_in_transaction_session_timeout", "5s"),
+            ("lock_timeout", "10s"),
+            ("statement_timeout", "60s"),
+            ("tcp_keepalives_idle", "5"),
+            ("tcp_keepalives_interval", "2"),
+            ("tcp_keepalives_count", "3"),
+            ("tcp_user_timeout", "10s"),
+        ])
         .statement_cache_capacity(200);
+    // Signs of life wait for nobody: neither for a connection nor for a lock.
+    let watch = PgPoolOptions::new()
+        .max_connections(2)
+        .acquire_timeout(Duration::from_secs(1))
+        .connect_lazy_with(options.clone().options([("lock_timeout", "500ms"), ("statement_timeout", "1s")]));
     let readers = 4;
     let pool = PgPoolOptions::new()
         .max_connections(12)
@@ -74,7 +89,7 @@ pub async fn open(url: &str) -> Result<sql::Sql> {
         .connect_with(options)
         .await
         .map_err(unavailable)?;
-    Ok(sql::Sql::new(pool.clone(), pool, readers, Place))
+    Ok(sql::Sql::new(pool.clone(), pool, watch, readers, Place))
 }
 
 /// The file of a backup, in the custom format of `pg_dump`.

@@ -105,7 +105,7 @@ pub async fn open(path: &str) -> Result<sql::Sql> {
         .connect_with(options.read_only(true).create_if_missing(false))
         .await
         .map_err(unavailable)?;
-    Ok(sql::Sql::new(reader, writer, readers, Place::of(path)))
+    Ok(sql::Sql::new(reader, writer.clone(), writer, readers, Place::of(path)))
 }
 
 /// The file of a backup.

@@ -135,8 +135,14 @@ impl<'c> Keeping<'c> {
         }
         let custody = self.custody;
         let touched = |generations: &[Generation]| {
-            let spots = fields.iter().flat_map(|field| spots(custody, field, generations));
-            Ok(spots.map(|spot| spot.bucket).collect())
+            let mut buckets = BTreeSet::new();
+            for field in &fields {
+                let known = field.spots.iter().copied();
+                buckets.extend(known.filter(|spot| generations.iter().any(|generation| spot.is_in(generation))));
+                let missing = generations.iter().filter(|generation| !field.is_in(generation)).copied();
+                buckets.extend(custody.spots_near(&field.value, &missing.collect::<Vec<_>>())?);
+            }
+            Ok(buckets.into_iter().map(|spot| spot.bucket).collect())
         };
         self.generations = index::lock(tx, &self.generations, touched).await?;
         custody.see_generations(&self.generations);
@@ -144,16 +150,17 @@ impl<'c> Keeping<'c> {
     }
 
     /// The spot by which a value is found again, when it is searchable.
-    fn spot(&self, field: &NewToken) -> Option<Spot> {
-        let current = index::current(&self.generations)?;
-        spots(self.custody, field, std::slice::from_ref(current)).pop()
+    fn spot(&self, field: &NewToken) -> Result<Option<Spot>> {
+        let Some(current) = index::current(&self.generations) else { return Ok(None) };
+        Ok(spots(self.custody, field, std::slice::from_ref(current))?.pop())
     }
 
     /// Reads the tokens that deduplicated values may be answered with.
     async fn read_same(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<()> {
-        let fields = news.iter().flat_map(|(_, new)| &new.fields);
-        let spots: BTreeSet<Spot> =
-            fields.filter(|field| field.deduplicate).filter_map(|field| self.spot(field)).collect();
+        let mut spots = BTreeSet::new();
+        for field in news.iter().flat_map(|(_, new)| &new.fields).filter(|field| field.deduplicate) {
+            spots.extend(self.spot(field)?);
+        }
         if spots.is_empty() {
             return Ok(());
         }
@@ -248,7 +255,7 @@ impl<'c> Keeping<'c> {
             Owner::New(_) => None,
         };
         let made = self.under_active_key(new, field)?;
-        if let Some(spot) = self.spot(field).filter(|_| field.deduplicate) {
+        if let Some(spot) = self.spot(field)?.filter(|_| field.deduplicate) {
             let known = self.same.entry(spot).or_default();
             let fits = |token: &&Token| {
                 token.class == field.token.class
@@ -260,7 +267,7 @@ impl<'c> Keeping<'c> {
             }
             known.push(made.clone());
         }
-        let places = spots(self.custody, field, &self.generations);
+        let places = spots(self.custody, field, &self.generations)?;
         self.new_entries.extend(places.into_iter().map(|spot| index::Entry { spot, row: made.row }));
         self.new_tokens.push(made.clone());
         Ok((made, true))
@@ -358,12 +365,19 @@ impl<'c> Keeping<'c> {
     }
 }
 
-/// Where a value is in the generations: as it was worked out before, or, in one that is new since, now.
-fn spots(custody: &Custody, field: &NewToken, generations: &[Generation]) -> Vec<Spot> {
+/// Where a value belongs in the generations that are written: as it was worked out before, or, in one that is new
+/// since, now.
+fn spots(custody: &Custody, field: &NewToken, generations: &[Generation]) -> Result<Vec<Spot>> {
     let known =
         |generation: &Generation| field.spots.iter().find(|spot| generation.numbers().contains(&spot.bucket)).copied();
-    let now = |generation: &Generation| custody.spots_of_value(&field.value, std::slice::from_ref(generation)).pop();
-    generations.iter().filter_map(|generation| known(generation).or_else(|| now(generation))).collect()
+    let mut spots = Vec::with_capacity(generations.len());
+    for generation in generations {
+        match known(generation) {
+            Some(spot) => spots.push(spot),
+            None => spots.extend(custody.spots_for(&field.value, std::slice::from_ref(generation))?),
+        }
+    }
+    Ok(spots)
 }
 
 fn fresh(token: &Token) -> Facts {

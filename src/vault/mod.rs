@@ -9,8 +9,10 @@
 pub mod audit;
 pub mod erasure;
 mod keep;
+pub mod key;
 mod read;
 pub mod reveal;
+mod rotation;
 pub mod subject;
 pub mod token;
 pub mod upkeep;
@@ -32,9 +34,10 @@ pub struct Vault {
     purposes: Purposes,
     reads: read::Reads,
     writes: write::Writes,
-    shreds: Batch<Shred, Result<Shredded>>,
+    shreds: Shreds,
     /// Erasures that are being asked for.
     arrivals: Arc<Flights>,
+    rotations: rotation::Rotations,
 }
 
 impl Vault {
@@ -43,10 +46,12 @@ impl Vault {
     pub fn new(custody: Arc<Custody>, clock: Arc<dyn Clock>, purposes: Purposes) -> Self {
         Custody::keep_up(&custody);
         let arrivals = Arc::new(Flights::new(Arc::new(Lease::unlimited())));
+        let shreds = start_shredding(Arc::clone(&custody), Arc::clone(&arrivals));
         Self {
+            rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),
-            shreds: start_shredding(Arc::clone(&custody), Arc::clone(&arrivals)),
+            shreds,
             arrivals,
             custody,
             clock,
@@ -75,9 +80,13 @@ impl Vault {
     pub async fn check(&self) -> Result<()> {
         let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty: every copy of it is gone");
         self.custody.slot().load().await?.ok_or_else(empty)?;
+        self.custody.lease().check()?;
         self.custody.store().check().await
     }
 }
+
+/// The runs of the shredder.
+type Shreds = Batch<Shred, Result<Shredded>>;
 
 /// What a run of the shredder is asked for.
 #[derive(Clone, Copy)]
@@ -110,19 +119,19 @@ impl Vault {
             Shredded::Epoch(_) => Err(Error::internal("an erasure was answered as a change of the root")),
         }
     }
+}
 
-    /// Changes the root key, and answers the epoch then. Condemned leaves die with the old root.
-    pub async fn renew_root(&self) -> Result<u64> {
-        match self.shreds.call(Shred::Renew).await?? {
-            Shredded::Epoch(epoch) => Ok(epoch),
-            Shredded::Erasure(_) => Err(Error::internal("a change of the root was answered as an erasure")),
-        }
+/// Changes the root key, and answers the epoch then. Condemned leaves die with the old root.
+async fn renew_root(shreds: &Shreds) -> Result<u64> {
+    match shreds.call(Shred::Renew).await?? {
+        Shredded::Epoch(epoch) => Ok(epoch),
+        Shredded::Erasure(_) => Err(Error::internal("a change of the root was answered as an erasure")),
     }
 }
 
 /// What arrives together shares one run, and so one advance of the slot: a run begins when every erasure is recorded
 /// that was on its way in.
-fn start_shredding(custody: Arc<Custody>, arrivals: Arc<Flights>) -> Batch<Shred, Result<Shredded>> {
+fn start_shredding(custody: Arc<Custody>, arrivals: Arc<Flights>) -> Shreds {
     let limits = Limits { weight: 256, in_flight: 1, waiting: 65_536 };
     Batch::start(
         limits,

@@ -207,7 +207,7 @@ impl Vault {
             sealed: None,
         };
         token.sealed = Some(self.custody.ring.seal(&Place::of(&token), &field.value)?);
-        let spots = self.custody.spots_of_value(&field.value, generations);
+        let spots = self.custody.spots_near(&field.value, generations)?;
         let deduplicate = field.deduplicate && !field.single_use && field.expires_at.is_none();
         Ok(NewToken { token, spots, deduplicate, value: Arc::clone(&field.value) })
     }
@@ -281,7 +281,7 @@ impl Vault {
         super::subject::check_etag(etag, facts.token.version)?;
         facts.token.version += 1;
         source.as_str().clone_into(&mut facts.token.source);
-        take_active_key(&mut *tx, &mut facts.token).await?;
+        take_active_key(&mut *tx, &mut facts.token, self.clock.now()).await?;
         facts.token.sealed = Some(self.custody.ring.seal(&Place::of(&facts.token), &value)?);
         self.move_in_index(&mut *tx, &before.token, Some(&value)).await?;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
@@ -319,21 +319,21 @@ impl Vault {
     /// Takes a token, as it was, out of the search index, and puts it where its new value belongs.
     async fn move_in_index(&self, tx: &mut dyn Tx, before: &Token, value: Option<&Value>) -> Result<()> {
         let custody = &*self.custody;
-        let to = |generations: &[Generation]| {
-            value.map(|value| custody.spots_of_value(value, generations)).unwrap_or_default()
-        };
         // Both places in one order: somebody else may be moving a value the other way.
         let touched = |generations: &[Generation]| {
             let mut buckets = custody.buckets_of_token(before, generations)?;
-            buckets.extend(to(generations).into_iter().map(|spot| spot.bucket));
+            if let Some(value) = value {
+                buckets.extend(custody.spots_near(value, generations)?.into_iter().map(|spot| spot.bucket));
+            }
             Ok(buckets)
         };
         let generations = index::lock(tx, &custody.generations(), touched).await?;
         custody.see_generations(&generations);
         let from: Vec<u32> = custody.buckets_of_token(before, &generations)?.into_iter().collect();
         index::remove(&custody.ring, tx, &from, before.row).await?;
+        let Some(value) = value else { return Ok(()) };
         let entry = |spot| IndexEntry { spot, row: before.row };
-        let entries: Vec<_> = to(&generations).into_iter().map(entry).collect();
+        let entries: Vec<_> = custody.spots_for(value, &generations)?.into_iter().map(entry).collect();
         if entries.is_empty() { Ok(()) } else { index::insert(&custody.ring, tx, &entries).await }
     }
 
@@ -392,14 +392,25 @@ fn check_same(answer: &crate::store::request::Answer, text: &str) -> Result<()> 
     if name == text { Ok(()) } else { Err(super::subject::mismatch(answer.id)) }
 }
 
-/// Gives a token whose key is being rotated the key that takes its place. Its subject must be locked.
-async fn take_active_key(tx: &mut dyn Tx, token: &mut Token) -> Result<()> {
+/// Gives a token whose key is being rotated, or was, the key that takes its place. Its subject must be locked.
+async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, now: Time) -> Result<()> {
     let mut keys = tx.subject_keys(&[token.subject]).await?;
-    keys.retain(|key| key.state == KeyState::Active && key.class == token.class);
-    if keys.iter().any(|key| key.leaf == token.leaf) {
+    keys.retain(|key| key.class == token.class);
+    let active: Vec<&SubjectKey> = keys.iter().filter(|key| key.state == KeyState::Active).collect();
+    if active.iter().any(|key| key.leaf == token.leaf) {
         return Ok(());
     }
-    let key = keys.last().ok_or_else(|| Error::internal("a retention class of a subject lost its key"))?;
+    let key = if let Some(key) = active.last() {
+        (*key).clone()
+    } else {
+        // In a database that was restored from before a rotation.
+        let leaf = tx.take_leaves(1).await?;
+        let version = keys.last().map_or(1, |key| key.version + 1);
+        let (class, state) = (token.class.clone(), KeyState::Active);
+        let key = SubjectKey { leaf, subject: token.subject, class, version, created_at: now, state };
+        tx.insert_subject_keys(std::slice::from_ref(&key)).await?;
+        key
+    };
     (token.leaf, token.key_version) = (key.leaf, key.version);
     Ok(())
 }

@@ -1,14 +1,19 @@
-//! The duties that run by themselves: erasures whose time has come, those that something held up, and checkpoint sinks
-//! that lag.
+//! The duties that run by themselves: erasures whose time has come, those that something held up, rotations, and
+//! checkpoint sinks that lag.
 
 use super::Vault;
 use crate::model::Result;
 
 impl Vault {
-    /// Does once whatever is due now, and answers how many erasures still wait for something. Safe to call at any
-    /// time, also at once from several places.
+    /// Does once whatever is due now, and answers how many erasures and rotations still wait for something. Safe to call
+    /// at any time, also at once from several places.
     pub async fn upkeep(&self) -> Result<usize> {
-        let waiting = self.carry_out_due().await?;
+        // What is due is due once, by one clock.
+        if !self.custody().leads() {
+            return Ok(0);
+        }
+        let rotations = self.take_up_rotations().await?;
+        let waiting = rotations + self.carry_out_due().await?;
         // Nothing waits for a sink that lags, so its trouble is nobody else's.
         if let Err(error) = self.custody().catch_up_sinks().await {
             tracing::warn!(%error, "checkpoint sinks lag behind");

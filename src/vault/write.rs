@@ -12,6 +12,7 @@ use crate::keys::Custody;
 use crate::keys::index::Spot;
 use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
 use crate::store::Tx;
+use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 
 /// Something to be made durable.
@@ -76,6 +77,13 @@ pub struct NewToken {
     /// For another shape, should this one be taken; another seal, should its key be retiring; another place, should
     /// the index be rotated.
     pub value: Arc<crate::model::Value>,
+}
+
+impl NewToken {
+    /// Whether the value's place in a generation has been worked out.
+    pub fn is_in(&self, generation: &Generation) -> bool {
+        self.spots.iter().any(|spot| spot.is_in(generation))
+    }
 }
 
 /// What was kept.

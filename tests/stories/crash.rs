@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use lacuna::proto::v1;
+use tonic::Status;
 
 use crate::outside::{Door, Outside, Person, outside_on_both_stores, outside_with_a_token};
 
@@ -20,6 +21,9 @@ const ERASING: [&str; 7] = ["erase", "shred", "write", "slot", "token", "sink", 
 const CREATING: [&str; 5] = ["create", "slot", "token", "sink", "files"];
 /// While a vault is opened that was interrupted, or whose database is older than its slot.
 const RECOVERING: [&str; 1] = ["recover"];
+
+/// While a key is rotated, beside what comes by in an erasure.
+const ROTATING: [&str; 1] = ["rotation"];
 
 /// Of a part that comes by in several deeds, the points that come by in only one.
 const ONLY_CREATING: [&str; 1] = ["slot::copy-created"];
@@ -108,9 +112,30 @@ async fn assert_erased_or_not_begun(door: &mut Door, victim: &Person, request: &
 
 const REQUEST: &str = "0d9f5a3e-8a53-4a8e-9d0c-3a1f6d2b7c11";
 
+/// Asks for a rotation, as whoever asks again and again under one id, and waits until it has ended.
+async fn rotate(door: &mut Door, kind: v1::RotationKind, subject: &str) -> Result<v1::Rotation, Status> {
+    let request_id = REQUEST.to_owned();
+    let rotation = if kind == v1::RotationKind::SubjectKey {
+        let ask = v1::RotateSubjectKeyRequest { subject: subject.to_owned(), request_id, ..Default::default() };
+        door.keys.rotate_subject_key(ask).await?.into_inner().rotation
+    } else {
+        let ask = v1::RotateIndexKeyRequest { request_id, ..Default::default() };
+        door.keys.rotate_index_key(ask).await?.into_inner().rotation
+    };
+    let rotation = rotation.unwrap().rotation;
+    loop {
+        let ask = v1::GetRotationRequest { rotation: rotation.clone() };
+        let found = door.keys.get_rotation(ask).await?.into_inner().rotation.unwrap();
+        if found.state() != v1::RotationState::Running {
+            return Ok(found);
+        }
+    }
+}
+
 #[test]
 fn every_point_has_a_story() {
-    let parts: BTreeSet<_> = [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING].concat().into_iter().collect();
+    let parts: BTreeSet<_> =
+        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING].concat().into_iter().collect();
     for name in points() {
         assert!(parts.contains(name.split("::").next().unwrap()), "no story knows {name}");
     }
@@ -168,6 +193,40 @@ outside_on_both_stores! {
                 door.assert_gone(victim).await;
                 door.assert_there(other).await;
                 assert_keys_agree(&vault);
+            }
+        }
+    }
+
+    async fn a_crash_while_a_key_is_rotated_hurts_nobody_and_the_rotation_goes_on(vault: Outside) {
+        let people = inhabited(&vault).await;
+        for kind in [v1::RotationKind::SubjectKey, v1::RotationKind::IndexKey] {
+            for point in points_of(&vault, &ROTATING, &[]) {
+                for times in 0..OFTEN {
+                    let vault = vault.copy();
+                    let mut door = vault.try_start(&[(&point, after(times))]).unwrap();
+                    if let Ok(rotation) = rotate(&mut door, kind, &people[0].subject).await {
+                        assert!(times > 0, "a rotation does not come by {point}");
+                        assert_eq!(rotation.state(), v1::RotationState::Done);
+                        break;
+                    }
+                    door.aborted();
+                    let mut door = vault.start();
+                    for person in &people {
+                        door.assert_there(person).await;
+                    }
+                    let late = door.tokenize("late").await;
+                    let rotation = rotate(&mut door, kind, &people[0].subject).await.unwrap();
+                    assert_eq!(rotation.state(), v1::RotationState::Done, "{rotation:?}");
+                    let list = door.keys.list_rotations(v1::ListRotationsRequest::default()).await.unwrap();
+                    assert_eq!(list.into_inner().rotations.len(), 1, "{point} {times}");
+                    for person in people.iter().chain([&late]) {
+                        door.assert_there(person).await;
+                    }
+                    assert_eq!(door.erase(&people[0]).await.state(), v1::ErasureState::Shredded);
+                    door.assert_gone(&people[0]).await;
+                    door.assert_there(&people[1]).await;
+                    assert_keys_agree(&vault);
+                }
             }
         }
     }

@@ -95,6 +95,9 @@ pub fn credential(house: &House) -> String {
     format!("Bearer {}", std::fs::read_to_string(path).unwrap().trim())
 }
 
+/// What is about the vault as a whole, so that nothing has to be said.
+const OF_THE_VAULT: [&str; 5] = ["GetKeyStatus", "RotateRoot", "RotateIndexKey", "RotateKek", "RotateSigningKey"];
+
 on_both_stores! {
     async fn nobody_gets_in_without_a_known_credential(house: House) {
         let good = credential(&house);
@@ -117,9 +120,10 @@ on_both_stores! {
         let good = credential(&house);
         for Rpc { path, streams } in rpcs() {
             match call(&house, &path, Vec::new(), Some(&good)).await {
-                // Lists need nothing, and a stream answers within.
+                // Lists need nothing, nor do the vault's own keys; and a stream answers within.
                 Ok(_) => {
-                    assert!(streams || path.ends_with("/ListSubjects") || path.ends_with("/ListErasures"), "{path}");
+                    let name = path.rsplit('/').next().unwrap();
+                    assert!(streams || name.starts_with("List") || OF_THE_VAULT.contains(&name), "{path}");
                 }
                 // What is no token at all is no token of the vault.
                 Err(refused) if refused.code() == Code::NotFound => {
@@ -136,7 +140,8 @@ on_both_stores! {
     async fn noise_is_refused_and_harms_nobody(house: House) {
         let good = credential(&house);
         let before = house.everything().await;
-        for Rpc { path, .. } in rpcs() {
+        // A request without fields has none that could be wrong.
+        for Rpc { path, .. } in rpcs().into_iter().filter(|rpc| !rpc.path.ends_with("/GetKeyStatus")) {
             for noise in [vec![0xff; 64], vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f], vec![0x0a, 2, 0xff, 0xfe]] {
                 let refused = call(&house, &path, noise, Some(&good)).await.unwrap_err();
                 assert_ne!(refused.code(), Code::Unauthenticated, "{path}");

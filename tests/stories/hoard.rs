@@ -199,6 +199,11 @@ impl Hoard {
         self.rows.chunks.iter().map(|chunk| chunk.bucket.leaf).collect()
     }
 
+    /// The generations of the index in any copy, by the leaf of their key.
+    pub fn generations(&self) -> &[Generation] {
+        &self.rows.generations
+    }
+
     /// The leaves of a subject in any copy.
     pub fn leaves_of(&self, subject: SubjectId) -> BTreeSet<u32> {
         self.rows.subject_keys.iter().filter(|key| key.subject == subject).map(|key| key.leaf).collect()
@@ -278,7 +283,7 @@ fn pages_of(checkpoint: &[u8]) -> Vec<Page> {
 }
 
 /// The forms in which a text may stand in a file.
-fn spellings(text: &[u8]) -> BTreeSet<Vec<u8>> {
+pub fn spellings(text: &[u8]) -> BTreeSet<Vec<u8>> {
     let mut all = BTreeSet::from([text.to_vec()]);
     all.insert(data_encoding::HEXLOWER.encode(text).into_bytes());
     all.insert(data_encoding::HEXUPPER.encode(text).into_bytes());

@@ -9,6 +9,7 @@ use lacuna::cli::serve::Running;
 use lacuna::config::Config;
 use lacuna::model::{Clock, Time};
 use lacuna::proto::v1;
+use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use sqlx::Connection as _;
@@ -147,6 +148,13 @@ impl House {
     /// Another connection, with any credential.
     pub async fn connect_as(&self, token: &str) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
         connect(self.running(), token.to_owned()).await
+    }
+
+    /// The door for a security team.
+    pub async fn key_service(&self) -> KeyServiceClient<Link> {
+        let address = format!("http://{}", self.running().address);
+        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+        KeyServiceClient::with_interceptor(channel, Bearer(bearer(self.running(), &self.config)))
     }
 
     /// Tokenizes for a subject, or for a new one; answers the subject and the tokens.

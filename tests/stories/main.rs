@@ -13,6 +13,7 @@ mod audit;
 mod base_backup;
 mod cli_client;
 mod configuration;
+mod confirmation;
 mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
@@ -24,6 +25,8 @@ mod house;
 mod idempotency;
 mod kills;
 mod leaks;
+#[cfg(target_os = "linux")]
+mod memory;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 #[cfg(feature = "s3")]
 mod moto;
@@ -36,6 +39,7 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod rotations;
 mod shapes;
 mod sinks;
 mod slot_contract;

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lacuna::proto::v1;
+use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use sqlx::Connection as _;
@@ -285,6 +286,7 @@ pub struct Door {
     pub server: Server,
     pub tokens: TokenServiceClient<Link>,
     pub subjects: SubjectServiceClient<Link>,
+    pub keys: KeyServiceClient<Link>,
     pub channel: Channel,
 }
 
@@ -296,7 +298,8 @@ impl Door {
         Self {
             server,
             tokens: TokenServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            subjects: SubjectServiceClient::with_interceptor(channel.clone(), bearer),
+            subjects: SubjectServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            keys: KeyServiceClient::with_interceptor(channel.clone(), bearer),
             channel,
         }
     }

@@ -12,13 +12,14 @@ use crate::house::{House, field, fields_at_fault, on_both_stores, reason};
 
 /// A request that must be refused.
 struct Bad {
-    rpc: &'static str,
+    rpc: String,
     message: Vec<u8>,
     reason: &'static str,
     field: String,
 }
 
-fn bad(rpc: &'static str, message: &impl Message, reason: &'static str, field: &str) -> Bad {
+fn bad(rpc: &str, message: &impl Message, reason: &'static str, field: &str) -> Bad {
+    let rpc = rpc.to_owned();
     Bad { rpc, message: message.encode_to_vec(), reason, field: field.to_owned() }
 }
 
@@ -26,7 +27,7 @@ fn bad(rpc: &'static str, message: &impl Message, reason: &'static str, field: &
 async fn all_refused(house: &House, requests: Vec<Bad>) {
     let (before, good) = (house.everything().await, credential(house));
     for (at, Bad { rpc, message, reason: expected, field }) in requests.into_iter().enumerate() {
-        let Err(refused) = call(house, rpc, message, Some(&good)).await else { panic!("{at}: {rpc} took {field}") };
+        let Err(refused) = call(house, &rpc, message, Some(&good)).await else { panic!("{at}: {rpc} took {field}") };
         let about = format!("{at}: {rpc}, {field}: {refused:?}");
         assert_eq!(refused.code(), Code::InvalidArgument, "{about}");
         assert_eq!(reason(&refused), expected, "{about}");
@@ -53,6 +54,8 @@ const GET_ERASURE: &str = "/lacuna.v1.SubjectService/GetErasure";
 const CANCEL: &str = "/lacuna.v1.SubjectService/CancelErasure";
 const LIST_ERASURES: &str = "/lacuna.v1.SubjectService/ListErasures";
 const RECEIPT: &str = "/lacuna.v1.SubjectService/GetReceipt";
+
+const KEYS: &str = "/lacuna.v1.KeyService/";
 
 const NEVER: Timestamp = Timestamp { seconds: 253_402_300_800, nanos: 0 };
 const LONG_AGO: Timestamp = Timestamp { seconds: 1, nanos: 0 };
@@ -314,7 +317,69 @@ fn bad_erasures(subject: &str) -> Vec<Bad> {
     all
 }
 
+fn bad_rotations(subject: &str) -> Vec<Bad> {
+    let (marked, invalid) = (|| "MARKED".to_owned(), "VALUE_INVALID");
+    let rpc = |name: &str| format!("{KEYS}{name}");
+    let of_subject = || v1::RotateSubjectKeyRequest { subject: subject.to_owned(), ..Default::default() };
+    let index = v1::RotateIndexKeyRequest::default;
+    let (rotations, events) = (v1::ListRotationsRequest::default, v1::ListKeyEventsRequest::default);
+    let root = v1::RotateRootRequest { request_id: marked(), ..Default::default() };
+    let kek = v1::RotateKekRequest { request_id: marked(), ..Default::default() };
+    let signing = v1::RotateSigningKeyRequest { request_id: marked(), ..Default::default() };
+    let mut all = vec![
+        bad(&rpc("RotateRoot"), &root, invalid, "request_id"),
+        bad(&rpc("RotateKek"), &kek, invalid, "request_id"),
+        bad(&rpc("RotateSigningKey"), &signing, invalid, "request_id"),
+        bad(
+            &rpc("RotateSubjectKey"),
+            &v1::RotateSubjectKeyRequest { request_id: marked(), ..of_subject() },
+            invalid,
+            "request_id",
+        ),
+        bad(
+            &rpc("RotateSubjectKey"),
+            &v1::RotateSubjectKeyRequest { subject: marked(), ..of_subject() },
+            invalid,
+            "subject",
+        ),
+        bad(
+            &rpc("RotateIndexKey"),
+            &v1::RotateIndexKeyRequest { request_id: marked(), ..index() },
+            invalid,
+            "request_id",
+        ),
+        bad(&rpc("GetRotation"), &v1::GetRotationRequest { rotation: marked() }, invalid, "rotation"),
+        bad(&rpc("VerifyErasure"), &v1::VerifyErasureRequest { erasure: marked() }, invalid, "erasure"),
+        bad(&rpc("ListRotations"), &v1::ListRotationsRequest { page_size: -1, ..rotations() }, invalid, "page_size"),
+        bad(
+            &rpc("ListRotations"),
+            &v1::ListRotationsRequest { page_token: marked(), ..rotations() },
+            invalid,
+            "page_token",
+        ),
+        bad(&rpc("ListKeyEvents"), &v1::ListKeyEventsRequest { page_size: -1, ..events() }, invalid, "page_size"),
+        bad(
+            &rpc("ListKeyEvents"),
+            &v1::ListKeyEventsRequest { page_token: marked(), ..events() },
+            invalid,
+            "page_token",
+        ),
+    ];
+    for buckets in [1, 63, (1 << 20) + 1, u32::MAX] {
+        all.push(bad(&rpc("RotateIndexKey"), &v1::RotateIndexKeyRequest { buckets, ..index() }, invalid, "buckets"));
+    }
+    all
+}
+
 on_both_stores! {
+    async fn bad_rotations_are_refused_by_name_and_not_repeated(house: House) {
+        let mut house = house;
+        let ada = house.somebody("Ada").await;
+        let (before, requests) = (house.keys().await.epoch, bad_rotations(&ada.subject));
+        all_refused(&house, requests).await;
+        assert_eq!(house.keys().await.epoch, before);
+    }
+
     async fn bad_values_are_refused_by_name_and_not_repeated(house: House) {
         let mut house = house;
         let ada = house.somebody("Ada").await;

@@ -16,10 +16,10 @@ use crate::house::{House, field, fresh_database, on_both_stores};
 use crate::process::{Database, Place, lacuna, setting};
 
 /// The database as it was, in the files that a careless operator would copy.
-struct Yesterday(TempDir);
+pub struct Yesterday(TempDir);
 
 impl Yesterday {
-    fn of(house: &House) -> Self {
+    pub fn of(house: &House) -> Self {
         let folder = tempfile::tempdir().unwrap();
         match database(house) {
             Ok(path) => {
@@ -35,7 +35,7 @@ impl Yesterday {
     }
 
     /// Puts it in place of the present one. The vault must be stopped.
-    fn put_back(&self, house: &House) {
+    pub fn put_back(&self, house: &House) {
         match database(house) {
             Ok(path) => {
                 for file in with_its_logs(&path) {

@@ -39,12 +39,15 @@ fn refusal(place: &Place, text: &str) -> String {
 
 /// Starts and stops a server here.
 fn serves(place: &Place, text: &str) {
+    assert!(started(place, text).stop().success(), "{}", place.log());
+}
+
+fn started(place: &Place, text: &str) -> Server {
     fs::write(place.path().join("lacuna.toml"), text).unwrap();
     let log = fs::File::options().create(true).append(true).open(place.path().join("log")).unwrap();
     let mut command = lacuna();
     command.args(["serve", "--config", "lacuna.toml"]).current_dir(place.path()).stderr(log);
-    let server = Server::start(&mut command).unwrap_or_else(|fault| panic!("{fault}\n{}", place.log()));
-    assert!(server.stop().success(), "{}", place.log());
+    Server::start(&mut command).unwrap_or_else(|fault| panic!("{fault}\n{}", place.log()))
 }
 
 /// The one check of that name, or the worst of them.
@@ -116,7 +119,16 @@ fn what_is_less_than_it_could_be_is_told_and_served() {
     let place = Place::new();
     let text = "data_dir = 'data'\nindex_buckets = 64\nlisten = '127.0.0.1:0'\n\
                 [slot]\ndirectory = 'slot'\n[[sinks]]\ndirectory = 'checkpoints'\n";
-    serves(&place, text);
+    let server = started(&place, text);
+    // Before the first erasure a sink that is missing is made anew.
+    let ask = |arguments: &[&str]| -> Value {
+        let asked = run(server.client(&place).args(arguments).args(["--output", "json"]));
+        assert!(asked.status.success(), "{}", said(&asked));
+        serde_json::from_slice(&asked.stdout).unwrap()
+    };
+    let made = ask(&["token", "create", "--source", "web_form:checkout", "email=ada@example.com"]);
+    ask(&["subject", "erase", "--reason", "art17_1_b", "--yes", made["subject"].as_str().unwrap()]);
+    assert!(server.stop().success());
     fs::rename(place.path().join("checkpoints"), place.path().join("away")).unwrap();
     serves(&place, text);
     let log = place.log();

@@ -42,6 +42,7 @@ fn files(config: &Config) -> Result<Vec<(Kind, PathBuf)>> {
     files.push((Kind::Key, config.data_dir().join("dev-token")));
     files.extend(config.callers.iter().filter_map(|caller| caller.token_file.clone()).map(credential));
     files.extend(config.database_url_file.clone().map(credential));
+    files.extend(config.slot.pkcs11.as_ref().and_then(|token| token.pin_file.clone()).map(credential));
     if let Some(path) = config.database_url()?.expose().strip_prefix("sqlite:") {
         files.extend(["", "-wal"].map(|ending| (Kind::Database, PathBuf::from(format!("{path}{ending}")))));
     }

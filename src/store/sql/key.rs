@@ -69,8 +69,9 @@ impl Keys for SqlTx {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn announce(&mut self, expect: u64, epoch: u64) -> Result<bool> {
-        let done = sqlx::query("UPDATE key_tree SET fence = $2 WHERE fence = $1")
+    async fn announce(&mut self, root_id: &[u8; 16], expect: u64, epoch: u64) -> Result<bool> {
+        let done = sqlx::query("UPDATE key_tree SET fence = $3 WHERE root_id = $1 AND fence = $2")
+            .bind(root_id.as_slice())
             .bind(expect.cast_signed())
             .bind(epoch.cast_signed())
             .execute(self.connection())
@@ -197,7 +198,9 @@ impl Keys for SqlTx {
             concat! {
                 "INSERT INTO punctured (first, last, epoch) SELECT CAST(e.value ->> 0 AS BIGINT), ",
                 "CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT) FROM ", each!("1"),
-                " AS e WHERE true ON CONFLICT (first, last) DO UPDATE SET epoch = excluded.epoch"
+                " AS e WHERE true ON CONFLICT (first, last) DO UPDATE SET epoch = excluded.epoch ",
+                // What is condemned once more keeps the epoch that it was announced under.
+                "WHERE excluded.epoch < 9223372036854775807"
             },
             rows,
         )

@@ -27,13 +27,14 @@ type Row = <Db as Database>::Row;
 pub struct Sql {
     reader: Pool<Db>,
     writer: Pool<Db>,
+    watch: Pool<Db>,
     readers: usize,
     place: Place,
 }
 
 impl Sql {
-    pub fn new(reader: Pool<Db>, writer: Pool<Db>, readers: usize, place: Place) -> Self {
-        Self { reader, writer, readers, place }
+    pub fn new(reader: Pool<Db>, writer: Pool<Db>, watch: Pool<Db>, readers: usize, place: Place) -> Self {
+        Self { reader, writer, watch, readers, place }
     }
 }
 
@@ -45,6 +46,10 @@ impl Store for Sql {
 
     async fn write(&self) -> Result<Box<dyn Tx>> {
         Ok(Box::new(SqlTx::Write(self.writer.begin_with(BEGIN).await.map_err(failed)?)))
+    }
+
+    async fn watch(&self) -> Result<Box<dyn Tx>> {
+        Ok(Box::new(SqlTx::Read(self.watch.acquire().await.map_err(failed)?)))
     }
 
     async fn migrate(&self) -> Result<()> {
@@ -104,6 +109,7 @@ impl Store for Sql {
     async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
+        self.watch.close().await;
     }
 }
 

@@ -13,9 +13,6 @@ macro_rules! columns {
     };
 }
 
-/// Sorts after every id.
-const LAST: [u8; 17] = [0xff; 17];
-
 #[async_trait]
 impl Rotations for SqlTx {
     async fn insert_rotation(&mut self, rotation: &Rotation) -> Result<bool> {
@@ -87,9 +84,11 @@ impl Rotations for SqlTx {
 
     async fn list_rotations(&mut self, after: Option<RotationId>, limit: u32) -> Result<Vec<Rotation>> {
         let rows = sqlx::query(concat! {
-            "SELECT ", columns!(), " FROM rotation r WHERE r.id < $1 ORDER BY r.id DESC LIMIT $2"
+            "SELECT ", columns!(), " FROM rotation r WHERE $1 OR (r.created_at, r.id) < ",
+            "(SELECT a.created_at, a.id FROM rotation a WHERE a.id = $2) ORDER BY r.created_at DESC, r.id DESC LIMIT $3"
         })
-        .bind(after.map_or(LAST.to_vec(), |id| id.as_bytes().to_vec()))
+        .bind(after.is_none())
+        .bind(after.map(|id| id.as_bytes().to_vec()))
         .bind(i64::from(limit))
         .fetch_all(self.connection())
         .await
@@ -120,13 +119,16 @@ impl Rotations for SqlTx {
     }
 
     async fn list_key_events(&mut self, after: Option<KeyEventId>, limit: u32) -> Result<Vec<KeyEvent>> {
-        let rows =
-            sqlx::query("SELECT id, at, actor, kind, detail FROM key_event WHERE id < $1 ORDER BY id DESC LIMIT $2")
-                .bind(after.map_or(LAST.to_vec(), |id| id.as_bytes().to_vec()))
-                .bind(i64::from(limit))
-                .fetch_all(self.connection())
-                .await
-                .map_err(failed)?;
+        let rows = sqlx::query(concat! {
+            "SELECT k.id, k.at, k.actor, k.kind, k.detail FROM key_event k WHERE $1 OR (k.at, k.id) < ",
+            "(SELECT a.at, a.id FROM key_event a WHERE a.id = $2) ORDER BY k.at DESC, k.id DESC LIMIT $3"
+        })
+        .bind(after.is_none())
+        .bind(after.map(|id| id.as_bytes().to_vec()))
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
         rows.iter().map(event).collect()
     }
 }

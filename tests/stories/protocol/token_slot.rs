@@ -1,8 +1,9 @@
-//! A slot in a cryptographic token, which has no compare-and-swap: keys stand side by side in it, and each call is alone.
+//! A slot in a cryptographic token, which has no compare-and-swap: things can be made, found and destroyed in it, one call
+//! after the other.
 //!
-//! A root is prepared as a key that counts for nothing yet, a candidate; it is armed by a change of that key, which fails
-//! when the key is gone. The armed key of the highest epoch is the current root. Two leaders call the token at the same
-//! time, each may crash between any two calls.
+//! A root is prepared as a key that counts for nothing yet, a candidate; a mark arms it. The armed root of the highest
+//! epoch whose key is there is the current one. Two leaders call the token at the same time, each may crash between any
+//! two calls. What a run destroys it reads from the database after its candidate is made.
 
 use super::{Broken, Mistake, Protocol, Step, fail, holds};
 
@@ -11,24 +12,27 @@ const SUBJECTS: [u8; 2] = [1, 2];
 const MOST: usize = 4;
 
 struct TokenSlot {
-    /// A key is armed by a change of the key itself, not by a mark beside it.
-    arms_key: bool,
-    /// The armed key of the highest epoch is the current root, not the key of the lowest epoch.
+    /// The armed root of the highest epoch is the current one, not the key of the lowest epoch.
     highest_armed_decides: bool,
     /// Candidates of others are left alone by whoever prepares.
     spares_candidates: bool,
-    /// A candidate that was made although the slot had moved on is noticed before anything is sealed under it.
-    looks_after_making: bool,
-    /// An erasure is acknowledged when the token holds no other root at all.
-    looks_for_others: bool,
+    /// Nothing is destroyed before the armed root was found to be the current one.
+    looks_before_destroying: bool,
+    /// A root is not armed while there is a candidate of a later epoch.
+    yields_to_later: bool,
+    /// What dies is read after the candidate was made, not before.
+    gathers_late: bool,
+    /// What others announced since the base is taken along, also when their erasures are done.
+    takes_along: bool,
 }
 
 const AS_BUILT: TokenSlot = TokenSlot {
-    arms_key: true,
     highest_armed_decides: true,
     spares_candidates: true,
-    looks_after_making: true,
-    looks_for_others: true,
+    looks_before_destroying: true,
+    yields_to_later: true,
+    gathers_late: true,
+    takes_along: true,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,20 +44,25 @@ struct State {
     begun: u8,
     /// Key states that were written.
     written: u8,
+    /// The database: subjects that somebody asked to erase, those whose end was announced, those that are done.
+    asked: u8,
+    announced: u8,
     acknowledged: u8,
     leaders: [Leader; 2],
 }
 
+/// What a leader is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Task {
     Idle,
-    /// Looks whether the slot is still at the base.
-    Look,
     Make,
     LookAgain,
+    Gather,
     Save,
+    Announce,
     Compare,
     Arm,
+    LookAtCurrent,
     Destroy,
     Acknowledge,
 }
@@ -63,10 +72,11 @@ struct Leader {
     task: Task,
     base: u8,
     new: u8,
-    subject: u8,
+    /// Whom the new root is to leave out.
+    dying: u8,
 }
 
-const IDLE: Leader = Leader { task: Task::Idle, base: 0, new: 0, subject: 0 };
+const IDLE: Leader = Leader { task: Task::Idle, base: 0, new: 0, dying: 0 };
 
 impl State {
     fn given_up(mut self, at: usize) -> Self {
@@ -91,72 +101,98 @@ impl TokenSlot {
         }
     }
 
+    /// Whom a run that begins from a root leaves out.
+    fn dying(&self, state: &State, base: u8) -> u8 {
+        let announced = if self.takes_along { state.announced } else { 0 };
+        state.lacks[usize::from(base)] | announced | (state.asked & !state.acknowledged)
+    }
+
     fn begin(&self, state: &State, at: usize, steps: &mut Vec<(Step, State)>) {
         let Some(base) = self.current(state) else { return };
-        for subject in SUBJECTS.into_iter().filter(|subject| state.acknowledged & subject == 0) {
-            let mut push = |what, next| steps.push((Step { who: "a leader", what, which: subject }, next));
+        let pending = state.asked & !state.acknowledged;
+        if pending == 0 {
+            return;
+        }
+        let mut push = |what, next| steps.push((Step { who: "a leader", what, which: pending }, next));
+        if pending & !state.lacks[usize::from(base)] == 0 {
             let mut next = *state;
-            if state.lacks[usize::from(base)] & subject != 0 {
-                next.leaders[at] = Leader { task: Task::Destroy, base, new: base, subject };
-                push("finds already erased subject", next);
-            }
-            // Also when it is erased already: to leave behind a candidate that nobody arms.
-            if usize::from(state.begun) < MOST {
-                let new = state.begun;
-                next = *state;
-                next.leaders[at] = Leader { task: Task::Look, base, new, subject };
-                next.lacks[usize::from(new)] = state.lacks[usize::from(base)] | subject;
-                next.begun += 1;
-                push("begins to erase subject", next);
-            }
+            next.leaders[at] = Leader { task: Task::LookAtCurrent, base, new: base, dying: 0 };
+            push("finds already erased subjects", next);
+        } else if usize::from(state.begun) < MOST {
+            let mut next = *state;
+            next.leaders[at] = Leader { task: Task::Make, base, new: 0, dying: self.dying(state, base) };
+            push("begins to erase subjects", next);
         }
     }
 
     fn go_on(&self, state: &State, at: usize, steps: &mut Vec<(Step, State)>) {
-        let leader = state.leaders[at];
-        let (new, own) = (leader.new, 1 << leader.new);
+        let Leader { task, base, new, dying } = state.leaders[at];
+        // The epoch is taken when the candidate is made.
+        let new = if task == Task::Make { state.begun } else { new };
+        let own = 1 << new;
+        let later = state.keys & !state.armed & !(own | (own - 1)) != 0;
+        let current = self.current(state);
         let mut push = |what, next| steps.push((Step { who: "a leader", what, which: new }, next));
         push("crashes, with root", state.given_up(at));
-        let at_base = self.current(state) == Some(leader.base);
-        match leader.task {
+        let mut next = *state;
+        match task {
             Task::Idle => {}
-            Task::Look | Task::Compare if !at_base => push("finds the slot moved on, with root", state.given_up(at)),
-            Task::Look => push("may prepare root", state.with(at, Task::Make)),
+            Task::Make if usize::from(new) == MOST => {}
             Task::Make => {
-                let mut next = state.with(at, if self.looks_after_making { Task::LookAgain } else { Task::Save });
+                next.begun += 1;
+                next.leaders[at].new = new;
                 if !self.spares_candidates {
                     next.keys &= state.armed;
                 }
                 next.keys |= own;
-                push("makes a candidate of root", next);
+                push("makes a candidate of root", next.with(at, Task::LookAgain));
             }
-            Task::LookAgain if at_base => push("still may prepare root", state.with(at, Task::Save)),
+            Task::LookAgain if current != Some(base) || later => {
+                push("was overtaken, with root", state.given_up(at));
+            }
             Task::LookAgain => {
-                push("takes back root", State { keys: state.keys & !own, ..state.given_up(at) });
+                push("may go on with root", state.with(at, Task::Gather));
+            }
+            Task::Gather => {
+                next.lacks[usize::from(new)] = if self.gathers_late { self.dying(state, base) } else { dying };
+                next.leaders[at].dying = 0;
+                push("gathers what dies with root", next.with(at, Task::Save));
             }
             Task::Save => {
-                let written = state.written | own;
-                push("writes key state", State { written, ..state.with(at, Task::Compare) });
+                next.written |= own;
+                push("writes key state", next.with(at, Task::Announce));
+            }
+            Task::Announce => {
+                next.announced |= state.lacks[usize::from(new)];
+                push("announces what dies with root", next.with(at, Task::Compare));
+            }
+            Task::Compare if current != Some(base) || (self.yields_to_later && later) => {
+                push("finds the slot moved on, with root", state.given_up(at));
             }
             Task::Compare => push("may advance to root", state.with(at, Task::Arm)),
             Task::Arm if !self.highest_armed_decides => {
-                let keys = state.keys & !(1 << leader.base);
-                push("destroys what came before root", State { keys, ..state.with(at, Task::Acknowledge) });
+                next.keys &= !(1 << base);
+                push("destroys what came before root", next.with(at, Task::Acknowledge));
             }
-            Task::Arm if self.arms_key && state.keys & own == 0 => {
-                push("finds gone root", state.given_up(at));
+            Task::Arm => {
+                next.armed |= own;
+                push("arms root", next.with(at, Task::LookAtCurrent));
             }
-            Task::Arm => push("arms root", State { armed: state.armed | own, ..state.with(at, Task::Destroy) }),
+            Task::LookAtCurrent if self.looks_before_destroying && current != Some(new) => {
+                push("is not at the current root, with root", state.given_up(at));
+            }
+            Task::LookAtCurrent => push("may destroy what is before root", state.with(at, Task::Destroy)),
             Task::Destroy => match lowest(state.keys & (own - 1)) {
-                Some(key) => push("destroys one root before root", State { keys: state.keys & !key, ..*state }),
+                Some(key) => {
+                    next.keys &= !key;
+                    push("destroys one root before root", next);
+                }
                 None => push("has destroyed all before root", state.with(at, Task::Acknowledge)),
             },
-            Task::Acknowledge if self.looks_for_others && state.keys != own => {
-                push("finds another root beside root", state.given_up(at));
-            }
+            Task::Acknowledge if current != Some(new) => push("finds another root than root", state.given_up(at)),
             Task::Acknowledge => {
-                let acknowledged = state.acknowledged | leader.subject;
-                push("acknowledges what is erased under root", State { acknowledged, ..state.given_up(at) });
+                next.acknowledged |= state.asked & state.lacks[usize::from(new)];
+                push("acknowledges what is erased under root", next.given_up(at));
             }
         }
     }
@@ -170,10 +206,24 @@ impl Protocol for TokenSlot {
     type State = State;
 
     fn start(&self) -> State {
-        State { keys: 1, armed: 1, lacks: [0; MOST], begun: 1, written: 1, acknowledged: 0, leaders: [IDLE; 2] }
+        State {
+            keys: 1,
+            armed: 1,
+            lacks: [0; MOST],
+            begun: 1,
+            written: 1,
+            asked: 0,
+            announced: 0,
+            acknowledged: 0,
+            leaders: [IDLE; 2],
+        }
     }
 
     fn steps(&self, state: &State, steps: &mut Vec<(Step, State)>) {
+        for subject in SUBJECTS.into_iter().filter(|subject| state.asked & subject == 0) {
+            let step = Step { who: "somebody", what: "asks to erase subject", which: subject };
+            steps.push((step, State { asked: state.asked | subject, ..*state }));
+        }
         for at in 0..2 {
             if state.leaders[at].task == Task::Idle {
                 self.begin(state, at, steps);
@@ -209,28 +259,34 @@ fn a_slot_in_a_token_holds() {
 fn a_slot_in_a_token_with_a_mistake_breaks_a_promise() {
     fail(&[
         Mistake {
-            name: "candidates of others are destroyed",
-            protocol: TokenSlot { spares_candidates: false, arms_key: false, ..AS_BUILT },
+            name: "candidates of others are destroyed, and nobody looks before they destroy",
+            protocol: TokenSlot { spares_candidates: false, looks_before_destroying: false, ..AS_BUILT },
             broken: Broken::TotalLoss,
-            steps: 11,
+            steps: 13,
         },
         Mistake {
             name: "the key of the lowest epoch decides",
             protocol: TokenSlot { highest_armed_decides: false, ..AS_BUILT },
             broken: Broken::TotalLoss,
-            steps: 10,
+            steps: 11,
         },
         Mistake {
-            name: "a candidate made after the slot moved on",
-            protocol: TokenSlot { looks_after_making: false, ..AS_BUILT },
+            name: "armed beside a later candidate",
+            protocol: TokenSlot { yields_to_later: false, ..AS_BUILT },
             broken: Broken::Recoverable,
-            steps: 13,
+            steps: 19,
         },
         Mistake {
-            name: "acknowledged beside a candidate of somebody else",
-            protocol: TokenSlot { looks_for_others: false, ..AS_BUILT },
+            name: "what dies was read before the candidate was made",
+            protocol: TokenSlot { gathers_late: false, ..AS_BUILT },
             broken: Broken::Recoverable,
-            steps: 15,
+            steps: 19,
+        },
+        Mistake {
+            name: "what others announced is not taken along",
+            protocol: TokenSlot { takes_along: false, ..AS_BUILT },
+            broken: Broken::Recoverable,
+            steps: 18,
         },
     ]);
 }
