@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Crates that have owners: nobody else names them.
-const OWNERS: [(&[&str], &[&str]); 5] = [
+const OWNERS: [(&[&str], &[&str]); 7] = [
     (&["rustix"], &["src/platform.rs"]),
     (&["sqlx"], &["src/store/"]),
     (&["zeroizing_alloc"], &["src/main.rs"]),
@@ -31,6 +31,7 @@ const OWNERS: [(&[&str], &[&str]); 5] = [
         &["src/grpc/", "src/proto.rs", "src/cli/"],
     ),
     (&["cryptoki"], &["src/keys/token/"]),
+    (&["aws_config", "aws_sdk_kms", "aws_smithy_http_client"], &["src/keys/kek/aws.rs"]),
     (&["aes", "aes_gcm", "hmac", "ring", "sha2"], &["src/crypto/"]),
 ];
 

@@ -152,15 +152,16 @@ impl Bench {
             self.close();
         }
         if !self.sessions.contains_key(&options.token) {
-            // The first try may only show that the module has to be initialised anew.
-            let opened = self.open(options).or_else(|first| match first {
-                Trouble::Token(_) if self.context.is_some() => {
-                    self.close();
-                    self.open(options)
-                }
-                _ => Err(first),
+            // The first try may only show that the module has to be initialised anew: it knows of no token that came
+            // after it was, or back.
+            let opened = self.open(options).or_else(|_| {
+                self.close();
+                self.open(options)
             });
-            opened.map_err(|trouble| self.explain(options, trouble))?;
+            if let Err(trouble) = opened {
+                self.close();
+                return Err(self.explain(options, trouble));
+            }
         }
         let missing = || options.unavailable("its session was not kept");
         let (_, session) = self.sessions.get(&options.token).ok_or_else(missing)?;

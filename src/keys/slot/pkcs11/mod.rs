@@ -115,12 +115,12 @@ impl RootSlot for TokenSlot {
 impl Cabinet for Drawer {
     async fn search(&self) -> Result<Found> {
         let found = self.look().await?;
-        if found.is_empty() {
-            // A module that lost sight of its token may have nothing to tell, so it has to say it twice.
-            self.token.reopen().await?;
-            return self.look().await;
+        if protocol::decides(&found) {
+            return Ok(found);
         }
-        Ok(found)
+        // A module that lost sight of its token, or of some of its objects, has to say it twice.
+        self.token.reopen().await?;
+        self.look().await
     }
 
     async fn make_key(&self, name: &Name) -> Result<()> {

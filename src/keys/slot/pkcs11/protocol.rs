@@ -169,18 +169,18 @@ async fn sweep(cabinet: &dyn Cabinet, armed: &Name) -> Result<()> {
         return Err(moved(decides.epoch));
     }
     let lower: Vec<_> = found.into_keys().filter(|name| name.tree == armed.tree && name.epoch < armed.epoch).collect();
-    if lower.is_empty() {
-        return Ok(());
-    }
-    // Before anything is destroyed: a token may believe that it keeps what it could not write.
-    cabinet.refresh().await?;
-    match current(&cabinet.search().await?)? {
-        Some(decides) if decides == *armed => cabinet.open(armed).await.map(drop)?,
-        _ => return Err(refused("the token did not keep the root that it was given; is it full?")),
+    if !lower.is_empty() {
+        // Before anything is destroyed: a token may believe that it keeps what it could not write.
+        cabinet.refresh().await?;
+        match current(&cabinet.search().await?)? {
+            Some(decides) if decides == *armed => cabinet.open(armed).await.map(drop)?,
+            _ => return Err(refused("the token did not keep the root that it was given; is it full?")),
+        }
     }
     for name in &lower {
         cabinet.destroy(name).await?;
     }
+    cabinet.refresh().await?;
     let found = cabinet.search().await?;
     let decides = current(&found)?.ok_or_else(empty)?;
     if decides != *armed {
@@ -192,6 +192,11 @@ async fn sweep(cabinet: &dyn Cabinet, armed: &Name) -> Result<()> {
             Err(refused("the token still holds a former root, which it does not destroy").with("epoch", left.epoch))
         }
     }
+}
+
+/// Whether a search found a root that counts, and only one.
+pub fn decides(found: &Found) -> bool {
+    matches!(current(found), Ok(Some(_)))
 }
 
 /// The armed root of the highest epoch whose key exists.
