@@ -55,8 +55,9 @@ impl AwsKek {
         if let Some(endpoint) = endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        let kek = Self { client: Client::new(&loader.load().await), key: key.to_owned() };
-        kek.present().await?;
+        let config = Box::pin(loader.load()).await;
+        let kek = Self { client: Client::new(&config), key: key.to_owned() };
+        Box::pin(kek.present()).await?;
         Ok(kek)
     }
 
