@@ -8,6 +8,8 @@ use anyhow::Result;
 use crate::config::Config;
 use crate::config::slot::{self, AwsKms, Kind, Pkcs11};
 use crate::crypto::{Random, SystemRandom};
+#[cfg(feature = "aws-kms")]
+use crate::keys::kek::{AwsKek, KmsSettings};
 use crate::keys::kek::{Kek, LocalKek, Succession, TokenKek};
 use crate::keys::slot::{Assurance, FileSlot, RootSlot, SlotLock, TokenSlot};
 use crate::keys::token::{Options, Pin, Token};
@@ -58,8 +60,13 @@ impl Where<'_> {
 
 #[cfg(feature = "aws-kms")]
 async fn kms(section: &AwsKms) -> Result<Arc<dyn Kek>> {
-    let (region, endpoint) = (section.region.as_deref(), section.endpoint.as_deref());
-    Ok(Arc::new(crate::keys::kek::AwsKek::open(&section.key, region, endpoint).await?))
+    let settings = KmsSettings {
+        key: &section.key,
+        region: section.region.as_deref(),
+        endpoint: section.endpoint.as_deref(),
+        timeout: section.timeout(),
+    };
+    Ok(Arc::new(AwsKek::open(&settings).await?))
 }
 
 #[cfg(not(feature = "aws-kms"))]
@@ -85,6 +92,15 @@ pub async fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
     }
     let kek = kek(config, false, &random).await?;
     Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors(config), kek)))
+}
+
+/// Sees whether the key-encrypting key opens what there is to open, beside a vault that may be running.
+pub async fn look_at_kek(config: &Config) -> Result<()> {
+    let kek = kek(config, false, &(Arc::new(SystemRandom::new()) as Arc<dyn Random>)).await?;
+    if section(config).is_none() {
+        FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors(config), kek).load().await?;
+    }
+    Ok(())
 }
 
 /// Whether the slot was never set.

@@ -26,6 +26,7 @@
 //! assert_eq!(config.callers.len(), 1);
 //! ```
 
+mod endpoint;
 mod process;
 mod sink;
 pub mod slot;
@@ -240,6 +241,14 @@ impl Config {
         self.slot.kek_file.clone().unwrap_or_else(|| self.slot_dir().join("kek.key"))
     }
 
+    /// The files of the key-encrypting keys, the present one and the former one, as far as they are in files.
+    #[must_use]
+    pub fn kek_files(&self) -> Vec<PathBuf> {
+        let former = self.slot.former_kek.iter().filter(|former| former.kek == slot::Kek::Local);
+        let present = (self.slot.kek == slot::Kek::Local).then(|| self.kek_file());
+        present.into_iter().chain(former.filter_map(|former| former.kek_file.clone())).collect()
+    }
+
     /// Where checkpoints go.
     #[must_use]
     pub fn sinks(&self) -> Vec<Sink> {
@@ -389,6 +398,8 @@ mod tests {
             ("[slot]\nkind = 'tape'", "tape"),
             ("[slot]\nkek = 'pkcs11'", "[slot.pkcs11]"),
             ("[slot]\nkek = 'aws-kms'", "[slot.aws_kms]"),
+            ("[slot]\nkek = 'aws-kms'\n[slot.aws_kms]\nkey = 'k'\nendpoint = 'http://a.b'", "slot.aws_kms.endpoint"),
+            ("[slot]\nkek = 'aws-kms'\n[slot.aws_kms]\nkey = 'k'\ntimeout_seconds = 0", "slot.aws_kms.timeout_seconds"),
             ("[slot.former_kek]\nkek = 'local'", "needs kek_file"),
             ("[slot.former_kek]\nkek = 'aws-kms'", "[slot.former_kek.aws_kms]"),
             ("[slot]\nkind = 'pkcs11'", "[slot.pkcs11]"),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
 
-use super::{Hidden, read_secret};
+use super::{Hidden, endpoint, read_secret};
 
 /// A checkpoint sink: a directory, or a bucket of an S3-compatible object store.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -91,25 +91,18 @@ impl Sink {
         Ok(())
     }
 
+    /// The files that hold its keys.
+    pub fn key_files(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        [self.access_key_id_file.clone(), self.secret_access_key_file.clone()].into_iter().flatten()
+    }
+
     fn region(&self) -> String {
         self.region.clone().unwrap_or_else(|| "us-east-1".to_owned())
     }
 
-    /// What a checkpoint tells may be read by the way, but not changed, and the key must not be read.
     fn endpoint(&self) -> Result<Url> {
         let amazon = || format!("https://s3.{}.amazonaws.com", self.region());
-        let url: Url = self.endpoint.clone().unwrap_or_else(amazon).parse()?;
-        let loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => bail!("it names no host"),
-        };
-        match url.scheme() {
-            "https" => Ok(url),
-            "http" if loopback => Ok(url),
-            _ => bail!("it must be https://…; plain http is for loopback only"),
-        }
+        endpoint::parse(&self.endpoint.clone().unwrap_or_else(amazon))
     }
 
     /// The bucket, with its keys read from their files; `None` for a directory.

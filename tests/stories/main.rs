@@ -11,6 +11,8 @@
 mod asks;
 mod audit;
 mod base_backup;
+#[cfg(feature = "s3")]
+mod buckets;
 mod cli_client;
 mod configuration;
 mod confirmation;
@@ -25,10 +27,12 @@ mod hoard;
 mod house;
 mod idempotency;
 mod kills;
+#[cfg(feature = "aws-kms")]
+mod kms;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod memory;
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "aws-kms"))]
 mod moto;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;

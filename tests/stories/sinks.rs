@@ -219,14 +219,14 @@ impl House {
 mod in_a_bucket {
     //! Stories of buckets alone.
 
-    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use lacuna::keys::sink::{BucketSettings, BucketSink};
     use serde_json::Value;
 
     pub use super::super::moto::Moto;
-    use super::super::moto::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
+    use super::super::moto::{ACCESS_KEY_ID, SECRET_ACCESS_KEY, answering};
     use super::*;
     use crate::process::{Database, Place, lacuna, run, said};
 
@@ -269,23 +269,8 @@ mod in_a_bucket {
         }
 
         fn plant(&self, name: &str, bytes: &[u8]) {
-            assert_eq!(self.0.ask("PUT", &format!("/checkpoints/a%20vault/{name}"), bytes).0, 200);
+            self.0.put(&format!("/checkpoints/a%20vault/{name}"), bytes);
         }
-    }
-
-    /// A store that answers everything with the same.
-    fn answering(status: &str, body: &str) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut request = [0; 16 << 10];
-                let _ = stream.read(&mut request);
-                let _ = stream.write_all(answer.as_bytes());
-            }
-        });
-        endpoint
     }
 
     #[tokio::test]
@@ -305,7 +290,10 @@ mod in_a_bucket {
         let refused = bucket(&answering("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>"), "b");
         let refused = refused.list().await.unwrap_err();
         assert!(refused.message.contains("AccessDenied"), "{refused}");
-        for error in [error, refused] {
+        let unknown = bucket(&answering("403 Forbidden", "<Error><Code>InvalidAccessKeyId</Code></Error>"), "b");
+        let unknown = unknown.list().await.unwrap_err();
+        assert!(unknown.message.contains("secret_access_key of the sink"), "{unknown}");
+        for error in [error, refused, unknown] {
             assert!(!format!("{error:?}").contains(SECRET_ACCESS_KEY) && !format!("{error:?}").contains("Signature"));
         }
     }
@@ -337,12 +325,14 @@ mod in_a_bucket {
         moto.make_bucket("keys");
         let place = Place::new();
         let config = place.path().join("lacuna.toml");
-        fs::write(place.path().join("secret"), SECRET_ACCESS_KEY).unwrap();
+        let secret = place.path().join("secret");
+        fs::write(&secret, SECRET_ACCESS_KEY).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         let text = format!(
             "[[sinks]]\nbucket = 'keys'\nendpoint = '{}'\nprefix = 'vault-1/'\naccess_key_id = '{ACCESS_KEY_ID}'\n\
              secret_access_key_file = '{}'\n",
             moto.endpoint(),
-            place.path().join("secret").display()
+            secret.display()
         );
         fs::write(&config, text).unwrap();
         let start = || {

@@ -26,8 +26,8 @@ struct Places {
     database: Option<PathBuf>,
     slot: PathBuf,
     mirrors: Vec<PathBuf>,
-    /// The file of the key that wraps the slot.
-    key: PathBuf,
+    /// The files of the keys that wrap the slot, as far as they are files.
+    keys: Vec<PathBuf>,
     sinks: Vec<PathBuf>,
     /// Whether the vault was made already.
     made: bool,
@@ -45,7 +45,7 @@ impl Places {
             made: slot.join(super::super::custodian::SLOT_FILE).exists(),
             slot,
             mirrors: all(config.slot.mirrors.clone())?,
-            key: absolute(&config.kek_file())?,
+            keys: all(config.kek_files())?,
             sinks: all(config.sink_directories())?,
         })
     }
@@ -94,18 +94,19 @@ impl Places {
     /// The key that wraps the slot, beside a copy of it.
     fn key_apart(&self) -> Check {
         const NAME: &str = "kek-apart";
-        let Some(copy) = self.copies().find(|copy| self.key.parent() == Some(copy)) else {
+        let beside = |key: &&PathBuf| self.copies().any(|copy| key.parent() == Some(copy));
+        let Some(key) = self.keys.iter().find(beside) else {
             return Check::pass(NAME, "the key-encrypting key is away from every copy of the slot");
         };
         let found = format!(
             "the key-encrypting key {} lies beside the root slot: whoever copies the directory has the slot in clear",
-            self.key.display()
+            key.display()
         );
         let fix = "move it to another medium and name it with slot.kek_file; back it up";
         if self.mirrors.is_empty() {
             return Check::warn(NAME, found, fix);
         }
-        let lost = format!("{found}, and whoever loses {} loses every mirror as well", copy.display());
+        let lost = format!("{found}, and whoever loses the directory loses every mirror as well");
         Check::fail(NAME, lost, fix)
     }
 

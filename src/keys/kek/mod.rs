@@ -12,7 +12,7 @@ mod rotate;
 mod succession;
 
 #[cfg(feature = "aws-kms")]
-pub use aws::AwsKek;
+pub use aws::{AwsKek, Settings as KmsSettings};
 pub use local::LocalKek;
 pub use pkcs11::TokenKek;
 pub use rotate::{KekRotation, Progress};

@@ -17,6 +17,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use url::Url;
 
 use super::{CheckpointSink, Name, unusable};
@@ -30,6 +32,11 @@ const LARGEST: usize = 4 << 30;
 
 /// How often a request is sent that the store does not manage to answer.
 const TRIES: u32 = 3;
+
+/// How long the store may take to answer, and how much longer for each megabyte that it is sent. Afterwards, how long it
+/// may pause while it sends.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_A_MEGABYTE: Duration = Duration::from_secs(1);
 
 /// What a bucket is and how to get in.
 pub struct Settings<'a> {
@@ -90,17 +97,22 @@ impl BucketSink {
         unusable(format!("the checkpoint sink in {} cannot be used: {what}: {error}", self.describe())).because(error)
     }
 
-    /// Sends a request until it is answered.
+    /// Sends a request until it is answered. A store that is silent is not asked again.
     async fn send(&self, method: &Method, url: &Url, body: &Bytes) -> Result<(StatusCode, Bytes)> {
         let mut tries = 1;
         loop {
             let answer = self.send_once(method, url, body.clone()).await;
             let again = match &answer {
                 Ok((status, _)) => status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED,
-                Err(_) => true,
+                Err(error) => !error.is::<Elapsed>(),
             };
             if !again || tries == TRIES {
-                return answer.map_err(|error| self.failed(method.as_str(), error));
+                return answer.map_err(|error| {
+                    if error.is::<Elapsed>() {
+                        return self.failed(method.as_str(), "the store does not answer");
+                    }
+                    self.failed(method.as_str(), error)
+                });
             }
             tokio::time::sleep(Duration::from_millis(100) * tries).await;
             tries += 1;
@@ -113,14 +125,19 @@ impl BucketSink {
         url: &Url,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let megabytes = u32::try_from(body.len() >> 20).unwrap_or(u32::MAX);
+        let patience = PATIENCE.saturating_add(PATIENCE_A_MEGABYTE.saturating_mul(megabytes));
         let mut request = Request::builder().method(method).uri(url.as_str());
         if method == Method::PUT {
             request = request.header(IF_NONE_MATCH, "*").header(CONTENT_LENGTH, body.len());
         }
-        let response = self.client.request(request.body(Full::new(body))?).await?;
+        let response = timeout(patience, self.client.request(request.body(Full::new(body))?)).await??;
         let status = response.status();
-        let body = Limited::new(response.into_body(), LARGEST).collect().await?.to_bytes();
-        Ok((status, body))
+        let (mut coming, mut body) = (Limited::new(response.into_body(), LARGEST), Vec::new());
+        while let Some(frame) = timeout(PATIENCE, coming.frame()).await? {
+            body.extend(frame?.into_data().unwrap_or_default());
+        }
+        Ok((status, body.into()))
     }
 
     /// What the store refuses, with its own code: the rest of its message may tell of the request.
@@ -128,7 +145,8 @@ impl BucketSink {
         let text = String::from_utf8_lossy(body);
         let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
         let known = code.filter(|code| code.len() < 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        self.failed(what, io::Error::other(format!("{status} {}", known.unwrap_or_default())))
+        let known = known.unwrap_or_default();
+        self.failed(what, io::Error::other(format!("{status} {known}{}", advice(known))))
     }
 }
 
@@ -200,6 +218,19 @@ impl CheckpointSink for BucketSink {
         let host = url.host_str().unwrap_or_default();
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("bucket {} at {}://{host}{port}", self.bucket.name(), url.scheme())
+    }
+}
+
+/// What to do about an answer of the store.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "AccessDenied" => " (its key lacks a right that docs/operating.md lists)",
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
+            " (see to access_key_id and secret_access_key of the sink, and to its region)"
+        }
+        "NoSuchBucket" => " (make the bucket, or name another)",
+        "RequestTimeTooSkewed" => " (set this machine's clock)",
+        _ => "",
     }
 }
 
