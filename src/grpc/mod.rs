@@ -6,6 +6,7 @@
 mod guard;
 mod identity;
 mod key;
+mod landing;
 mod parse;
 mod status;
 mod subject;
@@ -71,6 +72,7 @@ pub async fn serve(
         .timeout(LONGEST_CALL)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(tower::util::MapResponseLayer::new(landing::watch))
         .add_service(health.service)
         .add_service(reflection)
         .add_service(reflection_alpha)

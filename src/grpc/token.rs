@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::caller;
+use super::landing::Landing;
 use super::{answer, parse, status};
 use crate::keys::flight::Flight;
 use crate::model::{Content, Error, Label, OpaqueToken, Result, SubjectId, Value};
@@ -69,12 +70,14 @@ impl TokenService for Tokens {
         request: Request<v1::DetokenizeRequest>,
     ) -> Result<Response<v1::DetokenizeResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        answer("Detokenize", async {
+        let landing = Landing::default();
+        let answered = answer("Detokenize", async {
             let (response, flight) = detokenize(&self.vault, &caller, request.into_inner()).await?;
-            flight.may_land()?;
+            landing.carry(flight)?;
             Ok(response)
         })
-        .await
+        .await?;
+        Ok(landing.watch_over(answered))
     }
 
     async fn detokenize_stream(
@@ -87,17 +90,20 @@ impl TokenService for Tokens {
             let (vault, caller) = (Arc::clone(&vault), caller.clone());
             async move { Ok(detokenize(&vault, &caller, item?).await) }
         };
-        // An answer may have waited behind others, or for a slow reader, for longer than it may take.
-        let land = |outcome: Result<Result<(v1::DetokenizeResponse, Flight)>, Status>| {
+        let landing = Landing::default();
+        let carrier = landing.clone();
+        // An answer may have waited behind others for longer than it may take.
+        let land = move |outcome: Result<Result<(v1::DetokenizeResponse, Flight)>, Status>| {
             use v1::detokenize_stream_response::Outcome;
-            let landed = outcome?.and_then(|(response, flight)| flight.may_land().map(|()| response));
+            let landed = outcome?.and_then(|(response, flight)| carrier.carry(flight).map(|()| response));
             let outcome = match landed {
                 Ok(response) => Outcome::Response(response),
                 Err(error) => Outcome::Error(status::to_item_status(&error)),
             };
             Ok(v1::DetokenizeStreamResponse { outcome: Some(outcome) })
         };
-        Ok(Response::new(Box::pin(request.into_inner().map(each).buffered(PIPELINE).map(land))))
+        let answers = request.into_inner().map(each).buffered(PIPELINE).map(land);
+        Ok(landing.watch_over(Response::new(Box::pin(answers))))
     }
 
     async fn find_tokens(

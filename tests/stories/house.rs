@@ -145,6 +145,11 @@ impl House {
         Ok(())
     }
 
+    /// The credential that everything here is asked with.
+    pub fn bearer(&self) -> String {
+        bearer(self.running(), &self.config)
+    }
+
     /// Another connection, with any credential.
     pub async fn connect_as(&self, token: &str) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
         connect(self.running(), token.to_owned()).await
@@ -154,7 +159,7 @@ impl House {
     pub async fn key_service(&self) -> KeyServiceClient<Link> {
         let address = format!("http://{}", self.running().address);
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        KeyServiceClient::with_interceptor(channel, Bearer(bearer(self.running(), &self.config)))
+        KeyServiceClient::with_interceptor(channel, Bearer(self.bearer()))
     }
 
     /// Tokenizes for a subject, or for a new one; answers the subject and the tokens.

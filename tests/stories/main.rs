@@ -29,6 +29,7 @@ mod idempotency;
 mod kills;
 #[cfg(feature = "aws-kms")]
 mod kms;
+mod landing;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod memory;
