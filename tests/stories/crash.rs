@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use lacuna::proto::v1;
-use tonic::Status;
 
-use crate::outside::{Door, Outside, Person, outside_on_both_stores, outside_with_a_token};
+use crate::outside::{Custodian, Door, Outside, Person, outside_on_both_stores, outside_with_a_token};
+use crate::rotating::rotate;
 
 /// Parts of the source that come by while a value is kept.
 const TOKENIZING: [&str; 1] = ["write"];
@@ -59,7 +59,7 @@ fn points() -> BTreeSet<String> {
 
 /// Those of some parts, without those that only come by elsewhere, or with another kind of slot.
 fn points_of(vault: &Outside, parts: &[&str], elsewhere: &[&str]) -> Vec<String> {
-    let other = if vault.token.is_some() { "slot" } else { "token" };
+    let other = if vault.custodian == Custodian::Token { "slot" } else { "token" };
     let mut found: Vec<_> = points().into_iter().collect();
     found.retain(|name| name.split("::").next().is_some_and(|part| parts.contains(&part) && part != other));
     found.retain(|name| !elsewhere.contains(&name.as_str()));
@@ -111,26 +111,6 @@ async fn assert_erased_or_not_begun(door: &mut Door, victim: &Person, request: &
 }
 
 const REQUEST: &str = "0d9f5a3e-8a53-4a8e-9d0c-3a1f6d2b7c11";
-
-/// Asks for a rotation, as whoever asks again and again under one id, and waits until it has ended.
-async fn rotate(door: &mut Door, kind: v1::RotationKind, subject: &str) -> Result<v1::Rotation, Status> {
-    let request_id = REQUEST.to_owned();
-    let rotation = if kind == v1::RotationKind::SubjectKey {
-        let ask = v1::RotateSubjectKeyRequest { subject: subject.to_owned(), request_id, ..Default::default() };
-        door.keys.rotate_subject_key(ask).await?.into_inner().rotation
-    } else {
-        let ask = v1::RotateIndexKeyRequest { request_id, ..Default::default() };
-        door.keys.rotate_index_key(ask).await?.into_inner().rotation
-    };
-    let rotation = rotation.unwrap().rotation;
-    loop {
-        let ask = v1::GetRotationRequest { rotation: rotation.clone() };
-        let found = door.keys.get_rotation(ask).await?.into_inner().rotation.unwrap();
-        if found.state() != v1::RotationState::Running {
-            return Ok(found);
-        }
-    }
-}
 
 #[test]
 fn every_point_has_a_story() {
@@ -204,7 +184,7 @@ outside_on_both_stores! {
                 for times in 0..OFTEN {
                     let vault = vault.copy();
                     let mut door = vault.try_start(&[(&point, after(times))]).unwrap();
-                    if let Ok(rotation) = rotate(&mut door, kind, &people[0].subject).await {
+                    if let Ok(rotation) = rotate(&mut door.keys, kind, &people[0].subject, REQUEST).await {
                         assert!(times > 0, "a rotation does not come by {point}");
                         assert_eq!(rotation.state(), v1::RotationState::Done);
                         break;
@@ -215,7 +195,7 @@ outside_on_both_stores! {
                         door.assert_there(person).await;
                     }
                     let late = door.tokenize("late").await;
-                    let rotation = rotate(&mut door, kind, &people[0].subject).await.unwrap();
+                    let rotation = rotate(&mut door.keys, kind, &people[0].subject, REQUEST).await.unwrap();
                     assert_eq!(rotation.state(), v1::RotationState::Done, "{rotation:?}");
                     let list = door.keys.list_rotations(v1::ListRotationsRequest::default()).await.unwrap();
                     assert_eq!(list.into_inner().rotations.len(), 1, "{point} {times}");

@@ -17,6 +17,7 @@ mod confirmation;
 mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod custodians;
 mod doors;
 mod drill;
 mod erasures;
@@ -39,6 +40,7 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod rotating;
 mod rotations;
 mod runbook;
 mod shapes;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Check;
+use crate::config::slot::{Kek, Kind};
 use crate::config::{Config, absolute};
 use crate::platform;
 
@@ -26,8 +27,10 @@ struct Places {
     database: Option<PathBuf>,
     slot: PathBuf,
     mirrors: Vec<PathBuf>,
-    /// The file of the key that wraps the slot.
-    key: PathBuf,
+    /// The file of the key that wraps the slot, when it is in one.
+    key: Option<PathBuf>,
+    /// Whether the root itself is elsewhere, in a token.
+    in_token: bool,
     sinks: Vec<PathBuf>,
     /// Whether the vault was made already.
     made: bool,
@@ -45,7 +48,8 @@ impl Places {
             made: slot.join(super::super::custodian::SLOT_FILE).exists(),
             slot,
             mirrors: all(config.slot.mirrors.clone())?,
-            key: absolute(&config.kek_file())?,
+            key: (config.slot.kek == Kek::Local).then(|| absolute(&config.kek_file())).transpose()?,
+            in_token: config.slot.kind == Kind::Pkcs11,
             sinks: all(config.sink_directories())?,
         })
     }
@@ -94,12 +98,14 @@ impl Places {
     /// The key that wraps the slot, beside a copy of it.
     fn key_apart(&self) -> Check {
         const NAME: &str = "kek-apart";
-        let Some(copy) = self.copies().find(|copy| self.key.parent() == Some(copy)) else {
+        let beside = |key: &PathBuf| self.copies().find(|copy| key.parent() == Some(copy));
+        let Some((key, copy)) = self.key.as_ref().and_then(|key| Some((key, beside(key)?))) else {
             return Check::pass(NAME, "the key-encrypting key is away from every copy of the slot");
         };
+        let what = if self.in_token { "the key that signs receipts" } else { "the slot" };
         let found = format!(
-            "the key-encrypting key {} lies beside the root slot: whoever copies the directory has the slot in clear",
-            self.key.display()
+            "the key-encrypting key {} lies beside the root slot: whoever copies the directory has {what} in clear",
+            key.display()
         );
         let fix = "move it to another medium and name it with slot.kek_file; back it up";
         if self.mirrors.is_empty() {
@@ -143,6 +149,9 @@ impl Places {
                     checks.push(Check::warn(NAME, found, "put the mirror on another medium"));
                 }
             }
+        }
+        if self.in_token {
+            return vec![Check::pass(NAME, "the root slot is in a token, which is mirrored by its own means")];
         }
         match (checks.is_empty(), self.mirrors.is_empty()) {
             (false, _) => checks,
