@@ -226,7 +226,9 @@ impl Files<'_> {
     }
 
     async fn open(&self, wrapped: &[u8]) -> Result<SigningKey> {
-        let pkcs8: SecretBytes = self.kek.unwrap(LABEL, wrapped).await?;
+        let pkcs8: SecretBytes = self.kek.unwrap(LABEL, wrapped).await.map_err(|error| {
+            self.unusable(format!("it does not open under the {}: {}", self.kek.describe(), error.message))
+        })?;
         SigningKey::from_pkcs8(&pkcs8).map_err(|error| self.unusable(error))
     }
 

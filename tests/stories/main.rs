@@ -51,6 +51,7 @@ mod store_contract;
 mod storm;
 mod streams;
 mod subjects;
+mod successions;
 mod tidy;
 mod tokens;
 mod transplant;

@@ -157,7 +157,7 @@ impl Outside {
         format!("mirrors = ['mirror']\nkek = 'pkcs11'\n{}", self.in_token("slot", label))
     }
 
-    /// The section of what lies under a label in the token.
+    /// The section of what lies under a label in the token, whose PIN the configuration holds.
     pub fn in_token(&self, section: &str, label: &str) -> String {
         let (module, token, pin) = (self.token.as_ref().unwrap(), softhsm::TOKEN, softhsm::PIN);
         format!("[{section}.pkcs11]\nmodule = '{module}'\ntoken = '{token}'\npin = '{pin}'\nlabel = '{label}'\n")
