@@ -15,6 +15,7 @@ use super::Custody;
 use super::files;
 use super::kek::{Kek, WrappedCopy};
 use super::slot::Turn;
+use crate::crash;
 use crate::crypto::{Random, SecretBytes, SigningKey};
 use crate::model::{Error, KeyEventKind, Reason, Result};
 
@@ -150,8 +151,11 @@ impl Signer {
         let present = encode(&key);
         listed.retain(|other| *other != present);
         listed.insert(0, present.clone());
+        crash::point("signer::aside");
         files.write_public(&listed)?;
+        crash::point("signer::listed");
         files.write(&self.kek.wrap(LABEL, &pkcs8).await?)?;
+        crash::point("signer::written");
         self.refresh().await?;
         std::fs::remove_file(&aside)
             .and_then(|()| files::sync_directory(files::parent(&aside)))

@@ -40,7 +40,10 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod rewrapping;
 mod rotating;
+#[cfg(feature = "failpoints")]
+mod rotation_crash;
 mod rotations;
 mod runbook;
 mod shapes;

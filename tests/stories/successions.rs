@@ -9,7 +9,7 @@ use crate::rotating::{assert_done, rotate, status};
 use crate::softhsm;
 
 /// What signed the receipt of an erasure, which must hold under the public keys that are listed now.
-async fn assert_receipt_holds(vault: &Outside, door: &mut Door, erasure: &str) {
+pub async fn assert_receipt_holds(vault: &Outside, door: &mut Door, erasure: &str) {
     let ask = v1::GetReceiptRequest { erasure: erasure.to_owned() };
     let receipt = door.subjects.get_receipt(ask).await.unwrap().into_inner().receipt;
     let listed = std::fs::read_to_string(vault.place.slot().join("receipt-signing.pub")).unwrap();
