@@ -30,6 +30,7 @@ mod landing;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod memory;
+mod mismatches;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
@@ -50,6 +51,8 @@ mod shapes;
 mod slot_contract;
 mod softhsm;
 mod startup;
+#[cfg(feature = "failpoints")]
+mod stopped;
 mod store_contract;
 mod storm;
 mod streams;

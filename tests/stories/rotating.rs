@@ -14,13 +14,8 @@ use crate::house::{House, Link, Somebody, outcome};
 use crate::outside::PATIENCE;
 
 /// Every kind that there is.
-pub const KINDS: [RotationKind; 5] = [
-    RotationKind::Root,
-    RotationKind::SubjectKey,
-    RotationKind::IndexKey,
-    RotationKind::Kek,
-    RotationKind::SigningKey,
-];
+pub const KINDS: [RotationKind; 5] =
+    [RotationKind::Root, RotationKind::SubjectKey, RotationKind::IndexKey, RotationKind::Kek, RotationKind::SigningKey];
 
 /// Asks for a rotation; `subject` counts for the kind that is about one.
 pub async fn begin(

@@ -1,6 +1,8 @@
 //! The crash matrix of rotations: the process ends at every point that one comes by, each time that it does. Afterwards
 //! everybody is there, the erased are gone, and the rotation goes on by itself, or was not begun.
 
+use std::time::Instant;
+
 use lacuna::proto::v1;
 use lacuna::proto::v1::RotationKind;
 
@@ -46,9 +48,11 @@ async fn assert_settled(vault: &Outside, door: &mut Door) {
 
 /// Ends the process at each of `points`, as often as a rotation comes by.
 async fn crashes_while_rotating(vault: &Outside, kind: RotationKind, points: &[String]) {
-    let all = Inhabited::make(vault).await;
+    let (all, begun) = (Inhabited::make(vault).await, Instant::now());
     for point in points {
         for times in 0..OFTEN {
+            // Only shown when it fails.
+            println!("{point} {times}, {:?}", begun.elapsed());
             let vault = vault.copy();
             let mut door = vault.try_start(&[(point, after(times))]).unwrap();
             if let Ok(rotation) = rotate(&mut door.keys, kind, &all.living[0].subject, REQUEST).await {
@@ -66,7 +70,9 @@ async fn crashes_while_rotating(vault: &Outside, kind: RotationKind, points: &[S
             assert_eq!(list.into_inner().rotations.len(), 1, "{point} {times}");
             door.assert_there(&late).await;
             all.assert_well(&vault, &mut door).await;
-            assert_eq!(door.erase(&late).await.state(), v1::ErasureState::Shredded);
+            let erased = door.try_erase(&late, "").await;
+            let erased = erased.unwrap_or_else(|status| panic!("{point} {times}: {status}\n{}", vault.place.log()));
+            assert_eq!(erased.state(), v1::ErasureState::Shredded, "{erased:?}");
             door.assert_gone(&late).await;
             assert_settled(&vault, &mut door).await;
             door.kill();

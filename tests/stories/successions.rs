@@ -19,7 +19,7 @@ pub async fn assert_receipt_holds(vault: &Outside, door: &mut Door, erasure: &st
 }
 
 /// A start that is refused; answers what the vault said of it.
-fn refusal(vault: &Outside) -> String {
+pub fn refusal(vault: &Outside) -> String {
     let before = vault.place.log().len();
     let fault = vault.try_start(&[]).err().expect("it started");
     assert!(fault.contains("exit status: "), "{fault}");
@@ -42,7 +42,10 @@ async fn a_vault_under_a_key_in_a_token_is_made_used_started_again_and_erases(va
     let kek = status(&mut door.keys).await.kek;
     assert_eq!(kek, "lacuna-kek in the PKCS#11 token story, version 1");
     let erasure = door.erase(&ada).await;
-    assert_eq!((erasure.state(), erasure.assurance()), (v1::ErasureState::Shredded, v1::ErasureAssurance::ImmediateLogical));
+    assert_eq!(
+        (erasure.state(), erasure.assurance()),
+        (v1::ErasureState::Shredded, v1::ErasureAssurance::ImmediateLogical)
+    );
     assert!(door.server.stop().success());
     for _ in 0..2 {
         let mut door = vault.start();
@@ -169,7 +172,10 @@ async fn a_key_in_a_token_takes_the_place_of_one_in_a_file() {
         after: vault.files_under("lacuna"),
         former: "[slot.former_kek]\nkek = 'local'\nkek_file = 'kek/kek.key'".to_owned(),
         told: "lacuna-kek in the PKCS#11 token story",
-        explained: &["does not open under the lacuna-kek in the PKCS#11 token story", "is not wrapped by a key in a token"],
+        explained: &[
+            "does not open under the lacuna-kek in the PKCS#11 token story",
+            "is not wrapped by a key in a token",
+        ],
     };
     changes_over(&vault, &keys).await;
 }
@@ -195,7 +201,10 @@ async fn a_key_takes_the_place_of_another_in_the_same_token() {
         after: vault.files_under("second"),
         former: format!("[slot.former_kek]\nkek = 'pkcs11'\n{}", vault.in_token("slot.former_kek", "lacuna")),
         told: "second-kek in the PKCS#11 token story",
-        explained: &["does not open under the second-kek in the PKCS#11 token story", "the token does not hold version 1"],
+        explained: &[
+            "does not open under the second-kek in the PKCS#11 token story",
+            "the token does not hold version 1",
+        ],
     };
     changes_over(&vault, &keys).await;
 }
