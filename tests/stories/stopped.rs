@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 use crate::asks::{CARE, detokenize, erase, text, tokenize};
 use crate::house::{Bearer, outcome};
 use crate::nodes::{IN_THE_END, Node, Person, Vault};
+use crate::outside::Outside;
 
 /// How long the node rests in its transaction, unless it is stopped or thrown out: longer than PostgreSQL lets it.
 const REST: &str = "1*sleep(8000)";
@@ -134,4 +135,20 @@ stopped_at! {
     a_node_stopped_while_it_begins_a_rotation_holds_up_no_erasure: "rotation::before-begin", Deed::Rotate;
     a_leader_stopped_while_it_announces_holds_up_no_erasure: "shred::before-announcement", Deed::Erase;
     a_leader_stopped_while_it_settles_holds_up_no_erasure: "shred::before-settlement", Deed::Erase;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_that_takes_too_long_is_answered_as_pending_and_goes_on() {
+    let vault = Outside::on_sqlite();
+    // On one thread of several, as a disk that does not answer.
+    let mut door = vault.try_start(&[("shred::prepared", "1*sleep(22000)".to_owned())]).unwrap();
+    let (ada, bob) = (door.tokenize("ada").await, door.tokenize("bob").await);
+    let begun = Instant::now();
+    let erasure = door.erase(&ada).await;
+    assert_eq!(erasure.state(), ErasureState::Pending, "{erasure:?}");
+    assert!(begun.elapsed() < BOUND && erasure.pending_reason.contains("takes longer"), "{erasure:?}");
+    assert_eq!(door.reveal(&ada).await, vec![Err("ERASURE_PENDING".to_owned()); 2]);
+    door.assert_there(&bob).await;
+    door.shredded(&erasure.erasure).await;
+    door.assert_gone(&ada).await;
 }
