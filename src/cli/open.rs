@@ -134,6 +134,9 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
                 .with_context(|| format!("cannot make the slot directory {}", directory.display()))?;
         }
     }
+    if !new {
+        custodian::make_successor(config, &random).await?;
+    }
     let kek = custodian::kek(config, new, &random).await?;
     let slot = custodian::hold_slot(config, lock, &kek, &random);
     let signer = Signer::open(&signing_keys(config), Arc::clone(&kek), new, &*random).await?;

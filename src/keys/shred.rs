@@ -328,6 +328,7 @@ impl Custody {
             erasure.epoch = Some(next.epoch);
         }
         tx.update_erasures(&erasures).await?;
+        crash::point("shred::before-announcement");
         tx.commit().await?;
         Ok(true)
     }
@@ -363,6 +364,7 @@ impl Custody {
         if let Some(old) = old {
             tx.delete_pages(old.removed).await?;
             tx.delete_pages_between(old.after, root.0).await?;
+            crash::point("shred::before-settlement");
         }
         tx.commit().await
     }

@@ -19,6 +19,7 @@ mod confirmation;
 mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod custodians;
 mod doors;
 mod drill;
 mod erasures;
@@ -33,6 +34,7 @@ mod landing;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod memory;
+mod mismatches;
 #[cfg(any(feature = "s3", feature = "aws-kms"))]
 mod moto;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
@@ -45,6 +47,10 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod rewrapping;
+mod rotating;
+#[cfg(feature = "failpoints")]
+mod rotation_crash;
 mod rotations;
 mod runbook;
 mod shapes;
@@ -52,10 +58,13 @@ mod sinks;
 mod slot_contract;
 mod softhsm;
 mod startup;
+#[cfg(feature = "failpoints")]
+mod stopped;
 mod store_contract;
 mod storm;
 mod streams;
 mod subjects;
+mod successions;
 mod tidy;
 mod tokens;
 mod transplant;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Check;
+use crate::config::slot::Kind;
 use crate::config::{Config, absolute};
 use crate::platform;
 
@@ -28,6 +29,8 @@ struct Places {
     mirrors: Vec<PathBuf>,
     /// The files of the keys that wrap the slot, as far as they are files.
     keys: Vec<PathBuf>,
+    /// Whether the root itself is elsewhere, in a token.
+    in_token: bool,
     sinks: Vec<PathBuf>,
     /// Whether the vault was made already.
     made: bool,
@@ -46,6 +49,7 @@ impl Places {
             slot,
             mirrors: all(config.slot.mirrors.clone())?,
             keys: all(config.kek_files())?,
+            in_token: config.slot.kind == Kind::Pkcs11,
             sinks: all(config.sink_directories())?,
         })
     }
@@ -98,8 +102,9 @@ impl Places {
         let Some(key) = self.keys.iter().find(beside) else {
             return Check::pass(NAME, "the key-encrypting key is away from every copy of the slot");
         };
+        let what = if self.in_token { "the key that signs receipts" } else { "the slot" };
         let found = format!(
-            "the key-encrypting key {} lies beside the root slot: whoever copies the directory has the slot in clear",
+            "the key-encrypting key {} lies beside the root slot: whoever copies the directory has {what} in clear",
             key.display()
         );
         let fix = "move it to another medium and name it with slot.kek_file; back it up";
@@ -144,6 +149,9 @@ impl Places {
                     checks.push(Check::warn(NAME, found, "put the mirror on another medium"));
                 }
             }
+        }
+        if self.in_token {
+            return vec![Check::pass(NAME, "the root slot is in a token, which is mirrored by its own means")];
         }
         match (checks.is_empty(), self.mirrors.is_empty()) {
             (false, _) => checks,
