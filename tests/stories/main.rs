@@ -1,5 +1,7 @@
 //! The vault's stories, told through its doors. One file a subject, one test a story.
 
+// The state of a story is as deep as what it awaits.
+#![recursion_limit = "256"]
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
