@@ -180,13 +180,13 @@ pub(super) async fn listed(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> 
     Ok(read(ring, tx, numbers).await?.map(|contents| entries(contents).map(|entry| entry.row).collect()))
 }
 
-/// Takes a token out of buckets of the live index. Old copies keep the entry, so the buckets are marked, and the next
+/// Takes tokens out of buckets of the live index. Old copies keep the entries, so the buckets are marked, and the next
 /// erasure writes them anew. They must be locked.
-pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: &[u32], row: TokenRow) -> Result<()> {
+pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: &[u32], rows: &HashSet<TokenRow>) -> Result<()> {
     let mut kept = Vec::new();
     for contents in read_locked(ring, tx, buckets).await? {
         let before = contents.entries.len();
-        let mut contents = contents.without(&HashSet::from([row]));
+        let mut contents = contents.without(rows);
         if contents.entries.len() < before {
             contents.bucket.dirty = true;
             kept.push(contents);

@@ -141,6 +141,7 @@ impl Custody {
                 reapplied.push(erased.erasure.clone());
             }
         }
+        self.unlist_unreadable(&mut *tx).await?;
         let lost = self.give_up_lost_time(&mut *tx, checkpoint.next_leaf).await?;
         tx.commit().await?;
         Ok((reapplied, lost))

@@ -27,6 +27,30 @@ impl Custody {
         tx.put_buckets(&buckets).await
     }
 
+    /// Takes out of the index, in a restored database, every token whose key was destroyed since: nobody can tell any
+    /// more where its value is listed, so neither an erasure nor a correction would find the entry.
+    pub(super) async fn unlist_unreadable(&self, tx: &mut dyn Tx) -> Result<()> {
+        let tree = self.ring.epoch()?.tree;
+        let (mut after, mut unreadable) = (None, HashSet::new());
+        loop {
+            let page = tx.scan_tokens(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.token.row);
+            let sealed = page.iter().filter(|facts| facts.token.sealed.is_some());
+            unreadable.extend(sealed.filter(|facts| !tree.is_live(facts.token.leaf)).map(|facts| facts.token.row));
+        }
+        if unreadable.is_empty() {
+            return Ok(());
+        }
+        let generations = tx.generations().await?;
+        let numbers: Vec<u32> = generations.iter().flat_map(Generation::numbers).collect();
+        tx.lock_buckets(&numbers).await?;
+        let buckets = all_buckets(tx, &generations).await?;
+        // Those under a leaf that is gone are made again from the values.
+        let readable = buckets.iter().filter(|bucket| tree.is_live(bucket.leaf)).map(|bucket| bucket.bucket);
+        index::remove(&self.ring, tx, &readable.collect::<Vec<_>>(), &unreadable).await
+    }
+
     /// Rebuilds what a restored database has under leaves that were punctured since. Answers how many buckets.
     pub(super) async fn rebuild_index(&self) -> Result<u64> {
         let epoch = self.ring.epoch()?;

@@ -273,8 +273,9 @@ impl Custody {
         Ok(buckets.into_iter().collect())
     }
 
-    /// Where a token may be in the search index. One whose key is gone was taken out by the run that punctured it; one
-    /// that does not open though its key is there was damaged, and could be in any bucket.
+    /// Where a token may be in the search index. One whose key is gone is in none: the run that punctured the key took it
+    /// out, or, with a key that was rotated away after the backup, the restore did. One that does not open though its key
+    /// is there was damaged, and could be in any bucket.
     pub fn buckets_of_token(&self, token: &Token, generations: &[Generation]) -> Result<BTreeSet<u32>> {
         if !self.ring.epoch()?.tree.is_live(token.leaf) {
             return Ok(BTreeSet::new());

@@ -330,7 +330,7 @@ impl Vault {
         let generations = index::lock(tx, &custody.generations(), touched).await?;
         custody.see_generations(&generations);
         let from: Vec<u32> = custody.buckets_of_token(before, &generations)?.into_iter().collect();
-        index::remove(&custody.ring, tx, &from, before.row).await?;
+        index::remove(&custody.ring, tx, &from, &HashSet::from([before.row])).await?;
         let Some(value) = value else { return Ok(()) };
         let entry = |spot| IndexEntry { spot, row: before.row };
         let entries: Vec<_> = custody.spots_for(value, &generations)?.into_iter().map(entry).collect();
