@@ -59,7 +59,14 @@ macro_rules! lock {
     };
 }
 
-use {blob, each, lock};
+/// Keeps the rows read from being deleted until the transaction ends.
+macro_rules! hold {
+    ($table:literal) => {
+        concat!(" FOR KEY SHARE OF ", $table)
+    };
+}
+
+use {blob, each, hold, lock};
 
 /// Opens a pool of connections.
 pub async fn open(url: &str) -> Result<sql::Sql> {

@@ -12,6 +12,7 @@ use lacuna::proto::v1;
 use tonic::Status;
 
 use crate::outside::{Door, Outside, Person, outside_on_both_stores, outside_with_a_token};
+use crate::undone::assert_no_leaf_is_forgotten;
 
 /// Parts of the source that come by while a value is kept.
 const TOKENIZING: [&str; 1] = ["write"];
@@ -90,6 +91,14 @@ fn assert_keys_agree(vault: &Outside) {
     }
 }
 
+/// The leaves that the buckets of the index are under.
+async fn bucket_leaves(store: &dyn lacuna::store::Store) -> BTreeSet<u32> {
+    let mut tx = store.read().await.unwrap();
+    let numbers: Vec<u32> =
+        tx.generations().await.unwrap().iter().flat_map(lacuna::store::index::Generation::numbers).collect();
+    tx.buckets_and_dirty(&numbers).await.unwrap().iter().map(|bucket| bucket.leaf).collect()
+}
+
 /// What an erasure that was interrupted must come to. Answers whether it was begun at all.
 async fn assert_erased_or_not_begun(door: &mut Door, victim: &Person, request: &str) -> bool {
     let subject = door.subject(victim).await;
@@ -149,6 +158,9 @@ outside_on_both_stores! {
             let mut door = vault.try_start(&[(&point, after(0))]).unwrap();
             door.try_tokenize("eve").await.unwrap_err();
             door.aborted();
+            let store = lacuna::store::open(&vault.url()).await.unwrap();
+            let doubtful = bucket_leaves(&*store).await;
+            store.close().await;
 
             let mut door = vault.start();
             for person in &people {
@@ -159,7 +171,14 @@ outside_on_both_stores! {
             assert_eq!(kept.len(), usize::from(point == "write::after-commit"));
             let eve = door.tokenize("eve").await;
             assert_eq!(door.reveal(&eve).await[0], Ok("eve@example.com".to_owned()));
+            // Whoever is erased first takes along what was sealed and never kept.
+            assert_eq!(door.erase(&people[0]).await.state(), v1::ErasureState::Shredded);
             assert_keys_agree(&vault);
+            door.kill();
+            let store = lacuna::store::open(&vault.url()).await.unwrap();
+            assert_no_leaf_is_forgotten(&*store).await;
+            assert!(bucket_leaves(&*store).await.is_disjoint(&doubtful), "any of them may list somebody");
+            store.close().await;
         }
     }
 
@@ -186,6 +205,9 @@ outside_on_both_stores! {
                 door.assert_there(&late).await;
                 assert_keys_agree(&vault);
                 door.kill();
+                let store = lacuna::store::open(&vault.url()).await.unwrap();
+                assert_no_leaf_is_forgotten(&*store).await;
+                store.close().await;
 
                 // The disk as the crash left it comes back, beside the present slot.
                 vault.take_data_of(torn);
@@ -229,6 +251,33 @@ outside_on_both_stores! {
                 }
             }
         }
+    }
+
+    async fn a_backup_from_the_midst_of_an_index_rotation_comes_back_with_a_whole_index(vault: Outside) {
+        let mut vault = vault;
+        let people = inhabited(&vault).await;
+        let (victim, other) = (&people[0], &people[1]);
+        // Some buckets of the new index are made, and most are not.
+        let mut door = vault.try_start(&[("rotation::stepped", after(1))]).unwrap();
+        let ask = v1::RotateIndexKeyRequest { buckets: 512, request_id: REQUEST.to_owned(), ..Default::default() };
+        let _ = door.keys.rotate_index_key(ask).await;
+        door.aborted();
+        let midst = vault.copy();
+        let mut door = vault.start();
+        door.erase(victim).await;
+        door.kill();
+
+        vault.take_data_of(midst);
+        let mut door = vault.start();
+        let rotation = rotate(&mut door, v1::RotationKind::IndexKey, "").await.unwrap();
+        assert_ne!(rotation.state(), v1::RotationState::Running);
+        let late = door.tokenize("late").await;
+        assert_eq!(door.erase(&late).await.state(), v1::ErasureState::Shredded);
+        door.assert_gone(victim).await;
+        door.assert_there(other).await;
+        assert_eq!(door.erase(other).await.state(), v1::ErasureState::Shredded);
+        door.assert_gone(other).await;
+        assert_keys_agree(&vault);
     }
 
     async fn a_second_crash_during_the_recovery_changes_nothing(vault: Outside) {

@@ -52,3 +52,4 @@ mod subjects;
 mod tidy;
 mod tokens;
 mod transplant;
+mod undone;
