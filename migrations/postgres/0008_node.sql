@@ -12,3 +12,10 @@ CREATE TABLE node (
     epoch     BIGINT NOT NULL,    -- the newest announced epoch whose deaths the node has applied
     seen_at   BIGINT NOT NULL     -- by the node's own clock, for people
 );
+
+-- Processes that may be writing. One that is here and is no node has ended in the midst of its work; on a database of one
+-- process that is whoever is here when the next one starts.
+CREATE TABLE index_writer (
+    -- Immutable.
+    node BYTEA PRIMARY KEY
+);

@@ -103,7 +103,12 @@ impl Member {
         parts.random.fill(&mut begin);
         let renewals = u32::from_be_bytes(begin).into();
         let node = Node { id: self.id, name, process, joined_at: now, renewals, epoch: 0, seen_at: now };
-        in_time(async { parts.store.watch().await?.join_node(&node).await }).await?;
+        let joining = async {
+            let mut tx = parts.store.watch().await?;
+            tx.join_node(&node).await?;
+            tx.begin_writer(&self.id).await
+        };
+        in_time(joining).await?;
         self.applied.store(0, Ordering::SeqCst);
         Ok(sent)
     }
@@ -140,10 +145,11 @@ impl Custody {
 
     /// Leaves the nodes in good order. This one must answer nobody any more.
     pub async fn leave(&self) -> Result<()> {
-        let Some(member) = &self.member else { return Ok(()) };
+        let Some(member) = &self.member else { return self.end_to_write().await };
         member.left.store(true, Ordering::SeqCst);
         member.leads.store(false, Ordering::SeqCst);
         let _not_meanwhile = self.base.lock().await;
+        self.end_to_write().await?;
         in_time(async { self.store().watch().await?.leave_node(&member.id).await }).await?;
         self.parts.tell(KeyEventKind::NodeLeft, format!("{} in good order", named(&member.id))).await;
         Ok(())
@@ -175,6 +181,9 @@ impl Custody {
         if pulse.fence > member.applied.load(Ordering::SeqCst) {
             self.catch_up(member).await?;
             self.renew_lease(member).await?;
+        }
+        if let Err(error) = in_time(self.mark_doubtful()).await {
+            tracing::warn!(%error, "buckets of the search index stay in doubt");
         }
         if !self.elect(member, &pulse).await? {
             return Ok(());
@@ -276,6 +285,8 @@ impl Custody {
             // It holds what has just died.
             *base = None;
         }
+        // They are closed, and die with that epoch.
+        self.forget_leaves();
         self.put_to_use(Epoch { tree, number: fence }).await;
         Ok(())
     }

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod erasure;
 pub mod index;
 pub mod key;
+pub mod leaf;
 pub mod node;
 pub mod request;
 pub mod rotation;
@@ -95,6 +96,7 @@ pub trait Tx:
     + erasure::Erasures
     + index::Indexes
     + key::Keys
+    + leaf::Leaves
     + node::Nodes
     + request::Requests
     + rotation::Rotations

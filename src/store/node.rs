@@ -80,4 +80,16 @@ pub trait Nodes {
 
     /// Asks whoever leads for an epoch.
     async fn want_epoch(&mut self, epoch: u64) -> Result<()>;
+
+    /// Notes that a process may be writing.
+    async fn begin_writer(&mut self, id: &NodeId) -> Result<()>;
+
+    /// Notes that it does not any more.
+    async fn end_writer(&mut self, id: &NodeId) -> Result<()>;
+
+    /// Whether one is noted so that is no node.
+    async fn has_dead_writers(&mut self) -> Result<bool>;
+
+    /// Removes the notes of those.
+    async fn forget_dead_writers(&mut self) -> Result<()>;
 }

@@ -35,6 +35,7 @@ impl Vault {
             request: ask.request,
             owner: Owner::New(subject),
             keys: Vec::new(),
+            leaves: Vec::new(),
             fields: Vec::new(),
         };
         let written = self.write_tokens(new).await?;

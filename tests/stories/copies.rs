@@ -123,7 +123,7 @@ fn everything_about(name: &str, number: u32) -> Vec<v1::FieldInput> {
 }
 
 /// Makes every statement of this kind fail, as a broken disk might.
-async fn forbid(house: &House, event: &str, table: &str) {
+pub async fn forbid(house: &House, event: &str, table: &str) {
     statement(
         house,
         &format!("CREATE TRIGGER forbidden BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, 'forbidden'); END"),
@@ -136,7 +136,7 @@ async fn forbid(house: &House, event: &str, table: &str) {
     .await;
 }
 
-async fn allow(house: &House, table: &str) {
+pub async fn allow(house: &House, table: &str) {
     statement(house, "DROP TRIGGER forbidden", &format!("DROP TRIGGER forbidden ON {table}")).await;
 }
 

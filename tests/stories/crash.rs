@@ -11,6 +11,7 @@ use std::path::Path;
 use lacuna::proto::v1;
 
 use crate::outside::{Custodian, Door, Outside, Person, outside_on_both_stores, outside_with_a_token};
+use crate::undone::assert_no_leaf_is_forgotten;
 
 /// Parts of the source that come by while a value is kept.
 const TOKENIZING: [&str; 1] = ["write"];
@@ -89,6 +90,14 @@ pub fn assert_keys_agree(vault: &Outside) {
     }
 }
 
+/// The leaves that the buckets of the index are under.
+async fn bucket_leaves(store: &dyn lacuna::store::Store) -> BTreeSet<u32> {
+    let mut tx = store.read().await.unwrap();
+    let numbers: Vec<u32> =
+        tx.generations().await.unwrap().iter().flat_map(lacuna::store::index::Generation::numbers).collect();
+    tx.buckets_and_dirty(&numbers).await.unwrap().iter().map(|bucket| bucket.leaf).collect()
+}
+
 /// What an erasure that was interrupted must come to. Answers whether it was begun at all.
 async fn assert_erased_or_not_begun(door: &mut Door, victim: &Person, request: &str) -> bool {
     let subject = door.subject(victim).await;
@@ -128,6 +137,9 @@ outside_on_both_stores! {
             let mut door = vault.try_start(&[(&point, after(0))]).unwrap();
             door.try_tokenize("eve").await.unwrap_err();
             door.aborted();
+            let store = lacuna::store::open(&vault.url()).await.unwrap();
+            let doubtful = bucket_leaves(&*store).await;
+            store.close().await;
 
             let mut door = vault.start();
             for person in &people {
@@ -138,7 +150,14 @@ outside_on_both_stores! {
             assert_eq!(kept.len(), usize::from(point == "write::after-commit"));
             let eve = door.tokenize("eve").await;
             assert_eq!(door.reveal(&eve).await[0], Ok("eve@example.com".to_owned()));
+            // Whoever is erased first takes along what was sealed and never kept.
+            assert_eq!(door.erase(&people[0]).await.state(), v1::ErasureState::Shredded);
             assert_keys_agree(&vault);
+            door.kill();
+            let store = lacuna::store::open(&vault.url()).await.unwrap();
+            assert_no_leaf_is_forgotten(&*store).await;
+            assert!(bucket_leaves(&*store).await.is_disjoint(&doubtful), "any of them may list somebody");
+            store.close().await;
         }
     }
 
@@ -165,6 +184,9 @@ outside_on_both_stores! {
                 door.assert_there(&late).await;
                 assert_keys_agree(&vault);
                 door.kill();
+                let store = lacuna::store::open(&vault.url()).await.unwrap();
+                assert_no_leaf_is_forgotten(&*store).await;
+                store.close().await;
 
                 // The disk as the crash left it comes back, beside the present slot.
                 vault.take_data_of(torn);

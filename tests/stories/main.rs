@@ -70,3 +70,4 @@ mod successions;
 mod tidy;
 mod tokens;
 mod transplant;
+mod undone;

@@ -115,6 +115,33 @@ outside_on_both_stores! {
         crashes_while_rotating(&vault, RotationKind::IndexKey, &points).await;
     }
 
+    async fn a_backup_from_the_midst_of_an_index_rotation_comes_back_with_a_whole_index(vault: Outside) {
+        let mut vault = vault;
+        let people = Inhabited::make(&vault).await.living;
+        let (victim, other) = (&people[0], &people[1]);
+        // Some buckets of the new index are made, and most are not.
+        let mut door = vault.try_start(&[("rotation::stepped", after(1))]).unwrap();
+        let ask = v1::RotateIndexKeyRequest { buckets: 512, request_id: REQUEST.to_owned(), ..Default::default() };
+        let _ = door.keys.rotate_index_key(ask).await;
+        door.aborted();
+        let midst = vault.copy();
+        let mut door = vault.start();
+        door.erase(victim).await;
+        door.kill();
+
+        vault.take_data_of(midst);
+        let mut door = vault.start();
+        let rotation = rotate(&mut door.keys, RotationKind::IndexKey, "", REQUEST).await.unwrap();
+        assert_ne!(rotation.state(), v1::RotationState::Running);
+        let late = door.tokenize("late").await;
+        assert_eq!(door.erase(&late).await.state(), v1::ErasureState::Shredded);
+        door.assert_gone(victim).await;
+        door.assert_there(other).await;
+        assert_eq!(door.erase(other).await.state(), v1::ErasureState::Shredded);
+        door.assert_gone(other).await;
+        assert_keys_agree(&vault);
+    }
+
     async fn a_crash_while_the_kek_is_rotated_hurts_nobody_and_the_rotation_goes_on(vault: Outside) {
         let points = points_in(&vault, &["rotation", "kek"], false, &["files"]);
         crashes_while_rotating(&vault, RotationKind::Kek, &points).await;

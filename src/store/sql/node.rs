@@ -93,6 +93,42 @@ impl Nodes for SqlTx {
             .map_err(failed)?;
         Ok(())
     }
+
+    async fn begin_writer(&mut self, id: &NodeId) -> Result<()> {
+        sqlx::query("INSERT INTO index_writer (node) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(id.as_slice())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn end_writer(&mut self, id: &NodeId) -> Result<()> {
+        sqlx::query("DELETE FROM index_writer WHERE node = $1")
+            .bind(id.as_slice())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn has_dead_writers(&mut self) -> Result<bool> {
+        let dead: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM index_writer w WHERE NOT EXISTS (SELECT 1 FROM node n WHERE n.id = w.node)",
+        )
+        .fetch_one(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(dead > 0)
+    }
+
+    async fn forget_dead_writers(&mut self) -> Result<()> {
+        sqlx::query("DELETE FROM index_writer WHERE NOT EXISTS (SELECT 1 FROM node n WHERE n.id = index_writer.node)")
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
 }
 
 fn node(row: &Row) -> Result<Node> {
