@@ -19,38 +19,38 @@ use crate::house::{Bearer, Link, field, outcome, reason};
 use crate::process::{Database, Place, Server};
 
 /// No call waits longer for a node that may be stopped.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 /// An erasure goes on although nobody waits for the answer; so long it may take until all is well again.
-const IN_THE_END: Duration = Duration::from_mins(1);
+pub const IN_THE_END: Duration = Duration::from_mins(1);
 
 /// A process that serves.
-struct Node {
-    server: Server,
-    tokens: TokenServiceClient<Link>,
-    subjects: SubjectServiceClient<Link>,
+pub struct Node {
+    pub server: Server,
+    pub tokens: TokenServiceClient<Link>,
+    pub subjects: SubjectServiceClient<Link>,
 }
 
 /// A vault with several nodes on this machine.
-struct Vault {
-    place: Place,
-    database: Database,
+pub struct Vault {
+    pub place: Place,
+    pub database: Database,
 }
 
 /// Somebody with one value.
 #[derive(Clone)]
-struct Person {
-    subject: String,
-    token: String,
-    value: String,
+pub struct Person {
+    pub subject: String,
+    pub token: String,
+    pub value: String,
 }
 
 impl Vault {
     /// `None`, with a notice, without a PostgreSQL.
-    fn new(story: &str) -> Option<Self> {
+    pub fn new(story: &str) -> Option<Self> {
         Some(Self { place: Place::new(), database: Database::create(story)? })
     }
 
-    fn node(&self, failpoints: &str) -> Node {
+    pub fn node(&self, failpoints: &str) -> Node {
         let mut command = self.place.serve(Some(&self.database.url()));
         command.env("FAILPOINTS", failpoints);
         let server = Server::start(&mut command).unwrap_or_else(|fault| panic!("{fault}\n{}", self.place.log()));
@@ -61,13 +61,13 @@ impl Vault {
         Node { server, tokens, subjects: SubjectServiceClient::with_interceptor(channel, Bearer(token)) }
     }
 
-    fn nodes(&self, number: usize) -> Vec<Node> {
+    pub fn nodes(&self, number: usize) -> Vec<Node> {
         (0..number).map(|_| self.node("")).collect()
     }
 }
 
 impl Node {
-    async fn people(&mut self, number: usize) -> Vec<Person> {
+    pub async fn people(&mut self, number: usize) -> Vec<Person> {
         let mut people = Vec::new();
         for number in 0..number {
             let value = format!("person.{number}@example.com");
@@ -79,7 +79,7 @@ impl Node {
     }
 
     /// The value, the reason of a refusal, or nothing from a node that does not answer.
-    async fn reveal(&mut self, person: &Person) -> Option<Result<String, String>> {
+    pub async fn reveal(&mut self, person: &Person) -> Option<Result<String, String>> {
         let request = detokenize(std::slice::from_ref(&person.token), CARE);
         match self.tokens.detokenize(request).await {
             Ok(answer) => Some(outcome(&answer.into_inner().results[0])),
@@ -88,13 +88,13 @@ impl Node {
         }
     }
 
-    async fn erase(&mut self, person: &Person) -> Option<ErasureState> {
+    pub async fn erase(&mut self, person: &Person) -> Option<ErasureState> {
         let answer = self.subjects.erase_subject(erase(&person.subject)).await.ok()?;
         Some(answer.into_inner().erasure.unwrap().state())
     }
 
     /// Asks until it is done.
-    async fn erase_in_the_end(&mut self, person: &Person) {
+    pub async fn erase_in_the_end(&mut self, person: &Person) {
         let begun = Instant::now();
         while self.erase(person).await != Some(ErasureState::Shredded) {
             assert!(begun.elapsed() < IN_THE_END, "the erasure is never done");
