@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod bulk;
 mod client;
+mod consent;
 mod custodian;
 mod demo;
 mod drill;
@@ -20,6 +21,7 @@ mod open;
 mod page;
 mod preflight;
 mod print;
+mod purpose;
 mod report;
 pub mod serve;
 mod subject;
@@ -39,7 +41,7 @@ use print::Output;
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done; an erasure that is SCHEDULED or PENDING counts, its state tells
-  1  the vault refused, at least one item of a batch failed, a rotation was given up, or an erasure does not hold
+  1  the vault refused or nothing is permitted, at least one item of a batch failed, a rotation was given up, or an erasure does not hold
   2  the command line, a file that it names or its input is wrong
   3  the server cannot be reached";
 
@@ -79,6 +81,12 @@ enum Command {
     /// Open, restrict and erase people.
     #[command(after_help = EXIT_STATUS)]
     Subject(subject::Args),
+    /// Ask what is permitted, and record what people decide.
+    #[command(after_help = EXIT_STATUS)]
+    Consent(consent::Args),
+    /// Look at the purposes that there are, and retire them.
+    #[command(after_help = EXIT_STATUS)]
+    Purpose(purpose::Args),
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(erasure::Args),
@@ -107,6 +115,8 @@ impl Cli {
             Command::Config(args) => Output::Human.finish(admin::config(args).await),
             Command::Token(args) => args.remote.output.finish(token::run(args).await),
             Command::Subject(args) => args.remote.output.finish(subject::run(args).await),
+            Command::Consent(args) => args.remote.output.finish(consent::run(args).await),
+            Command::Purpose(args) => args.remote.output.finish(purpose::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),

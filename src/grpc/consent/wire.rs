@@ -1,256 +1,22 @@
-//! `ConsentService`.
+//! Consent, to the wire and from it.
 
-use std::sync::Arc;
-
-use tonic::{Request, Response, Status};
-
-use super::identity::caller;
-use super::subject::subject_id;
-use super::{answer, parse, status};
+use super::super::subject::subject_id;
+use super::super::{parse, status};
 use crate::crypto::SecretBytes;
 use crate::model::{
     Actor, Basis, Change, CollectionPoint, ConsentEvent, ConsentEventId, ConsentState, Controller, Error, EventKind,
     Evidence, FieldType, Method, Mode, Notice, NoticeText, PointKind, Purpose, PurposeState, Reason, Result, Time,
 };
 use crate::proto::v1;
-use crate::proto::v1::consent_service_server::ConsentService;
 use crate::store::consent::Recorded;
-use crate::vault::Vault;
-use crate::vault::consent::{Check, Checked, DefinePurpose, PublishNotice, RecordConsent, Shown};
-use crate::vault::page_size;
+use crate::vault::consent::{Check, Checked, RecordConsent, Shown};
 
-/// Most checks in one request.
-const MOST_CHECKS: usize = 1000;
 /// Most pieces of evidence of an event.
 const MOST_EVIDENCE: usize = 20;
 /// The largest personal part of a piece of evidence, in bytes.
 const LARGEST_PERSONAL: usize = 16 << 10;
 
-/// The service.
-pub struct Consents {
-    vault: Arc<Vault>,
-}
-
-impl Consents {
-    /// A door to this vault.
-    pub const fn new(vault: Arc<Vault>) -> Self {
-        Self { vault }
-    }
-}
-
-#[tonic::async_trait]
-impl ConsentService for Consents {
-    async fn define_purpose(
-        &self,
-        request: Request<v1::DefinePurposeRequest>,
-    ) -> Result<Response<v1::DefinePurposeResponse>, Status> {
-        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        answer("DefinePurpose", async {
-            let ask = request.into_inner();
-            let given = ask.purpose.ok_or_else(|| Error::invalid("purpose", "is missing"))?;
-            let state = if ask.draft { PurposeState::Draft } else { PurposeState::Active };
-            let purpose = Purpose { state, change: change(ask.change)?, ..purpose(given)? };
-            let request = parse::request_id(&ask.request_id)?;
-            let defined = self.vault.define_purpose(&caller, DefinePurpose { purpose, request }).await?;
-            Ok(v1::DefinePurposeResponse { purpose: Some(wire_purpose(&defined)) })
-        })
-        .await
-    }
-
-    async fn get_purpose(
-        &self,
-        request: Request<v1::GetPurposeRequest>,
-    ) -> Result<Response<v1::GetPurposeResponse>, Status> {
-        answer("GetPurpose", async {
-            let ask = request.into_inner();
-            let catalogue = self.vault.catalogue().await?;
-            let found = match u32::try_from(ask.version) {
-                Ok(0) => catalogue.purpose(&ask.code),
-                Ok(version) => catalogue.purpose_version(&ask.code, version),
-                Err(_) => return Err(Error::invalid("version", "must not be negative")),
-            };
-            let found = found.ok_or_else(|| crate::policy::unknown_purpose(&ask.code).at("code"))?;
-            Ok(v1::GetPurposeResponse { purpose: Some(wire_purpose(found)) })
-        })
-        .await
-    }
-
-    async fn list_purposes(
-        &self,
-        request: Request<v1::ListPurposesRequest>,
-    ) -> Result<Response<v1::ListPurposesResponse>, Status> {
-        answer("ListPurposes", async {
-            let ask = request.into_inner();
-            let size = page_size(ask.page_size)? as usize;
-            let catalogue = self.vault.catalogue().await?;
-            let later = catalogue.purposes().filter(|purpose| purpose.code > ask.page_token);
-            let mut purposes: Vec<_> = later.take(size + 1).map(wire_purpose).collect();
-            let more = purposes.len() > size;
-            purposes.truncate(size);
-            let next = purposes.last().filter(|_| more).map(|purpose| purpose.code.clone());
-            Ok(v1::ListPurposesResponse { purposes, next_page_token: next.unwrap_or_default() })
-        })
-        .await
-    }
-
-    async fn retire_purpose(
-        &self,
-        request: Request<v1::RetirePurposeRequest>,
-    ) -> Result<Response<v1::RetirePurposeResponse>, Status> {
-        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        answer("RetirePurpose", async {
-            let retired = self.vault.retire_purpose(&caller, &request.into_inner().code).await?;
-            Ok(v1::RetirePurposeResponse { purpose: Some(wire_purpose(&retired)) })
-        })
-        .await
-    }
-
-    async fn publish_notice(
-        &self,
-        request: Request<v1::PublishNoticeRequest>,
-    ) -> Result<Response<v1::PublishNoticeResponse>, Status> {
-        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        answer("PublishNotice", async {
-            let ask = request.into_inner();
-            let given = ask.notice.ok_or_else(|| Error::invalid("notice", "is missing"))?;
-            let notice = Notice { change: change(ask.change)?, ..notice(given) };
-            let request = parse::request_id(&ask.request_id)?;
-            let published = self.vault.publish_notice(&caller, PublishNotice { notice, request }).await?;
-            Ok(v1::PublishNoticeResponse { notice: Some(wire_notice(published)) })
-        })
-        .await
-    }
-
-    async fn get_notice(
-        &self,
-        request: Request<v1::GetNoticeRequest>,
-    ) -> Result<Response<v1::GetNoticeResponse>, Status> {
-        answer("GetNotice", async {
-            let ask = request.into_inner();
-            let version = u32::try_from(ask.version).map_err(|_| Error::invalid("version", "must not be negative"))?;
-            let notice = self.vault.notice(&ask.notice, version).await?;
-            Ok(v1::GetNoticeResponse { notice: Some(wire_notice(notice)) })
-        })
-        .await
-    }
-
-    async fn define_collection_point(
-        &self,
-        request: Request<v1::DefineCollectionPointRequest>,
-    ) -> Result<Response<v1::DefineCollectionPointResponse>, Status> {
-        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        answer("DefineCollectionPoint", async {
-            let given = request.into_inner().collection_point;
-            let point = point(given.ok_or_else(|| Error::invalid("collection_point", "is missing"))?)?;
-            let defined = self.vault.define_collection_point(&caller, point).await?;
-            Ok(v1::DefineCollectionPointResponse { collection_point: Some(wire_point(&defined)) })
-        })
-        .await
-    }
-
-    async fn list_collection_points(
-        &self,
-        request: Request<v1::ListCollectionPointsRequest>,
-    ) -> Result<Response<v1::ListCollectionPointsResponse>, Status> {
-        answer("ListCollectionPoints", async {
-            let ask = request.into_inner();
-            let size = page_size(ask.page_size)? as usize;
-            let catalogue = self.vault.catalogue().await?;
-            let later = catalogue.points().filter(|point| point.id > ask.page_token);
-            let mut points: Vec<_> = later.take(size + 1).map(wire_point).collect();
-            let more = points.len() > size;
-            points.truncate(size);
-            let next = points.last().filter(|_| more).map(|point| point.collection_point.clone());
-            Ok(v1::ListCollectionPointsResponse {
-                collection_points: points,
-                next_page_token: next.unwrap_or_default(),
-            })
-        })
-        .await
-    }
-
-    async fn record_consent(
-        &self,
-        request: Request<v1::RecordConsentRequest>,
-    ) -> Result<Response<v1::RecordConsentResponse>, Status> {
-        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        answer("RecordConsent", async {
-            let given = self.vault.record_consent(&caller, record(request.into_inner())?).await?;
-            Ok(v1::RecordConsentResponse { events: given.into_iter().map(wire_event).collect() })
-        })
-        .await
-    }
-
-    async fn check_permission(
-        &self,
-        request: Request<v1::CheckPermissionRequest>,
-    ) -> Result<Response<v1::CheckPermissionResponse>, Status> {
-        answer("CheckPermission", async {
-            let check = check(request.into_inner())?;
-            let checked = self.vault.check_permissions(&[check]).await?.pop();
-            let checked = checked.ok_or_else(|| Error::internal("a question was not answered"))??;
-            Ok(v1::CheckPermissionResponse { permission: Some(wire_permission(&checked)) })
-        })
-        .await
-    }
-
-    async fn batch_check_permission(
-        &self,
-        request: Request<v1::BatchCheckPermissionRequest>,
-    ) -> Result<Response<v1::BatchCheckPermissionResponse>, Status> {
-        answer("BatchCheckPermission", async {
-            use v1::batch_check_permission_result::Outcome;
-            let asks = request.into_inner().checks;
-            check_most("checks", asks.len(), MOST_CHECKS)?;
-            let parsed: Vec<Result<Check>> = asks.into_iter().map(check).collect();
-            let good: Vec<Check> = parsed.iter().filter_map(|check| check.as_ref().ok().cloned()).collect();
-            let mut answers = self.vault.check_permissions(&good).await?.into_iter();
-            let results = parsed.into_iter().map(|parsed| {
-                let lost = || Err(Error::internal("a question was not answered"));
-                let outcome = match parsed.and_then(|_| answers.next().unwrap_or_else(lost)) {
-                    Ok(checked) => Outcome::Permission(wire_permission(&checked)),
-                    Err(error) => Outcome::Error(status::to_item_status(&error)),
-                };
-                v1::BatchCheckPermissionResult { outcome: Some(outcome) }
-            });
-            Ok(v1::BatchCheckPermissionResponse { results: results.collect() })
-        })
-        .await
-    }
-
-    async fn list_consents(
-        &self,
-        request: Request<v1::ListConsentsRequest>,
-    ) -> Result<Response<v1::ListConsentsResponse>, Status> {
-        answer("ListConsents", async {
-            let (shown, suppressed) = self.vault.list_consents(subject_id(&request.into_inner().subject)?).await?;
-            Ok(v1::ListConsentsResponse { consents: shown.iter().map(wire_consent).collect(), suppressed })
-        })
-        .await
-    }
-
-    async fn list_consent_events(
-        &self,
-        request: Request<v1::ListConsentEventsRequest>,
-    ) -> Result<Response<v1::ListConsentEventsResponse>, Status> {
-        answer("ListConsentEvents", async {
-            let ask = request.into_inner();
-            let after = match ask.page_token.as_str() {
-                "" => 0,
-                token => token.parse().map_err(|_| Error::invalid("page_token", "is not one that the vault gave"))?,
-            };
-            let subject = subject_id(&ask.subject)?;
-            let (events, next) = self.vault.list_consent_events(subject, after, page_size(ask.page_size)?).await?;
-            Ok(v1::ListConsentEventsResponse {
-                events: events.into_iter().map(wire_event).collect(),
-                next_page_token: next.map(|number| number.to_string()).unwrap_or_default(),
-            })
-        })
-        .await
-    }
-}
-
-fn check_most(field: &'static str, count: usize, most: usize) -> Result<()> {
+pub fn check_most(field: &'static str, count: usize, most: usize) -> Result<()> {
     if count <= most {
         return Ok(());
     }
@@ -269,11 +35,11 @@ macro_rules! from_number {
     };
 }
 
-fn change(number: i32) -> Result<Change> {
+pub fn change(number: i32) -> Result<Change> {
     from_number!(Change, "change", number, Change::Major)
 }
 
-fn seconds(field: &'static str, given: Option<prost_types::Duration>) -> Result<Option<u64>> {
+pub fn seconds(field: &'static str, given: Option<prost_types::Duration>) -> Result<Option<u64>> {
     let whole = |duration: prost_types::Duration| {
         u64::try_from(duration.seconds)
             .ok()
@@ -283,12 +49,12 @@ fn seconds(field: &'static str, given: Option<prost_types::Duration>) -> Result<
     given.map(whole).transpose()
 }
 
-fn wire_seconds(seconds: u64) -> Option<prost_types::Duration> {
+pub fn wire_seconds(seconds: u64) -> Option<prost_types::Duration> {
     let seconds = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
 
-fn purpose(given: v1::Purpose) -> Result<Purpose> {
+pub fn purpose(given: v1::Purpose) -> Result<Purpose> {
     let category = |number: &i32| parse::field_type(*number).map_err(|error| error.at("purpose.data_categories"));
     Ok(Purpose {
         code: given.code,
@@ -329,7 +95,7 @@ fn purpose(given: v1::Purpose) -> Result<Purpose> {
     })
 }
 
-fn wire_purpose(purpose: &Purpose) -> v1::Purpose {
+pub fn wire_purpose(purpose: &Purpose) -> v1::Purpose {
     v1::Purpose {
         code: purpose.code.clone(),
         version: purpose.version.cast_signed(),
@@ -360,7 +126,7 @@ fn wire_purpose(purpose: &Purpose) -> v1::Purpose {
     }
 }
 
-fn notice(given: v1::Notice) -> Notice {
+pub fn notice(given: v1::Notice) -> Notice {
     Notice {
         notice: given.notice,
         version: 0,
@@ -384,7 +150,7 @@ fn notice(given: v1::Notice) -> Notice {
     }
 }
 
-fn wire_notice(notice: Notice) -> v1::Notice {
+pub fn wire_notice(notice: Notice) -> v1::Notice {
     v1::Notice {
         notice: notice.notice,
         version: notice.version.cast_signed(),
@@ -411,7 +177,7 @@ fn wire_notice(notice: Notice) -> v1::Notice {
     }
 }
 
-fn point(given: v1::CollectionPoint) -> Result<CollectionPoint> {
+pub fn point(given: v1::CollectionPoint) -> Result<CollectionPoint> {
     Ok(CollectionPoint {
         id: given.collection_point,
         version: 0,
@@ -422,7 +188,7 @@ fn point(given: v1::CollectionPoint) -> Result<CollectionPoint> {
     })
 }
 
-fn wire_point(point: &CollectionPoint) -> v1::CollectionPoint {
+pub fn wire_point(point: &CollectionPoint) -> v1::CollectionPoint {
     v1::CollectionPoint {
         collection_point: point.id.clone(),
         kind: point.kind.number(),
@@ -432,14 +198,14 @@ fn wire_point(point: &CollectionPoint) -> v1::CollectionPoint {
     }
 }
 
-fn digest(field: &str, bytes: &[u8]) -> Result<Option<[u8; 32]>> {
+pub fn digest(field: &str, bytes: &[u8]) -> Result<Option<[u8; 32]>> {
     if bytes.is_empty() {
         return Ok(None);
     }
     bytes.try_into().map(Some).map_err(|_| Error::invalid(field, "expected the 32 bytes of a SHA-256"))
 }
 
-fn record(ask: v1::RecordConsentRequest) -> Result<RecordConsent> {
+pub fn record(ask: v1::RecordConsentRequest) -> Result<RecordConsent> {
     let subject = subject_id(&ask.subject)?;
     crate::model::Label::purpose(&ask.purpose)?;
     check_most("evidence", ask.evidence.len(), MOST_EVIDENCE)?;
@@ -502,7 +268,7 @@ fn record(ask: v1::RecordConsentRequest) -> Result<RecordConsent> {
 }
 
 /// Who does such a thing when nobody says.
-const fn usual_actor(kind: EventKind) -> Actor {
+pub const fn usual_actor(kind: EventKind) -> Actor {
     match kind {
         EventKind::Request | EventKind::Revoke | EventKind::OverrideObjection => Actor::Controller,
         EventKind::Invalidate => Actor::DataProtectionOfficer,
@@ -510,7 +276,7 @@ const fn usual_actor(kind: EventKind) -> Actor {
     }
 }
 
-fn wire_event(recorded: Recorded) -> v1::ConsentEvent {
+pub fn wire_event(recorded: Recorded) -> v1::ConsentEvent {
     let event = recorded.event;
     v1::ConsentEvent {
         consent_event: event.id.to_string(),
@@ -551,7 +317,7 @@ fn wire_event(recorded: Recorded) -> v1::ConsentEvent {
     }
 }
 
-fn check(ask: v1::CheckPermissionRequest) -> Result<Check> {
+pub fn check(ask: v1::CheckPermissionRequest) -> Result<Check> {
     crate::model::Label::purpose(&ask.purpose)?;
     Ok(Check {
         subject: subject_id(&ask.subject)?,
@@ -561,7 +327,7 @@ fn check(ask: v1::CheckPermissionRequest) -> Result<Check> {
     })
 }
 
-fn wire_permission(checked: &Checked) -> v1::Permission {
+pub fn wire_permission(checked: &Checked) -> v1::Permission {
     let permission = &checked.permission;
     v1::Permission {
         allowed: permission.outcome.is_ok(),
@@ -575,7 +341,7 @@ fn wire_permission(checked: &Checked) -> v1::Permission {
     }
 }
 
-fn wire_consent(shown: &Shown) -> v1::Consent {
+pub fn wire_consent(shown: &Shown) -> v1::Consent {
     let moment = |micros: i64| parse::wire_time(Time::from_micros(micros));
     v1::Consent {
         purpose: shown.purpose.code.clone(),
