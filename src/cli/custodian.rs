@@ -56,6 +56,13 @@ impl Where<'_> {
     }
 }
 
+#[cfg(feature = "aws-kms")]
+async fn kms(section: &AwsKms) -> Result<Arc<dyn Kek>> {
+    let (region, endpoint) = (section.region.as_deref(), section.endpoint.as_deref());
+    Ok(Arc::new(crate::keys::kek::AwsKek::open(&section.key, region, endpoint).await?))
+}
+
+#[cfg(not(feature = "aws-kms"))]
 #[expect(clippy::unused_async, reason = "a build with the feature waits for the network")]
 async fn kms(_section: &AwsKms) -> Result<Arc<dyn Kek>> {
     anyhow::bail!("this lacuna was built without AWS KMS: build it with `--features aws-kms`")

@@ -39,7 +39,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 pub use process::{CoreDumps, Process, Swap};
-pub use sink::Sink;
+pub use sink::{Bucket, Sink};
 pub use slot::Slot;
 
 use crate::policy::{Basis, Purposes, default_purposes};
@@ -183,6 +183,9 @@ impl Config {
             }
         }
         self.slot.check()?;
+        for (at, sink) in self.sinks.iter().enumerate() {
+            sink.check(at)?;
+        }
         let (sinks, required) = (self.sinks.len().max(1), self.sinks_required());
         ensure!(
             (1..=sinks).contains(&required),
@@ -239,11 +242,17 @@ impl Config {
 
     /// Where checkpoints go.
     #[must_use]
-    pub fn sink_directories(&self) -> Vec<PathBuf> {
+    pub fn sinks(&self) -> Vec<Sink> {
         if self.sinks.is_empty() {
-            return vec![self.data_dir().join("checkpoints")];
+            return vec![Sink::in_directory(self.data_dir().join("checkpoints"))];
         }
-        self.sinks.iter().map(|sink| sink.directory.clone()).collect()
+        self.sinks.clone()
+    }
+
+    /// Those of them that are directories.
+    #[must_use]
+    pub fn sink_directories(&self) -> Vec<PathBuf> {
+        self.sinks().into_iter().filter_map(|sink| sink.directory).collect()
     }
 
     /// How many sinks must have a change before it counts as saved.

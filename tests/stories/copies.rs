@@ -256,7 +256,7 @@ on_both_stores! {
         let second_sink = house.home().join("elsewhere");
         std::fs::create_dir(&second_sink).unwrap();
         house.config.sinks = [house.config.data_dir().join("checkpoints"), second_sink]
-            .map(|directory| lacuna::config::Sink { directory })
+            .map(lacuna::config::Sink::in_directory)
             .to_vec();
         house.reopen().await;
         let mut hoard = Hoard::default();

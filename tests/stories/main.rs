@@ -29,6 +29,8 @@ mod landing;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(feature = "s3")]
+mod moto;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
@@ -42,6 +44,7 @@ mod reuse;
 mod rotations;
 mod runbook;
 mod shapes;
+mod sinks;
 mod slot_contract;
 mod softhsm;
 mod startup;
