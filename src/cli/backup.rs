@@ -21,7 +21,7 @@ use super::table::record;
 use super::{custodian, keys};
 use crate::config::Config;
 use crate::crypto::derive::Digest;
-use crate::keys::checkpoint::hex;
+use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::files;
 use crate::keys::recover::Report;
 use crate::keys::slot::SlotLock;
@@ -111,6 +111,11 @@ impl Manifest {
             .with_context(|| format!("{} is damaged, or of another version", path.display()))?;
         ensure!(manifest.format == 1, "the backup has format {}, this version reads format 1", manifest.format);
         Ok(manifest)
+    }
+
+    /// The vault, by the id of its key tree.
+    pub fn tree(&self) -> anyhow::Result<[u8; 16]> {
+        unhex(&self.tree).context("the backup is damaged: its manifest names no vault")
     }
 
     /// The digest of the description, which names the backup: the description has the digests of all other files.
@@ -261,7 +266,7 @@ fn told(manifest: &Manifest, report: &Report) -> Answer {
 
 /// Makes sure that the slot is the one of the vault that was backed up, before anything is replaced.
 async fn check_slot(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
-    let slot = custodian::look_at_slot(config).await?;
+    let slot = custodian::look_at_slot(config, manifest.tree()?).await?;
     let content = slot.load().await?.with_context(|| format!("the root slot is empty: {}", slot.describe()))?;
     let ours = hex(&content.tree);
     ensure!(ours == manifest.tree, "the backup is of vault {}, the root slot of vault {ours}", manifest.tree);

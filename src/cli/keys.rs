@@ -205,7 +205,7 @@ pub async fn look(config: &Config) -> Result<Status> {
         return Err(anyhow::anyhow!("there is no vault: {path} does not exist; name its place with --data-dir").into());
     }
     let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
-    let slot = custodian::look_at_slot(config).await?;
+    let slot = custodian::look_at_slot(config, custodian::vault_in(&*store).await?).await?;
     let found = status::ask(&*store, &*slot, &open::sinks(config)?).await.map_err(anyhow::Error::from)?;
     store.close().await;
     Ok(found)

@@ -13,7 +13,7 @@ use crate::keys::Custody;
 use crate::keys::custody::Parts;
 use crate::keys::files;
 use crate::keys::lease::Lease;
-use crate::keys::recover::Report;
+use crate::keys::recover::{self, Report};
 use crate::keys::signer::Signer;
 #[cfg(feature = "s3")]
 use crate::keys::sink::{BucketSettings, BucketSink};
@@ -127,17 +127,24 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
     store.migrate().await?;
     store.check().await?;
     // Keys are made for a new vault only. One that lost a key must say so, not get another.
-    let new = has_no_slot(config).await? && store.read().await?.vault().await?.is_none();
+    let (vault, empty) = (store.read().await?.vault().await?, has_no_slot(config).await?);
+    let new = empty && vault.is_none();
     if new {
         for directory in slot_directories(config).chain(config.kek_file().parent().map(Path::to_owned)) {
             files::make_private_directory(&directory)
                 .with_context(|| format!("cannot make the slot directory {}", directory.display()))?;
         }
     }
-    let kek = custodian::kek(config, new, &random).await?;
+    let vault = match vault {
+        Some(vault) => vault.tree,
+        None if new => custodian::id_of_new(config, &*random)?,
+        None => return Err(recover::no_vault().into()),
+    };
+    let kek = custodian::kek(config, vault, new, &random).await?;
     let slot = custodian::hold_slot(config, lock, &kek, &random);
     let signer = Signer::open(&signing_keys(config), Arc::clone(&kek), new, &*random).await?;
     let parts = Parts {
+        vault,
         store: Arc::clone(&store),
         slot,
         kek,

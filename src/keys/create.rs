@@ -18,8 +18,7 @@ use crate::store::subject::Filter;
 /// Makes a new vault: its key state goes to the sinks, then into the database, then into the slot. A vault without a
 /// slot has never answered anybody, so a crash in between loses nothing.
 pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
-    let mut tree = [0; 16];
-    parts.random.fill(&mut tree);
+    let tree = parts.vault;
     let genesis = Tree::genesis(tree, &*parts.random);
     let root = Root::of(&genesis, 0);
     let ring = Keyring::new(Epoch { tree: genesis.tree.clone(), number: 0 }, Arc::clone(&parts.random))?;

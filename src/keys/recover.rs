@@ -76,11 +76,7 @@ impl Custody {
         let vault = parts.store.read().await?.vault().await?;
         match (slot, vault) {
             (None, None) => create(parts).await,
-            (Some(content), None) => Err(refuse(
-                "the root slot belongs to a vault, but the database is empty: restore a backup of the database with \
-                 `lacuna restore`, or point to the right database",
-            )
-            .with("epoch", content.current.epoch)),
+            (Some(content), None) => Err(no_vault().with("epoch", content.current.epoch)),
             (None, Some(_)) => begin_again(parts).await,
             (Some(_), Some(vault)) => take_up(parts, vault).await,
         }
@@ -343,6 +339,15 @@ async fn load_slot(parts: &Parts) -> Result<Option<Content>> {
         .with("slot_epoch", content.current.epoch));
     }
     Ok(Some(content))
+}
+
+/// The refusal of a database that is empty where the slot is not.
+#[must_use]
+pub fn no_vault() -> Error {
+    refuse(
+        "the root slot belongs to a vault, but the database is empty: restore a backup of the database with \
+         `lacuna restore`, or point to the right database",
+    )
 }
 
 /// The refusal of a slot that is behind the database.

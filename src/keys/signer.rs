@@ -97,8 +97,7 @@ impl Signer {
     pub(super) async fn wrapped(&self) -> Result<Vec<WrappedCopy>> {
         let mut copies = Vec::new();
         for (path, wrapped) in self.files().all()? {
-            self.files().open(&wrapped).await?;
-            copies.push(WrappedCopy::of(&*self.kek, &path, &wrapped));
+            copies.push(WrappedCopy::of(&*self.kek, LABEL, &path, &wrapped).await?);
         }
         Ok(copies)
     }

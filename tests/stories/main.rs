@@ -24,12 +24,13 @@ mod health;
 mod hoard;
 mod house;
 mod idempotency;
+mod keks;
 mod kills;
 mod landing;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod memory;
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "aws-kms", feature = "s3"))]
 mod moto;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;

@@ -44,18 +44,42 @@ impl Moto {
     }
 
     /// Makes a bucket.
+    #[cfg(feature = "s3")]
     pub fn make_bucket(&self, name: &str) {
         let (status, _) = self.ask("PUT", &format!("/{name}"), b"");
         assert_eq!(status, 200);
     }
 
+    /// Makes a key in KMS, and an alias for it.
+    #[cfg(feature = "aws-kms")]
+    pub fn make_key(&self, alias: &str) {
+        let made = self.ask_kms("CreateKey", "{}");
+        let made: serde_json::Value = serde_json::from_slice(&made).unwrap();
+        let key = made["KeyMetadata"]["KeyId"].as_str().unwrap();
+        self.ask_kms("CreateAlias", &format!(r#"{{"AliasName":"alias/{alias}","TargetKeyId":"{key}"}}"#));
+    }
+
+    #[cfg(feature = "aws-kms")]
+    fn ask_kms(&self, what: &str, body: &str) -> Vec<u8> {
+        let head =
+            format!("POST / HTTP/1.0\r\nX-Amz-Target: TrentService.{what}\r\nContent-Type: application/x-amz-json-1.1");
+        let (status, answer) = self.send(&head, "kms", body.as_bytes());
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+        answer
+    }
+
     /// Sends a request as anybody can, and answers status and body. A path with a query of its own is sent as it is.
+    #[cfg(feature = "s3")]
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        self.send(&format!("{method} {path} HTTP/1.0\r\nContent-Type: application/octet-stream"), "s3", body)
+    }
+
+    /// Sends a request that begins with `head` to one of the services.
+    fn send(&self, head: &str, service: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        let authorization = "AWS4-HMAC-SHA256 Credential=story/20260101/us-east-1/s3/aws4_request";
+        let authorization = format!("AWS4-HMAC-SHA256 Credential=story/20260101/us-east-1/{service}/aws4_request");
         let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: {authorization}\r\n\
-             Content-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            "{head}\r\nHost: {}\r\nAuthorization: {authorization}\r\nContent-Length: {}\r\n\r\n",
             self.address,
             body.len()
         );

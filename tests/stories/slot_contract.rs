@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use lacuna::crypto::{Secret, SecretBytes, SystemRandom, derive};
-use lacuna::keys::kek::LocalKek;
+use lacuna::keys::kek::{Absent, LocalKek};
 use lacuna::keys::slot::{Assurance, Content, FileSlot, Root, RootSlot, SlotLock, TokenSlot};
 use lacuna::keys::token::{Options, Pin, Token};
 use lacuna::model::{Error, Reason};
@@ -116,7 +116,7 @@ impl Bed {
             let slot = TokenSlot::look(token, "lacuna", Assurance::ImmediateLogical, random);
             return Arc::new(slot.hold(lock, self.slot_file()));
         }
-        let kek = LocalKek::open(&self.place.join("kek"), true, random).unwrap();
+        let kek = LocalKek::open(&self.place.join("kek"), [7; 16], Absent::Make, random).unwrap();
         Arc::new(FileSlot::hold(lock, &self.slot_file(), &[self.mirror()], Arc::new(kek)))
     }
 

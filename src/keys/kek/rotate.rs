@@ -67,15 +67,13 @@ impl Wrapped<'_> {
     pub async fn rotate(&self, dry_run: bool, tell: &(dyn Fn(Progress) + Send + Sync)) -> Result<KekRotation> {
         let _turn = self.signer.turn().await?;
         let (copies, versions) = (self.copies().await?, self.kek.versions().await?);
-        let newest = versions.last().ok_or_else(|| refuse("the key-encrypting key has no version"))?;
-        // Either a rotation was interrupted, or another KEK has taken the place of the former one.
-        let resumed = versions.len() > 1 || copies.iter().any(|copy| copy.version != *newest);
-        let from = if resumed {
-            versions.iter().filter(|version| *version != newest).cloned().collect()
-        } else {
-            versions.clone()
-        };
-        let to = resumed.then(|| newest.clone());
+        // A KEK that takes the place of another may have no version yet.
+        let newest = versions.last();
+        // Otherwise a copy that needs another version than the newest tells of a rotation that was interrupted.
+        let resumed =
+            newest.is_some_and(|newest| versions.len() > 1 || copies.iter().any(|copy| copy.version != *newest));
+        let to = newest.filter(|_| resumed).cloned();
+        let from = versions.iter().filter(|version| to.as_ref() != Some(version)).cloned().collect();
         let mut rotation = KekRotation { kek: self.kek.describe(), dry_run, resumed, from, to, copies };
         if dry_run {
             return Ok(rotation);

@@ -1,6 +1,8 @@
 //! A KEK that takes the place of another: what the former one wrapped still opens, and is wrapped anew by a rotation.
+//! Until that has made the first version of the present one, the former goes on wrapping.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
@@ -11,24 +13,34 @@ use crate::model::Result;
 /// What the versions of the former KEK are called, in front of their own names.
 const FORMER: &str = "former ";
 
-/// The present KEK and the one before it, which only unwraps.
+/// The present KEK and the one before it.
 pub struct Succession {
     present: Arc<dyn Kek>,
     former: Arc<dyn Kek>,
+    /// Whether the present one was seen to have a version. It never goes back to having none.
+    taken_over: AtomicBool,
 }
 
 impl Succession {
     /// `present` takes the place of `former`.
     #[must_use]
     pub fn new(present: Arc<dyn Kek>, former: Arc<dyn Kek>) -> Self {
-        Self { present, former }
+        Self { present, former, taken_over: AtomicBool::new(false) }
+    }
+
+    async fn has_taken_over(&self) -> Result<bool> {
+        if !self.taken_over.load(Ordering::SeqCst) && !self.present.versions().await?.is_empty() {
+            self.taken_over.store(true, Ordering::SeqCst);
+        }
+        Ok(self.taken_over.load(Ordering::SeqCst))
     }
 }
 
 #[async_trait]
 impl Kek for Succession {
     async fn wrap(&self, label: &'static str, plain: &SecretBytes) -> Result<Vec<u8>> {
-        self.present.wrap(label, plain).await
+        let wraps = if self.has_taken_over().await? { &self.present } else { &self.former };
+        wraps.wrap(label, plain).await
     }
 
     /// Both may be of one kind and have a version of the same name, so the former is asked whenever the present one
@@ -40,9 +52,14 @@ impl Kek for Succession {
         }
     }
 
-    fn version_of(&self, wrapped: &[u8]) -> Option<String> {
-        let former = || self.former.version_of(wrapped).map(|version| format!("{FORMER}{version}"));
-        self.present.version_of(wrapped).or_else(former)
+    async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String> {
+        match self.present.needs(label, wrapped).await {
+            Ok(version) => Ok(version),
+            Err(error) => {
+                let former = self.former.needs(label, wrapped).await.map_err(|_| error)?;
+                Ok(format!("{FORMER}{former}"))
+            }
+        }
     }
 
     async fn versions(&self) -> Result<Vec<String>> {

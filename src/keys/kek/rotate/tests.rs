@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::crypto::{Random, Secret, SecretBytes, SystemRandom, derive};
-use crate::keys::kek::{LocalKek, Succession};
+use crate::keys::kek::{Absent, LocalKek, Succession};
 use crate::keys::slot::{Content, FileSlot, Root, SlotLock};
 
 /// A KEK that breaks down after so many uses: the moment of a crash.
@@ -35,8 +35,9 @@ impl Kek for Brittle {
         self.kek.unwrap(label, wrapped).await
     }
 
-    fn version_of(&self, wrapped: &[u8]) -> Option<String> {
-        self.kek.version_of(wrapped)
+    async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String> {
+        self.use_once()?;
+        self.kek.needs(label, wrapped).await
     }
 
     async fn versions(&self) -> Result<Vec<String>> {
@@ -64,6 +65,8 @@ impl Kek for Brittle {
         self.kek.describe()
     }
 }
+
+const TREE: [u8; 16] = [7; 16];
 
 struct Place {
     home: tempfile::TempDir,
@@ -102,8 +105,8 @@ impl Place {
         self.home.path().join(name)
     }
 
-    fn local(&self, name: &str, create: bool) -> Arc<dyn Kek> {
-        Arc::new(LocalKek::open(&self.path(name), create, random()).unwrap())
+    fn local(&self, name: &str, absent: Absent) -> Arc<dyn Kek> {
+        Arc::new(LocalKek::open(&self.path(name), TREE, absent, random()).unwrap())
     }
 
     async fn open(&self, kek: Arc<dyn Kek>, create: bool) -> Opened {
@@ -113,7 +116,7 @@ impl Place {
         if create {
             let key = Secret::random(&*random());
             let current = Root { id: derive::root_id(&key), epoch: 0, key };
-            slot.create(&Content { tree: [7; 16], current, next: None }).await.unwrap();
+            slot.create(&Content { tree: TREE, current, next: None }).await.unwrap();
         }
         let keys = ["a", "b"].map(|place| self.path(place).join("receipt-signing.key"));
         let signer = Signer::open(&keys, Arc::clone(&kek), create, &*random()).await.unwrap();
@@ -122,7 +125,7 @@ impl Place {
 
     async fn made() -> (Self, [u8; 16], Vec<String>) {
         let place = Self { home: tempfile::tempdir().unwrap() };
-        let opened = place.open(place.local("kek", true), true).await;
+        let opened = place.open(place.local("kek", Absent::Make), true).await;
         let root = opened.slot.load().await.unwrap().unwrap().current.id;
         let keys = opened.signer.public_keys().unwrap();
         (place, root, keys)
@@ -132,7 +135,7 @@ impl Place {
 #[tokio::test]
 async fn everything_comes_under_the_new_version_and_the_old_one_opens_nothing_any_more() {
     let (place, root, keys) = Place::made().await;
-    let opened = place.open(place.local("kek", false), false).await;
+    let opened = place.open(place.local("kek", Absent::Refuse), false).await;
     let before = std::fs::read(place.path("kek")).unwrap();
     let old_slot = std::fs::read(place.path("a/root.slot")).unwrap();
 
@@ -148,7 +151,7 @@ async fn everything_comes_under_the_new_version_and_the_old_one_opens_nothing_an
     assert!(steps.iter().all(|step| step.total == 5) && steps.last().unwrap().done == 5, "{steps:?}");
     assert_eq!(opened.needed().await, ["2"]);
     assert_eq!(opened.kek.versions().await.unwrap(), ["2"]);
-    let again = place.open(place.local("kek", false), false).await;
+    let again = place.open(place.local("kek", Absent::Refuse), false).await;
     assert_eq!(again.slot.load().await.unwrap().unwrap().current.id, root);
     assert_eq!(again.signer.public_keys().unwrap(), keys);
     assert!(again.kek.unwrap("lacuna/root-slot/v1", &old_slot).await.is_err());
@@ -160,14 +163,14 @@ async fn interrupted_anywhere_it_leaves_everything_readable_and_repeating_finish
     let mut uses = 0;
     loop {
         let (place, root, keys) = Place::made().await;
-        let opened = place.open(place.local("kek", false), false).await;
-        let brittle = Arc::new(Brittle { kek: place.local("kek", false), left: AtomicUsize::new(usize::MAX) });
+        let opened = place.open(place.local("kek", Absent::Refuse), false).await;
+        let brittle = Arc::new(Brittle { kek: place.local("kek", Absent::Refuse), left: AtomicUsize::new(usize::MAX) });
         let interrupted = place.open(Arc::clone(&brittle) as Arc<dyn Kek>, false).await;
         brittle.left.store(uses, Ordering::SeqCst);
         let outcome = interrupted.rotate(false).await;
         assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root, "after {uses} uses");
         assert_eq!(opened.slot.status().await.iter().filter(|copy| copy.epoch.is_ok()).count(), 2);
-        let fresh = place.open(place.local("kek", false), false).await;
+        let fresh = place.open(place.local("kek", Absent::Refuse), false).await;
         assert_eq!(fresh.signer.public_keys().unwrap(), keys);
         if outcome.is_ok() {
             assert!(uses > 10);
@@ -184,7 +187,7 @@ async fn interrupted_anywhere_it_leaves_everything_readable_and_repeating_finish
 #[tokio::test]
 async fn a_version_that_something_needs_is_not_destroyed() {
     let (place, ..) = Place::made().await;
-    let opened = place.open(place.local("kek", false), false).await;
+    let opened = place.open(place.local("kek", Absent::Refuse), false).await;
     let mirror = std::fs::read(place.path("b/root.slot")).unwrap();
     std::fs::write(place.path("b/root.slot"), "broken").unwrap();
     assert!(opened.rotate(false).await.is_err());
@@ -198,23 +201,52 @@ async fn a_version_that_something_needs_is_not_destroyed() {
 }
 
 #[tokio::test]
-async fn a_vault_moves_from_one_kek_to_another() {
-    let (place, root, keys) = Place::made().await;
-    let moved = Arc::new(Succession::new(place.local("other", true), place.local("kek", false)));
-    let opened = place.open(moved, false).await;
-    assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root);
-    opened.rotate(false).await.unwrap();
-    std::fs::remove_file(place.path("kek")).unwrap();
-    let opened = place.open(place.local("other", false), false).await;
-    assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root);
-    assert_eq!(opened.signer.public_keys().unwrap(), keys);
+async fn a_vault_moves_from_one_kek_to_another_wherever_it_is_interrupted() {
+    let mut uses = 0;
+    loop {
+        let (place, root, keys) = Place::made().await;
+        let moving = |place: &Place| -> Arc<dyn Kek> {
+            let present = place.local("other", Absent::Await);
+            Arc::new(Succession::new(present, place.local("kek", Absent::Refuse)))
+        };
+        // Before the rotation the vault is written as before, by the former one.
+        let opened = place.open(moving(&place), false).await;
+        assert!(opened.kek.versions().await.unwrap().is_empty() && !place.path("other").exists());
+        let (content, key) = (opened.slot.load().await.unwrap().unwrap(), Secret::random(&*random()));
+        let next = Root { id: derive::root_id(&key), epoch: content.next_epoch(), key };
+        opened.slot.prepare(&content.current.id, &next).await.unwrap();
+        let plan = opened.rotate(true).await.unwrap();
+        assert_eq!((plan.resumed, plan.from.len(), plan.to, plan.copies.len()), (false, 0, None, 4));
+        assert!(plan.copies.iter().all(|copy| copy.version == "former 1"), "{:?}", plan.copies);
+        drop(opened);
+
+        let brittle = Arc::new(Brittle { kek: moving(&place), left: AtomicUsize::new(usize::MAX) });
+        let opened = place.open(Arc::clone(&brittle) as Arc<dyn Kek>, false).await;
+        brittle.left.store(uses, Ordering::SeqCst);
+        let went_through = opened.rotate(false).await.is_ok();
+        drop(opened);
+        let opened = place.open(moving(&place), false).await;
+        assert_eq!(opened.slot.load().await.unwrap().unwrap().next.unwrap().id, next.id);
+        opened.rotate(false).await.unwrap();
+        // One version of the present one, and what the former wrapped is no more.
+        let versions = opened.kek.versions().await.unwrap();
+        assert_eq!((versions.len(), opened.needed().await), (1, versions));
+        std::fs::remove_file(place.path("kek")).unwrap();
+        let opened = place.open(place.local("other", Absent::Refuse), false).await;
+        assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root);
+        assert_eq!(opened.signer.public_keys().unwrap(), keys);
+        if went_through {
+            return;
+        }
+        uses += 1;
+    }
 }
 
 #[tokio::test]
 async fn a_signing_key_is_replaced_and_every_former_public_key_stays_listed() {
     let (place, ..) = Place::made().await;
-    let opened = place.open(place.local("kek", false), false).await;
-    let beside = place.open(place.local("kek", false), false).await;
+    let opened = place.open(place.local("kek", Absent::Refuse), false).await;
+    let beside = place.open(place.local("kek", Absent::Refuse), false).await;
     let first = opened.signer.public_keys().unwrap();
     let plan = opened.signer.rotate(true, &*random()).await.unwrap();
     assert_eq!((plan.present, &plan.former, plan.listed), (None, &first[0], 1));
@@ -229,7 +261,7 @@ async fn a_signing_key_is_replaced_and_every_former_public_key_stays_listed() {
     assert!(!place.path("a/receipt-signing.next").exists());
     // The KEK takes both generations along.
     opened.rotate(false).await.unwrap();
-    let again = place.open(place.local("kek", false), false).await;
+    let again = place.open(place.local("kek", Absent::Refuse), false).await;
     assert_eq!(again.signer.key().public(), opened.signer.key().public());
 }
 
@@ -242,12 +274,12 @@ async fn an_interrupted_replacement_of_the_signing_key_goes_on_with_the_same_key
     for broken in ["a/receipt-signing.next", "a/receipt-signing.pub", "b/receipt-signing.pub", "b/receipt-signing.key"]
     {
         let (place, ..) = Place::made().await;
-        let opened = place.open(place.local("kek", false), false).await;
+        let opened = place.open(place.local("kek", Absent::Refuse), false).await;
         // A folder in the way of the temporary file: what comes after it does not happen.
         let block = place.path(&format!("{broken}.new"));
         std::fs::create_dir(&block).unwrap();
         assert!(opened.signer.rotate(false, &*random()).await.is_err());
-        let between = place.open(place.local("kek", false), false).await;
+        let between = place.open(place.local("kek", Absent::Refuse), false).await;
         let named = data_encoding::BASE64.encode(&between.signer.key().public());
         for list in ["a/receipt-signing.pub", "b/receipt-signing.pub"] {
             let known = listed(&place.path(list)).contains(&named);
@@ -256,7 +288,7 @@ async fn an_interrupted_replacement_of_the_signing_key_goes_on_with_the_same_key
         std::fs::remove_dir(&block).unwrap();
         let done = between.signer.rotate(false, &*random()).await.unwrap();
         assert_eq!((done.resumed, done.listed), (broken != "a/receipt-signing.next", 2), "{broken}");
-        let ends = place.open(place.local("kek", false), false).await;
+        let ends = place.open(place.local("kek", Absent::Refuse), false).await;
         assert_eq!(ends.signer.public_keys().unwrap()[0], done.present.unwrap());
     }
 }

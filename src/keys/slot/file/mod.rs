@@ -246,8 +246,7 @@ impl RootSlot for FileSlot {
         let mut copies = Vec::new();
         for path in &self.paths {
             let Some(wrapped) = read_bytes(path).await? else { continue };
-            self.open(path, &wrapped).await?;
-            copies.push(WrappedCopy::of(&*self.kek, path, &wrapped));
+            copies.push(WrappedCopy::of(&*self.kek, LABEL, path, &wrapped).await?);
         }
         Ok(copies)
     }

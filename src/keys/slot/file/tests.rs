@@ -1,6 +1,6 @@
 use super::*;
 use crate::crypto::{Secret, SystemRandom, derive};
-use crate::keys::kek::LocalKek;
+use crate::keys::kek::{Absent, LocalKek};
 
 fn fresh_root(epoch: u64) -> Root {
     let key = Secret::random(&SystemRandom::new());
@@ -21,7 +21,7 @@ impl Place {
     }
 
     fn slot(&self) -> FileSlot {
-        let kek = LocalKek::open(&self.path("kek"), true, Arc::new(SystemRandom::new())).unwrap();
+        let kek = LocalKek::open(&self.path("kek"), [7; 16], Absent::Make, Arc::new(SystemRandom::new())).unwrap();
         let lock = SlotLock::take(&self.path("a/root.slot")).unwrap();
         FileSlot::hold(lock, &self.path("a/root.slot"), &[self.path("b/root.slot")], Arc::new(kek))
     }
@@ -152,7 +152,7 @@ async fn one_process_holds_a_slot_and_a_wrong_kek_is_told_apart() {
     let place = Place::new();
     let slot = place.slot();
     created(&slot).await;
-    let other = LocalKek::open(&place.path("other"), true, Arc::new(SystemRandom::new())).unwrap();
+    let other = LocalKek::open(&place.path("other"), [7; 16], Absent::Make, Arc::new(SystemRandom::new())).unwrap();
     let other: Arc<dyn Kek> = Arc::new(other);
     assert!(SlotLock::take(&place.path("a/root.slot")).is_err());
     let wrong = FileSlot::look(&place.path("a/root.slot"), &[], other);
