@@ -28,7 +28,7 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     crash::point("create::checkpointed");
     custody.write_new_vault(&genesis.written).await?;
     crash::point("create::written");
-    custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
+    custody.parts.slot.create(&Content::first(tree, root)).await?;
     crash::point("create::slot-set");
     if custody.store().is_shared() {
         custody.member = Some(Member::join(&custody.parts).await?);

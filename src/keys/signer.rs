@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Custody;
 use super::files;
-use super::kek::{Kek, WrappedCopy};
+use super::kek::{self, Kek, WrappedCopy};
 use super::slot::Turn;
 use crate::crypto::{Random, SecretBytes, SigningKey};
 use crate::model::{Error, KeyEventKind, Reason, Result};
@@ -57,7 +57,7 @@ impl Signer {
         if create && paths.iter().all(|path| !path.exists()) {
             let (key, pkcs8) = SigningKey::generate(random).map_err(|error| files.unusable(error))?;
             files.write_public(&[encode(&key)])?;
-            files.write(&kek.wrap(LABEL, &pkcs8).await?)?;
+            files.write(&kek::wrap(&*kek, LABEL, &pkcs8).await?)?;
         }
         let held = files.read().await?;
         Ok(Self { paths: paths.to_vec(), kek, held: RwLock::new(held) })
@@ -106,7 +106,7 @@ impl Signer {
     pub(super) async fn rewrap(&self) -> Result<()> {
         for (path, wrapped) in self.files().all()? {
             let plain = self.kek.unwrap(LABEL, &wrapped).await?;
-            let fresh = self.kek.wrap(LABEL, &plain).await?;
+            let fresh = kek::wrap(&*self.kek, LABEL, &plain).await?;
             files::replace(&path, &fresh).map_err(|error| self.files().unusable(error))?;
         }
         self.refresh().await.map(drop)
@@ -141,7 +141,7 @@ impl Signer {
             self.kek.unwrap(LABEL, &wrapped).await?
         } else {
             let (_, pkcs8) = SigningKey::generate(random).map_err(|error| files.unusable(error))?;
-            let wrapped = self.kek.wrap(LABEL, &pkcs8).await?;
+            let wrapped = kek::wrap(&*self.kek, LABEL, &pkcs8).await?;
             files::replace(&aside, &wrapped).map_err(|error| files.unusable(error))?;
             pkcs8
         };
@@ -150,7 +150,7 @@ impl Signer {
         listed.retain(|other| *other != present);
         listed.insert(0, present.clone());
         files.write_public(&listed)?;
-        files.write(&self.kek.wrap(LABEL, &pkcs8).await?)?;
+        files.write(&kek::wrap(&*self.kek, LABEL, &pkcs8).await?)?;
         self.refresh().await?;
         std::fs::remove_file(&aside)
             .and_then(|()| files::sync_directory(files::parent(&aside)))

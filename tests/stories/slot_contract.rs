@@ -159,7 +159,7 @@ fn root(epoch: u64) -> Root {
 async fn created(slot: &dyn RootSlot) -> [u8; 16] {
     let current = root(0);
     let id = current.id;
-    slot.create(&Content { tree: [7; 16], current, next: None }).await.unwrap();
+    slot.create(&Content::first([7; 16], current)).await.unwrap();
     id
 }
 
@@ -188,7 +188,7 @@ on_every_slot! {
         assert!(slot.load().await.unwrap().is_none());
         assert_unavailable(slot.prepare(&[1; 16], &root(1)).await);
         let old = created(&*slot).await;
-        assert_unavailable(slot.create(&Content { tree: [8; 16], current: root(0), next: None }).await);
+        assert_unavailable(slot.create(&Content::first([8; 16], root(0))).await);
         let old_key = *load(&*slot).await.current.key.expose();
 
         let next = root(1);

@@ -22,7 +22,7 @@ pub use succession::Succession;
 use async_trait::async_trait;
 
 use crate::crypto::SecretBytes;
-use crate::model::Result;
+use crate::model::{Error, Reason, Result};
 
 /// What to do about a KEK of which there is no version yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,17 @@ pub trait Kek: Send + Sync {
 
     /// Where the key is, for people.
     fn describe(&self) -> String;
+}
+
+/// Wraps what is about to take the place of something, and makes sure that it opens: what a KEK was never seen to open may
+/// be lost for ever.
+pub async fn wrap(kek: &dyn Kek, label: &'static str, plain: &SecretBytes) -> Result<Vec<u8>> {
+    let wrapped = kek.wrap(label, plain).await?;
+    if kek.unwrap(label, &wrapped).await?.expose() == plain.expose() {
+        return Ok(wrapped);
+    }
+    let message = format!("the {} does not open what it has wrapped; nothing was replaced", kek.describe());
+    Err(Error::new(Reason::KeyCustodianUnavailable, message))
 }
 
 /// Something that a KEK wraps.

@@ -116,7 +116,7 @@ impl Place {
         if create {
             let key = Secret::random(&*random());
             let current = Root { id: derive::root_id(&key), epoch: 0, key };
-            slot.create(&Content { tree: TREE, current, next: None }).await.unwrap();
+            slot.create(&Content::first(TREE, current)).await.unwrap();
         }
         let keys = ["a", "b"].map(|place| self.path(place).join("receipt-signing.key"));
         let signer = Signer::open(&keys, Arc::clone(&kek), create, &*random()).await.unwrap();
@@ -291,4 +291,59 @@ async fn an_interrupted_replacement_of_the_signing_key_goes_on_with_the_same_key
         let ends = place.open(place.local("kek", Absent::Refuse), false).await;
         assert_eq!(ends.signer.public_keys().unwrap()[0], done.present.unwrap());
     }
+}
+
+/// A KEK that wraps what it cannot open, as a token that makes nonces of its own and does not tell them.
+struct Careless(Arc<dyn Kek>);
+
+#[async_trait]
+impl Kek for Careless {
+    async fn wrap(&self, label: &'static str, plain: &SecretBytes) -> Result<Vec<u8>> {
+        let mut wrapped = self.0.wrap(label, plain).await?;
+        wrapped.iter_mut().rev().take(1).for_each(|byte| *byte ^= 1);
+        Ok(wrapped)
+    }
+
+    async fn unwrap(&self, label: &'static str, wrapped: &[u8]) -> Result<SecretBytes> {
+        self.0.unwrap(label, wrapped).await
+    }
+
+    async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String> {
+        self.0.needs(label, wrapped).await
+    }
+
+    async fn versions(&self) -> Result<Vec<String>> {
+        self.0.versions().await
+    }
+
+    async fn add_version(&self) -> Result<String> {
+        self.0.add_version().await
+    }
+
+    async fn destroy_version(&self, version: &str) -> Result<()> {
+        self.0.destroy_version(version).await
+    }
+
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_open_takes_the_place_of_nothing() {
+    let (place, root, keys) = Place::made().await;
+    let opened = place.open(Arc::new(Careless(place.local("kek", Absent::Refuse))), false).await;
+    let key = Secret::random(&*random());
+    let next = Root { id: derive::root_id(&key), epoch: 1, key };
+    assert!(opened.slot.prepare(&root, &next).await.is_err());
+    assert!(opened.signer.rotate(false, &*random()).await.is_err());
+    assert!(opened.rotate(false).await.is_err());
+    drop(opened);
+    let opened = place.open(place.local("kek", Absent::Refuse), false).await;
+    assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root);
+    assert_eq!(opened.signer.public_keys().unwrap(), keys);
 }

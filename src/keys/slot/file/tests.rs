@@ -30,7 +30,7 @@ impl Place {
 async fn created(slot: &FileSlot) -> [u8; 16] {
     let current = fresh_root(0);
     let id = current.id;
-    slot.create(&Content { tree: [7; 16], current, next: None }).await.unwrap();
+    slot.create(&Content::first([7; 16], current)).await.unwrap();
     id
 }
 
@@ -64,7 +64,7 @@ async fn a_writer_who_saw_an_older_root_is_refused() {
     assert!(slot.advance(&old, &one.id).await.is_err(), "the second preparation replaced the first");
     slot.advance(&old, &two.id).await.unwrap();
     assert!(slot.prepare(&old, &fresh_root(3)).await.is_err());
-    assert!(slot.create(&Content { tree: [7; 16], current: fresh_root(0), next: None }).await.is_err());
+    assert!(slot.create(&Content::first([7; 16], fresh_root(0))).await.is_err());
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn two_roots_of_one_epoch_are_refused() {
     let (one, other) = (fresh_root(1), fresh_root(1));
     slot.prepare(&old, &other).await.unwrap();
     slot.advance(&old, &other.id).await.unwrap();
-    let stray = Content { tree: [7; 16], current: one, next: None };
+    let stray = Content::first([7; 16], one);
     slot.write(&place.path("b/root.slot"), &stray, &[]).await.unwrap();
     assert!(slot.load().await.is_err());
 }
