@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::crypto::derive::Digest;
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::files;
+use crate::keys::kek::Absent;
 use crate::keys::recover::Report;
 use crate::keys::slot::SlotLock;
 use crate::model::{Clock as _, SystemClock};
@@ -210,7 +211,7 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     check_slot(&config, &manifest).await?;
     manifest.verify(&args.directory)?;
     store::restore(url.expose(), &args.directory, args.replace).await.map_err(anyhow::Error::from)?;
-    let opened = open::open_with(&config, Arc::new(SystemClock), lock).await.context(
+    let opened = open::open_with(&config, Arc::new(SystemClock), lock, Absent::Refuse).await.context(
         "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
     )?;
     let mut report = opened.report.clone();

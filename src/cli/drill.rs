@@ -398,7 +398,7 @@ impl Drill<'_> {
         let (vault, path) = (self.manifest.tree()?, self.folder.join("kek.key"));
         let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&path, vault, Absent::Make, Arc::clone(&self.random))?);
         let signing = [self.folder.join("receipt-signing.key")];
-        let signer = Signer::open(&signing, Arc::clone(&kek), true, &*self.random).await?;
+        let signer = Signer::open(&signing, Arc::clone(&kek), Absent::Make, &*self.random).await?;
         let parts = Parts {
             vault,
             store: Arc::clone(copy),

@@ -74,12 +74,14 @@ impl Custody {
     pub async fn open(parts: Parts) -> Result<(Self, Report)> {
         let slot = parts.slot.load().await?;
         let vault = parts.store.read().await?.vault().await?;
-        match (slot, vault) {
-            (None, None) => create(parts).await,
-            (Some(content), None) => Err(no_vault().with("epoch", content.current.epoch)),
-            (None, Some(_)) => begin_again(parts).await,
-            (Some(_), Some(vault)) => take_up(parts, vault).await,
-        }
+        let (custody, report) = match (slot, vault) {
+            (None, None) => create(parts).await?,
+            (Some(content), None) => return Err(no_vault().with("epoch", content.current.epoch)),
+            (None, Some(_)) => begin_again(parts).await?,
+            (Some(_), Some(vault)) => take_up(parts, vault).await?,
+        };
+        custody.settle_signer(&report).await?;
+        Ok((custody, report))
     }
 
     /// Sets up again what a restored database does not know, and finishes what a crash interrupted.

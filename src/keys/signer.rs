@@ -1,19 +1,21 @@
 //! The key that signs receipts: outside the key tree, wrapped by the KEK, because it must outlive every root.
 //!
 //! It is kept beside each copy of the slot, with a list of every public key that there was, the newest first: a receipt
-//! is good for as long as anybody may ask, whatever was rotated since.
+//! is good for as long as anybody may ask, whatever was rotated since. A place that has no copy gets one when the vault
+//! starts; what is listed in any place is listed.
 //!
 //! Rotating writes the fresh key aside, then the longer list of public keys, then the key in every place, and then
 //! removes what lies aside. Whatever interrupts it, the key in each place is one whose public half is listed; repeating
 //! it goes on with the key that lies aside.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Custody;
 use super::files;
-use super::kek::{self, Kek, WrappedCopy};
+use super::kek::{self, Absent, Kek, WrappedCopy};
+use super::recover::Report;
 use super::slot::Turn;
 use crate::crypto::{Random, SecretBytes, SigningKey};
 use crate::model::{Error, KeyEventKind, Reason, Result};
@@ -26,6 +28,8 @@ pub struct Signer {
     paths: Vec<PathBuf>,
     kek: Arc<dyn Kek>,
     held: RwLock<Held>,
+    /// Whether it was made by this process.
+    made: bool,
 }
 
 /// The key in use, and how it stands in its file.
@@ -50,17 +54,42 @@ pub struct SigningKeyRotation {
 }
 
 impl Signer {
-    /// Reads the wrapped signing key from the first of `paths` where it is, after making one if `create` and there is
-    /// none. Each place gets a copy, and beside it the public key, with the ending `pub`.
-    pub async fn open(paths: &[PathBuf], kek: Arc<dyn Kek>, create: bool, random: &dyn Random) -> Result<Self> {
+    /// Reads the wrapped signing key from the first of `paths` where it is, after making one if it is nowhere and
+    /// `absent` says so. Each place gets a copy, and beside it the public key, with the ending `pub`.
+    pub async fn open(paths: &[PathBuf], kek: Arc<dyn Kek>, absent: Absent, random: &dyn Random) -> Result<Self> {
         let files = Files { paths, kek: &*kek };
-        if create && paths.iter().all(|path| !path.exists()) {
+        let made = absent == Absent::Make && files.all()?.is_empty();
+        if made {
             let (key, pkcs8) = SigningKey::generate(random).map_err(|error| files.unusable(error))?;
-            files.write_public(&[encode(&key)])?;
+            let mut listed = files.public()?;
+            listed.insert(0, encode(&key));
+            files.write_public(&listed)?;
             files.write(&kek::wrap(&*kek, LABEL, &pkcs8).await?)?;
         }
         let held = files.read().await?;
-        Ok(Self { paths: paths.to_vec(), kek, held: RwLock::new(held) })
+        Ok(Self { paths: paths.to_vec(), kek, held: RwLock::new(held), made })
+    }
+
+    /// Gives a copy to each place that has none, as one that is new in the configuration, and the whole list to each that
+    /// has not all of it.
+    pub(super) async fn complete(&self) -> Result<()> {
+        let files = self.files();
+        let listed = self.public_keys()?;
+        if !files.lack(&listed)? {
+            return Ok(());
+        }
+        let _turn = self.turn().await?;
+        self.refresh().await?;
+        let listed = self.public_keys()?;
+        let wrapped = self.held.read().unwrap_or_else(PoisonError::into_inner).wrapped.clone();
+        for path in &self.paths {
+            let written = files::read_if_there(path).and_then(|found| match found {
+                Some(_) => Ok(()),
+                None => files::replace(path, &wrapped),
+            });
+            written.and_then(|()| write_list(path, &listed)).map_err(|error| files.unusable(error))?;
+        }
+        Ok(())
     }
 
     /// The key that signs now.
@@ -165,6 +194,19 @@ impl Signer {
 }
 
 impl Custody {
+    /// Sees to it that the key that signs receipts is beside every copy of the slot, and that a fresh one is known of.
+    pub(super) async fn settle_signer(&self, report: &Report) -> Result<()> {
+        let signer = &self.parts.signer;
+        if signer.made && !report.created {
+            tracing::warn!("receipts are signed by a fresh key, because the former one was lost");
+            self.note(KeyEventKind::SigningKeyChanged, encode(&signer.key())).await?;
+        }
+        if let Err(error) = signer.complete().await {
+            tracing::warn!(%error, "a place beside the root slot has no copy of the key that signs receipts");
+        }
+        Ok(())
+    }
+
     /// Has receipts signed by a fresh key from now on; what was signed before can be verified as before. Other nodes
     /// take the key up within a second.
     ///
@@ -205,7 +247,11 @@ struct Files<'a> {
 impl Files<'_> {
     fn find(&self) -> Result<Vec<u8>> {
         let found = find(self.paths).map_err(|error| self.unusable(error))?;
-        found.ok_or_else(|| self.unusable("it is nowhere; bring it back"))
+        found.ok_or_else(|| {
+            self.unusable(
+            "it is nowhere: bring a copy back. If there is none, stop the vault and run `lacuna keys make-signing-key`",
+        )
+        })
     }
 
     /// Every copy that is there, also the one that lies aside.
@@ -234,18 +280,33 @@ impl Files<'_> {
         self.paths.iter().try_for_each(|path| files::replace(path, wrapped)).map_err(|error| self.unusable(error))
     }
 
-    /// The public keys that are listed in the first place where there is a list.
+    /// The public keys that are listed in any place, in the order of the longest list.
     fn public(&self) -> Result<Vec<String>> {
-        let mut lists = self.paths.iter().map(|path| files::read_if_there(&path.with_extension("pub")));
-        let found = lists.find_map(io::Result::transpose).transpose().map_err(|error| self.unusable(error))?;
-        let text = String::from_utf8(found.unwrap_or_default()).map_err(|error| self.unusable(error))?;
-        Ok(text.split_whitespace().map(str::to_owned).collect())
+        let lists: io::Result<Vec<_>> = self.paths.iter().map(|path| read_list(path)).collect();
+        let mut lists = lists.map_err(|error| self.unusable(error))?;
+        lists.sort_by_key(|list| std::cmp::Reverse(list.len()));
+        let mut union: Vec<String> = Vec::new();
+        for key in lists.into_iter().flatten() {
+            if !union.contains(&key) {
+                union.push(key);
+            }
+        }
+        Ok(union)
     }
 
     fn write_public(&self, listed: &[String]) -> Result<()> {
-        let text = listed.join("\n") + "\n";
-        let write = |path: &PathBuf| files::replace(&path.with_extension("pub"), text.as_bytes());
-        self.paths.iter().try_for_each(write).map_err(|error| self.unusable(error))
+        self.paths.iter().try_for_each(|path| write_list(path, listed)).map_err(|error| self.unusable(error))
+    }
+
+    /// Whether a place lacks the key, or something of the list.
+    fn lack(&self, listed: &[String]) -> Result<bool> {
+        for path in self.paths {
+            let list = read_list(path).map_err(|error| self.unusable(error))?;
+            if !path.exists() || listed.iter().any(|key| !list.contains(key)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where a fresh key lies until it is in every place.
@@ -263,6 +324,16 @@ impl Files<'_> {
 /// The wrapped key in the first place where there is one.
 fn find(paths: &[PathBuf]) -> io::Result<Option<Vec<u8>>> {
     paths.iter().find_map(|path| files::read_if_there(path).transpose()).transpose()
+}
+
+fn read_list(path: &Path) -> io::Result<Vec<String>> {
+    let bytes = files::read_if_there(&path.with_extension("pub"))?.unwrap_or_default();
+    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+fn write_list(path: &Path, listed: &[String]) -> io::Result<()> {
+    files::replace(&path.with_extension("pub"), (listed.join("\n") + "\n").as_bytes())
 }
 
 fn encode(key: &SigningKey) -> String {

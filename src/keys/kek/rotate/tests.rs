@@ -118,8 +118,9 @@ impl Place {
             let current = Root { id: derive::root_id(&key), epoch: 0, key };
             slot.create(&Content::first(TREE, current)).await.unwrap();
         }
+        let absent = if create { Absent::Make } else { Absent::Refuse };
         let keys = ["a", "b"].map(|place| self.path(place).join("receipt-signing.key"));
-        let signer = Signer::open(&keys, Arc::clone(&kek), create, &*random()).await.unwrap();
+        let signer = Signer::open(&keys, Arc::clone(&kek), absent, &*random()).await.unwrap();
         Opened { kek, slot, signer }
     }
 
@@ -346,4 +347,26 @@ async fn what_does_not_open_takes_the_place_of_nothing() {
     let opened = place.open(place.local("kek", Absent::Refuse), false).await;
     assert_eq!(opened.slot.load().await.unwrap().unwrap().current.id, root);
     assert_eq!(opened.signer.public_keys().unwrap(), keys);
+}
+
+#[tokio::test]
+async fn a_new_place_gets_the_signing_key_and_what_is_listed_anywhere_is_listed() {
+    let (place, ..) = Place::made().await;
+    let opened = place.open(place.local("kek", Absent::Refuse), false).await;
+    opened.signer.rotate(false, &*random()).await.unwrap();
+    opened.signer.rotate(false, &*random()).await.unwrap();
+    let all = opened.signer.public_keys().unwrap();
+    assert_eq!(all.len(), 3);
+    // One list is an old copy, the other was cut off at its end.
+    std::fs::write(place.path("a/receipt-signing.pub"), format!("{}\n", all[2])).unwrap();
+    std::fs::write(place.path("b/receipt-signing.pub"), all[..2].join("\n")).unwrap();
+    assert_eq!(opened.signer.public_keys().unwrap(), all);
+    std::fs::remove_file(place.path("b/receipt-signing.key")).unwrap();
+    opened.signer.complete().await.unwrap();
+    assert_eq!(["a", "b"].map(|at| listed(&place.path(at).join("receipt-signing.pub"))), [all.clone(), all.clone()]);
+    // The new place serves when the first one is lost.
+    std::fs::remove_file(place.path("a/receipt-signing.key")).unwrap();
+    let again = place.open(place.local("kek", Absent::Refuse), false).await;
+    assert_eq!(again.signer.public_keys().unwrap(), all);
+    assert_eq!(again.signer.key().public(), opened.signer.key().public());
 }
