@@ -24,6 +24,7 @@ use crate::crypto::derive::Digest;
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::files;
 use crate::keys::kek::Absent;
+use crate::keys::node;
 use crate::keys::recover::Report;
 use crate::keys::slot::SlotLock;
 use crate::model::{Clock as _, SystemClock};
@@ -210,6 +211,8 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     let lock = SlotLock::take(&config.slot_dir().join(custodian::SLOT_FILE)).map_err(anyhow::Error::from)?;
     check_slot(&config, &manifest).await?;
     manifest.verify(&args.directory)?;
+    // The lock is of this machine; nodes on others are in the database.
+    check_nobody_serves(url.expose()).await?;
     store::restore(url.expose(), &args.directory, args.replace).await.map_err(anyhow::Error::from)?;
     let opened = open::open_with(&config, Arc::new(SystemClock), lock, Absent::Refuse).await.context(
         "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
@@ -220,6 +223,21 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     }
     opened.close().await?;
     args.here.output.show(&told(&manifest, &report))
+}
+
+/// Refuses to replace a database while nodes serve it.
+async fn check_nobody_serves(url: &str) -> Result<()> {
+    if store::is_embedded(url) {
+        return Ok(());
+    }
+    let present = store::open(url).await.map_err(anyhow::Error::from)?;
+    let free = match present.is_migrated().await {
+        Ok(true) => node::await_nobody(&*present).await,
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    present.close().await;
+    Ok(free.map_err(anyhow::Error::from)?)
 }
 
 /// Refuses a backup of another kind of database.

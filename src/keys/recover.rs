@@ -146,7 +146,16 @@ impl Custody {
 
     /// Sets right what a backup of the present epoch cannot know: which leaves were handed out since, and which index
     /// entries were made. With an older backup, opening it does the same. Close the vault afterwards.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable` when another node serves the vault.
     pub async fn after_restore(&self) -> Result<LostTime> {
+        self.with_lease(self.set_right_after_restore()).await
+    }
+
+    async fn set_right_after_restore(&self) -> Result<LostTime> {
+        // What is about to be given up may be in use by a node that does not know.
+        self.await_solitude().await?;
         let mut tx = self.store().write().await?;
         let Some(head) = tx.tree_head().await? else { return Ok(LostTime::default()) };
         let lost = self.give_up_lost_time(&mut *tx, head.next_leaf).await?;

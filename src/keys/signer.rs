@@ -92,6 +92,11 @@ impl Signer {
         Ok(())
     }
 
+    /// The directory of its first place, which every node shares.
+    pub(super) fn directory(&self) -> &Path {
+        self.paths.first().map_or(Path::new("."), |path| files::parent(path))
+    }
+
     /// The key that signs now.
     pub(super) fn key(&self) -> Arc<SigningKey> {
         Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).key)

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::process::{self, Server, lacuna, said};
+use crate::process::{self, Database, Server, lacuna, said};
 use crate::softhsm;
 
 /// A folder with vaults in it, and what they share.
@@ -52,6 +52,12 @@ impl Vault {
         let head =
             "data_dir = 'data'\nlisten = '127.0.0.1:0'\nindex_buckets = 64\n[[sinks]]\ndirectory = 'checkpoints'\n";
         fs::write(self.folder.join("lacuna.toml"), format!("{head}[slot]\ndirectory = 'slot'\n{slot}")).unwrap();
+    }
+
+    /// Writes more settings, in front of the others.
+    fn put_before(&self, more: &str) {
+        let file = self.folder.join("lacuna.toml");
+        fs::write(&file, format!("{more}{}", fs::read_to_string(&file).unwrap())).unwrap();
     }
 
     fn command(&self, arguments: &str) -> Command {
@@ -192,6 +198,45 @@ fn a_vault_moves_from_a_file_into_a_token() {
     vault.rotate();
     vault.restart();
     vault.assert_readable(&kept);
+}
+
+#[test]
+fn nodes_whose_slot_is_in_a_token_share_the_directory_beside_it() {
+    let yard = Yard::new();
+    let Some(token) = yard.token("two nodes and a token") else { return };
+    let Some(database) = Database::create("two nodes and a token") else { return };
+    let slot = format!("kind = 'pkcs11'\n{token}");
+    let (mut one, mut other) = (yard.vault("one", &slot), yard.vault("other", &slot));
+    for node in [&one, &other] {
+        node.put_before(&format!("database_url = '{}'\n", database.url()));
+    }
+    one.start();
+    let kept = one.somebody();
+    // What an operator may do to get the second node to start.
+    fs::create_dir(other.folder.join("slot")).unwrap();
+    for file in ["receipt-signing.key", "receipt-signing.pub"] {
+        fs::copy(one.folder.join("slot").join(file), other.folder.join("slot").join(file)).unwrap();
+    }
+    assert!(other.try_start().is_err(), "a copy of the directory does");
+    assert!(other.log().contains("slot.directory must be one and the same"), "{}", other.log());
+    fs::remove_dir_all(other.folder.join("slot")).unwrap();
+    std::os::unix::fs::symlink(one.folder.join("slot"), other.folder.join("slot")).unwrap();
+    other.start();
+    other.assert_readable(&kept);
+    // Nobody replaces a database that is served, on whichever machine.
+    one.ask("backup ../backup").unwrap();
+    one.stop();
+    fs::remove_file(other.folder.join("slot")).unwrap();
+    let restore = || process::run(&mut one.command("restore ../backup --replace"));
+    fs::rename(one.folder.join("slot/root.lock"), one.folder.join("lock-of-another-machine")).unwrap();
+    let refused = restore();
+    assert!(!refused.status.success() && said(&refused).contains("serves this database"), "{}", said(&refused));
+    other.assert_readable(&kept);
+    other.server = None;
+    let restored = restore();
+    assert!(restored.status.success(), "{}", said(&restored));
+    one.start();
+    one.assert_readable(&kept);
 }
 
 #[cfg(feature = "aws-kms")]
