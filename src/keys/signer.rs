@@ -152,14 +152,17 @@ impl Signer {
         Turn::take(self.paths.first().ok_or_else(missing)?).await
     }
 
-    /// Puts a fresh key in the place of the present one. Repeating it after an error finishes what was begun.
-    pub async fn rotate(&self, dry_run: bool, random: &dyn Random) -> Result<SigningKeyRotation> {
+    /// Tells what a rotation would do, unless it is told which key is the `former` one. Then a fresh key takes its place;
+    /// repeating that, after an error or without need, makes no further key.
+    pub async fn rotate(&self, former: Option<&str>, random: &dyn Random) -> Result<SigningKeyRotation> {
         let _turn = self.turn().await?;
         self.refresh().await?;
         let files = self.files();
         let aside = files.aside();
         let staged = files::read_if_there(&aside).map_err(|error| files.unusable(error))?;
-        let former = encode(&self.key());
+        let (dry_run, present) = (former.is_none(), encode(&self.key()));
+        let former = former.map_or_else(|| present.clone(), str::to_owned);
+        let done = former != present && staged.is_none();
         let mut listed = self.public_keys()?;
         let mut rotation = SigningKeyRotation {
             dry_run,
@@ -169,6 +172,10 @@ impl Signer {
             listed: listed.len() as u64,
         };
         if dry_run {
+            return Ok(rotation);
+        }
+        if done {
+            rotation.present = Some(present);
             return Ok(rotation);
         }
         let pkcs8 = if let Some(wrapped) = staged {
@@ -212,13 +219,13 @@ impl Custody {
         Ok(())
     }
 
-    /// Has receipts signed by a fresh key from now on; what was signed before can be verified as before. Other nodes
-    /// take the key up within a second.
+    /// Has receipts signed by a fresh key in the place of the `former` one; what was signed before can be verified as
+    /// before. Other nodes take the key up within a second. Without `former` it only tells what would be done.
     ///
     /// # Errors
     /// `KeyCustodianUnavailable` when the KEK or a place of the key cannot be used; repeat it then.
-    pub async fn rotate_signing_key(&self, dry_run: bool) -> Result<SigningKeyRotation> {
-        let done = self.parts.signer.rotate(dry_run, &*self.parts.random).await?;
+    pub async fn rotate_signing_key(&self, former: Option<&str>) -> Result<SigningKeyRotation> {
+        let done = self.parts.signer.rotate(former, &*self.parts.random).await?;
         if let Some(present) = &done.present {
             tracing::info!(public_key = present, "receipts are signed by a fresh key");
             self.note(KeyEventKind::SigningKeyChanged, present.clone()).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Vault;
 use super::reveal::entry;
-use super::rotation::{Fill, Reseal, Step, at_the_custodian, describe, event, unknown};
+use super::rotation::{Fill, Reseal, Step, describe, event, plan_at_the_custodian, unknown};
 use super::write::Record;
 use crate::crash;
 use crate::keys::status::{self, Status};
@@ -109,7 +109,7 @@ impl Vault {
         if ask.validate_only {
             plan(&mut *self.custody.store().read().await?, key, &mut rotation, false).await?;
             if matches!(rotation.kind, RotationKind::Kek | RotationKind::SigningKey) {
-                rotation.detail = at_the_custodian(&self.custody, rotation.kind, true).await?;
+                rotation.detail = plan_at_the_custodian(&self.custody, rotation.kind).await?.1;
             }
             return Ok(Rotated { rotation, real: false });
         }
@@ -222,7 +222,7 @@ async fn plan(tx: &mut dyn Tx, key: Key, rotation: &mut Rotation, begin: bool) -
         }
         Key::Kek | Key::Signing => {
             (rotation.total, rotation.detail) = (1, format!("one change of the {}", key.kind().noun()));
-            Step::Custodian
+            Step::Custodian { from: None }
         }
         Key::Subject(subject) => {
             let found = tx.lock_subjects(&[subject]).await?.into_iter().next();

@@ -84,6 +84,11 @@ impl Vault {
         Ok(())
     }
 
+    #[cfg(feature = "failpoints")]
+    fn start_with_failpoints(&mut self, failpoints: &str) {
+        self.server = Some(Server::start(self.command("serve").env("FAILPOINTS", failpoints)).unwrap());
+    }
+
     fn start(&mut self) {
         self.try_start().unwrap_or_else(|fault| panic!("{fault}\n{}", self.log()));
     }
@@ -277,4 +282,29 @@ fn a_key_in_kms_serves_one_vault_and_each_of_its_versions_names_it() {
     one.assert_readable(&kept);
     other.restart();
     other.assert_readable(&others);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_crash_after_a_custodian_has_changed_a_key_does_not_change_it_once_more() {
+    let yard = Yard::new();
+    let mut vault = yard.vault("vault", "kek_file = 'kek/kek.key'\n");
+    vault.start();
+    for (verb, done) in [("rotate-kek", "copies to version 2, in place of 1"), ("rotate-signing-key", "2 public keys")]
+    {
+        vault.stop();
+        vault.start_with_failpoints("rotation::renewed=return");
+        let unheard = vault.ask(&format!("keys {verb}"));
+        assert!(unheard.is_err(), "{unheard:?}");
+        vault.server.take().unwrap().wait();
+        vault.start();
+        let listed = loop {
+            let listed = vault.ask("keys rotations").unwrap();
+            if listed["rotations"][0]["state"] != "ROTATION_STATE_RUNNING" {
+                break listed;
+            }
+        };
+        let detail = listed["rotations"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains(done), "{verb}: {detail}");
+    }
 }

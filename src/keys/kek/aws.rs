@@ -256,8 +256,10 @@ impl Kek for AwsKek {
             let call = self.client.schedule_key_deletion().key_id(id).pending_window_in_days(GRACE_DAYS);
             call.send().await.map_err(|error| self.failed(error))?;
         }
-        let unnamed = self.client.delete_alias().alias_name(self.aside("former")).send().await;
-        unnamed.map(drop).map_err(|error| self.failed(error))
+        match self.client.delete_alias().alias_name(self.aside("former")).send().await {
+            Err(error) if error.code() != Some("NotFoundException") => Err(self.failed(error)),
+            _ => Ok(()),
+        }
     }
 
     fn kind(&self) -> &'static str {

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::crypto::{Random, Secret, SecretBytes, SystemRandom, derive};
 use crate::keys::kek::{Absent, LocalKek, Succession};
+use crate::keys::signer::SigningKeyRotation;
 use crate::keys::slot::{Content, FileSlot, Root, SlotLock};
 
 /// A KEK that breaks down after so many uses: the moment of a crash.
@@ -85,7 +86,8 @@ impl Opened {
     }
 
     async fn rotate(&self, dry_run: bool) -> Result<KekRotation> {
-        self.wrapped().rotate(dry_run, &|_| {}).await
+        let plan = self.wrapped().rotate(None, &|_| {}).await?;
+        if dry_run { Ok(plan) } else { self.wrapped().rotate(Some(&plan.from), &|_| {}).await }
     }
 
     /// Every version that anything needs.
@@ -145,11 +147,15 @@ async fn everything_comes_under_the_new_version_and_the_old_one_opens_nothing_an
     assert_eq!(plan.copies.len(), 4, "two copies of the slot, two of the signing key");
     assert_eq!(std::fs::read(place.path("kek")).unwrap(), before, "a dry run changes nothing");
 
+    let plan_from = vec!["1".to_owned()];
     let steps = std::sync::Mutex::new(Vec::new());
-    let done = opened.wrapped().rotate(false, &|progress| steps.lock().unwrap().push(progress)).await.unwrap();
+    let done =
+        opened.wrapped().rotate(Some(&plan_from), &|progress| steps.lock().unwrap().push(progress)).await.unwrap();
     assert_eq!((done.to.as_deref(), done.resumed), (Some("2"), false));
     let steps = steps.into_inner().unwrap();
     assert!(steps.iter().all(|step| step.total == 5) && steps.last().unwrap().done == 5, "{steps:?}");
+    let again = opened.wrapped().rotate(Some(&plan_from), &|_| {}).await.unwrap();
+    assert_eq!(again.to.as_deref(), Some("2"), "it was not heard that it was done; it is not done twice");
     assert_eq!(opened.needed().await, ["2"]);
     assert_eq!(opened.kek.versions().await.unwrap(), ["2"]);
     let again = place.open(place.local("kek", Absent::Refuse), false).await;
@@ -249,10 +255,12 @@ async fn a_signing_key_is_replaced_and_every_former_public_key_stays_listed() {
     let opened = place.open(place.local("kek", Absent::Refuse), false).await;
     let beside = place.open(place.local("kek", Absent::Refuse), false).await;
     let first = opened.signer.public_keys().unwrap();
-    let plan = opened.signer.rotate(true, &*random()).await.unwrap();
+    let plan = opened.signer.rotate(None, &*random()).await.unwrap();
     assert_eq!((plan.present, &plan.former, plan.listed), (None, &first[0], 1));
-    let done = opened.signer.rotate(false, &*random()).await.unwrap();
+    let done = renew(&opened.signer).await.unwrap();
     assert_eq!((done.listed, done.resumed), (2, false));
+    let again = opened.signer.rotate(Some(&first[0]), &*random()).await.unwrap();
+    assert_eq!((again.present, again.listed), (done.present.clone(), 2), "it is not done twice");
     assert_eq!(opened.signer.public_keys().unwrap(), [done.present.clone().unwrap(), first[0].clone()]);
     assert_eq!(listed(&place.path("b/receipt-signing.pub")), opened.signer.public_keys().unwrap());
     assert_ne!(beside.signer.key().public(), opened.signer.key().public());
@@ -264,6 +272,12 @@ async fn a_signing_key_is_replaced_and_every_former_public_key_stays_listed() {
     opened.rotate(false).await.unwrap();
     let again = place.open(place.local("kek", Absent::Refuse), false).await;
     assert_eq!(again.signer.key().public(), opened.signer.key().public());
+}
+
+/// Replaces the signing key.
+async fn renew(signer: &Signer) -> Result<SigningKeyRotation> {
+    let plan = signer.rotate(None, &*random()).await?;
+    signer.rotate(Some(&plan.former), &*random()).await
 }
 
 fn listed(path: &Path) -> Vec<String> {
@@ -279,7 +293,7 @@ async fn an_interrupted_replacement_of_the_signing_key_goes_on_with_the_same_key
         // A folder in the way of the temporary file: what comes after it does not happen.
         let block = place.path(&format!("{broken}.new"));
         std::fs::create_dir(&block).unwrap();
-        assert!(opened.signer.rotate(false, &*random()).await.is_err());
+        assert!(renew(&opened.signer).await.is_err());
         let between = place.open(place.local("kek", Absent::Refuse), false).await;
         let named = data_encoding::BASE64.encode(&between.signer.key().public());
         for list in ["a/receipt-signing.pub", "b/receipt-signing.pub"] {
@@ -287,7 +301,7 @@ async fn an_interrupted_replacement_of_the_signing_key_goes_on_with_the_same_key
             assert!(known, "{broken}: a key signs whose public half is not in {list}");
         }
         std::fs::remove_dir(&block).unwrap();
-        let done = between.signer.rotate(false, &*random()).await.unwrap();
+        let done = renew(&between.signer).await.unwrap();
         assert_eq!((done.resumed, done.listed), (broken != "a/receipt-signing.next", 2), "{broken}");
         let ends = place.open(place.local("kek", Absent::Refuse), false).await;
         assert_eq!(ends.signer.public_keys().unwrap()[0], done.present.unwrap());
@@ -341,7 +355,7 @@ async fn what_does_not_open_takes_the_place_of_nothing() {
     let key = Secret::random(&*random());
     let next = Root { id: derive::root_id(&key), epoch: 1, key };
     assert!(opened.slot.prepare(&root, &next).await.is_err());
-    assert!(opened.signer.rotate(false, &*random()).await.is_err());
+    assert!(renew(&opened.signer).await.is_err());
     assert!(opened.rotate(false).await.is_err());
     drop(opened);
     let opened = place.open(place.local("kek", Absent::Refuse), false).await;
@@ -353,8 +367,8 @@ async fn what_does_not_open_takes_the_place_of_nothing() {
 async fn a_new_place_gets_the_signing_key_and_what_is_listed_anywhere_is_listed() {
     let (place, ..) = Place::made().await;
     let opened = place.open(place.local("kek", Absent::Refuse), false).await;
-    opened.signer.rotate(false, &*random()).await.unwrap();
-    opened.signer.rotate(false, &*random()).await.unwrap();
+    renew(&opened.signer).await.unwrap();
+    renew(&opened.signer).await.unwrap();
     let all = opened.signer.public_keys().unwrap();
     assert_eq!(all.len(), 3);
     // One list is an old copy, the other was cut off at its end.
