@@ -424,3 +424,34 @@ async fn a_token_that_goes_away_is_missed_and_comes_back() {
     slot.advance(&old, &next.id).await.unwrap();
     assert_eq!(load(&*slot).await.current.id, next.id);
 }
+
+#[tokio::test]
+async fn a_token_that_got_a_former_root_back_says_so_until_it_is_destroyed_again() {
+    let name = "a_token_that_got_a_former_root_back_says_so_until_it_is_destroyed_again";
+    let Some(bed) = Bed::of_a_token(story(module_path!(), name)) else { return };
+    if bed.role().as_deref() == Some("look") {
+        println!("status {:?}", bed.slot().status().await.into_iter().map(|copy| copy.epoch).collect::<Vec<_>>());
+        return;
+    }
+    let slot = bed.slot();
+    if bed.role().as_deref() == Some("settle") {
+        return slot.settle().await.unwrap();
+    }
+    created(&*slot).await;
+    let look = || said(&run(&mut bed.again("look")));
+    assert!(look().contains("status [Ok(0)]"), "{}", look());
+    // SoftHSM has a lock beside each object.
+    let beside = |file: PathBuf| [file.with_extension("lock"), file];
+    let before: Vec<_> = objects(&softhsm::tokens(&bed.place)).into_iter().flat_map(beside).collect();
+    let before: Vec<_> = before.into_iter().map(|file| (fs::read(&file).unwrap(), file)).collect();
+    move_on(&*slot).await.unwrap();
+    assert!(look().contains("status [Ok(1)]"), "{}", look());
+    for (bytes, file) in &before {
+        fs::write(file, bytes).unwrap();
+    }
+    assert!(look().contains("status [Ok(1), Ok(0)]"), "{}", look());
+    // By a node that starts.
+    let settled = run(&mut bed.again("settle"));
+    assert!(settled.status.success(), "{}", said(&settled));
+    assert!(look().contains("status [Ok(1)]"), "{}", look());
+}

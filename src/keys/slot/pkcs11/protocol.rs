@@ -260,6 +260,12 @@ fn candidates(found: &Found, current: &Name) -> impl DoubleEndedIterator<Item = 
     found.iter().filter(follows).map(|(name, _)| *name)
 }
 
+/// The epochs before the present one whose keys exist.
+pub fn former(found: &Found, tree: &[u8; 16], present: u64) -> Vec<u64> {
+    let is_former = |(name, parts): &(&Name, &Parts)| parts.key && name.tree == *tree && name.epoch < present;
+    found.iter().filter(is_former).map(|(name, _)| name.epoch).collect()
+}
+
 fn lost_by_token() -> Error {
     refused("the token did not keep the root that it was given; is it full?")
 }
