@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::identity::caller;
 use super::subject::subject_id;
-use super::{answer, parse, status};
+use super::{answer, parse, proof, status};
 use crate::crypto::SecretBytes;
 use crate::model::{
     Actor, Basis, Change, CollectionPoint, ConsentEvent, ConsentEventId, ConsentState, Controller, Error, EventKind,
@@ -247,6 +247,22 @@ impl ConsentService for Consents {
             })
         })
         .await
+    }
+
+    async fn create_withdrawal_link(
+        &self,
+        request: Request<v1::CreateWithdrawalLinkRequest>,
+    ) -> Result<Response<v1::CreateWithdrawalLinkResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("CreateWithdrawalLink", proof::create_link(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn withdraw_by_link(
+        &self,
+        request: Request<v1::WithdrawByLinkRequest>,
+    ) -> Result<Response<v1::WithdrawByLinkResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("WithdrawByLink", proof::withdraw(&self.vault, &caller, request.into_inner())).await
     }
 }
 
@@ -497,6 +513,7 @@ fn record(ask: v1::RecordConsentRequest) -> Result<RecordConsent> {
         effective_at: ask.effective_time.map(|time| parse::time("effective_time", time)).transpose()?,
         personal,
         birth: Some(ask.birth_date.as_str()).filter(|text| !text.is_empty()).map(date).transpose()?,
+        once: false,
         request: parse::request_id(&ask.request_id)?,
     })
 }

@@ -16,6 +16,7 @@ pub mod custody;
 pub mod drill;
 pub mod files;
 pub mod flight;
+pub mod house;
 pub mod index;
 pub mod kek;
 pub mod lease;

@@ -28,6 +28,7 @@ mod idempotency;
 mod kills;
 mod landing;
 mod leaks;
+mod links;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]

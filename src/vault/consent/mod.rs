@@ -3,9 +3,11 @@
 mod catalogue;
 mod check;
 mod library;
+mod link;
 mod record;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
 pub use check::{Check, Checked, Shown};
 pub use library::Library;
+pub use link::Withdrawn;
 pub use record::{Given, RecordConsent};
