@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 50] = [
+const PLAINTEXT: [&str; 52] = [
     ".lacuna.v1.BatchCheckPermissionRequest",
     ".lacuna.v1.CancelErasureRequest",
     ".lacuna.v1.CheckPermissionRequest",
@@ -30,6 +30,7 @@ const PLAINTEXT: [&str; 50] = [
     ".lacuna.v1.GetRotationRequest",
     ".lacuna.v1.GetSubjectRequest",
     ".lacuna.v1.GetTokenRequest",
+    ".lacuna.v1.IssueReceiptRequest",
     ".lacuna.v1.LiftRestrictionRequest",
     ".lacuna.v1.ListCollectionPointsRequest",
     ".lacuna.v1.ListConsentEventsRequest",
@@ -40,6 +41,7 @@ const PLAINTEXT: [&str; 50] = [
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
+    ".lacuna.v1.ProveConsentRequest",
     ".lacuna.v1.PublishNoticeRequest",
     ".lacuna.v1.RecordConsentRequest",
     ".lacuna.v1.RestrictSubjectRequest",

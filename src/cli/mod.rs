@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod bulk;
 mod client;
+mod consent;
 mod custodian;
 mod demo;
 mod drill;
@@ -71,6 +72,8 @@ enum Command {
     Demo(demo::Args),
     /// Check erasure receipts, offline
     Receipt(admin::ReceiptArgs),
+    /// Check proofs and receipts of consent, offline
+    Consent(consent::Args),
     /// Check a configuration
     Config(admin::ConfigArgs),
     /// Exchange values for tokens, and tokens and a purpose for values.
@@ -104,6 +107,7 @@ impl Cli {
             Command::Restore(args) => args.here.output.finish(backup::restore(args).await),
             Command::Demo(args) => Output::Human.finish(demo::run(args).await),
             Command::Receipt(args) => args.output.finish(admin::receipt(args)),
+            Command::Consent(args) => args.output.finish(consent::run(args)),
             Command::Config(args) => Output::Human.finish(admin::config(args).await),
             Command::Token(args) => args.remote.output.finish(token::run(args).await),
             Command::Subject(args) => args.remote.output.finish(subject::run(args).await),

@@ -249,6 +249,22 @@ impl ConsentService for Consents {
         .await
     }
 
+    async fn prove_consent(
+        &self,
+        request: Request<v1::ProveConsentRequest>,
+    ) -> Result<Response<v1::ProveConsentResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("ProveConsent", proof::prove(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn issue_receipt(
+        &self,
+        request: Request<v1::IssueReceiptRequest>,
+    ) -> Result<Response<v1::IssueReceiptResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("IssueReceipt", proof::issue(&self.vault, &caller, request.into_inner())).await
+    }
+
     async fn create_withdrawal_link(
         &self,
         request: Request<v1::CreateWithdrawalLinkRequest>,

@@ -31,6 +31,7 @@ pub mod shred;
 pub mod signer;
 pub mod sink;
 pub mod slot;
+pub mod statement;
 pub mod status;
 pub mod token;
 pub mod tree;

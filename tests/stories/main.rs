@@ -35,6 +35,7 @@ mod memory;
 mod nodes;
 mod outside;
 mod process;
+mod proofs;
 mod protocol;
 mod purposes;
 mod python_client;

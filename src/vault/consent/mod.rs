@@ -1,9 +1,12 @@
 //! Purposes, notices and consent: what is defined, what people decide, and what follows from it.
 
+pub mod bundle;
 mod catalogue;
 mod check;
 mod library;
 mod link;
+mod prove;
+pub mod receipt;
 mod record;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
