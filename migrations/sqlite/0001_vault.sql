@@ -14,8 +14,13 @@ CREATE TABLE key_tree (
     root_id   BLOB   NOT NULL, -- 16 bytes: which root key opens the tree, as far as this database knows
     epoch     BIGINT NOT NULL, -- how often the root has changed
     next_leaf BIGINT NOT NULL, -- the lowest leaf never handed out
+    -- From here to before there: leaves kept for index buckets, so that these are close to each other. Nothing was sealed
+    -- under them yet.
+    spare_leaf BIGINT NOT NULL,
+    spare_end  BIGINT NOT NULL,
     fence     BIGINT NOT NULL, -- the newest epoch whose deaths were announced; the slot may not have advanced to it yet
     wanted    BIGINT NOT NULL, -- an epoch that somebody waits for; whoever leads sees to it
+    landing   BIGINT NOT NULL, -- how often the nodes were asked to let land what is under way
     leader    BLOB,           -- the node that shreds; nobody when null
     term      BIGINT NOT NULL  -- how often the lead has changed hands
 );
@@ -31,6 +36,14 @@ CREATE TABLE key_page (
     PRIMARY KEY (level, prefix, version)
 );
 CREATE INDEX key_page_epoch ON key_page (epoch);
+
+-- Leaves that were handed out since the last change of the root. Something may have been sealed under one that no row
+-- names, in a transaction that was undone: the next change of the root takes those along, and removes the range.
+CREATE TABLE open_leaf (
+    -- Immutable.
+    first BIGINT PRIMARY KEY,
+    last  BIGINT NOT NULL
+);
 
 -- Leaves that are gone for ever, or will be once the slot has advanced to the epoch.
 CREATE TABLE punctured (

@@ -10,5 +10,13 @@ CREATE TABLE node (
     -- Mutable.
     renewals  BIGINT NOT NULL,    -- rises with every sign of life; a lease is judged by its standing still
     epoch     BIGINT NOT NULL,    -- the newest announced epoch whose deaths the node has applied
+    landed    BIGINT NOT NULL,    -- the newest landing that the node has answered
     seen_at   BIGINT NOT NULL     -- by the node's own clock, for people
+);
+
+-- Processes that may be writing. One that is here and is no node has ended in the midst of its work; on a database of one
+-- process that is whoever is here when the next one starts.
+CREATE TABLE index_writer (
+    -- Immutable.
+    node BLOB PRIMARY KEY
 );

@@ -135,7 +135,10 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),
     ];
     lines.extend(config.slot.mirrors.iter().map(|mirror| ("mirror", mirror.display().to_string())));
-    lines.extend(config.sink_directories().iter().map(|sink| ("sink", sink.display().to_string())));
+    for sink in config.sinks() {
+        sink.bucket()?;
+        lines.push(("sink", sink.describe()));
+    }
     let checks = preflight::inspect(&config, &SystemClock).await?;
     let json = json!({ "database": database, "purposes": purposes, "callers": callers, "checks": checks });
     let human = format!("{}\n{}", record(&lines), preflight::show(&checks));

@@ -3,13 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
+use super::open::signing_keys;
 use crate::config::Config;
 use crate::config::slot::{self, AwsKms, Kind, Pkcs11};
 use crate::crypto::{Random, SystemRandom};
+use crate::keys::files;
+#[cfg(feature = "aws-kms")]
+use crate::keys::kek::{AwsKek, KmsSettings};
 use crate::keys::kek::{Kek, LocalKek, Succession, TokenKek};
-use crate::keys::slot::{Assurance, FileSlot, RootSlot, SlotLock, TokenSlot};
+use crate::keys::signer::Signer;
+use crate::keys::slot::{Assurance, FileSlot, RootSlot, SlotLock, TokenSlot, Turn};
 use crate::keys::token::{Options, Pin, Token};
 
 /// The file of the slot in each of its directories.
@@ -17,19 +22,29 @@ pub const SLOT_FILE: &str = "root.slot";
 
 /// The key-encrypting key, made if it is `new`; together with its predecessor while there is one.
 pub async fn kek(config: &Config, new: bool, random: &Arc<dyn Random>) -> Result<Arc<dyn Kek>> {
-    let slot = &config.slot;
-    let present =
-        Where { kind: slot.kek, file: config.kek_file(), token: slot.pkcs11.as_ref(), kms: slot.aws_kms.as_ref() };
-    let present = present.open(new, random).await?;
-    let Some(former) = &slot.former_kek else { return Ok(present) };
-    let former = Where {
-        kind: former.kek,
-        file: former.kek_file.clone().unwrap_or_default(),
-        token: former.pkcs11.as_ref(),
-        kms: former.aws_kms.as_ref(),
-    };
+    let present = Where::present(config).open(new, random).await?;
+    let Some(former) = Where::former(config) else { return Ok(present) };
+    Ok(Arc::new(Succession::new(present, former.open(false, random).await?)))
+}
+
+/// Makes the key-encrypting key that is to take the place of the former one, unless it is there. Only while the former
+/// one opens everything: a key that was lost has to be brought back, and nothing must be made in its place.
+pub async fn make_successor(config: &Config, random: &Arc<dyn Random>) -> Result<()> {
+    let Some(former) = Where::former(config) else { return Ok(()) };
+    let primary = config.slot_dir().join(SLOT_FILE);
+    let _turn = Turn::take(&primary).await?;
+    let present = Where::present(config);
+    if present.is_made(random).await? {
+        return Ok(());
+    }
+    let missing = || format!("{} is not there, and the former key opens not everything", config.kek_place());
     let former = former.open(false, random).await?;
-    Ok(Arc::new(Succession::new(present, former)))
+    if config.slot.kind == Kind::File {
+        let slot = FileSlot::look(&primary, &mirrors(config), Arc::clone(&former));
+        slot.wrapped().await.with_context(missing)?;
+    }
+    Signer::open(&signing_keys(config), former, false, &**random).await.with_context(missing)?;
+    present.open(true, random).await.map(drop)
 }
 
 /// Where a KEK is.
@@ -40,11 +55,36 @@ struct Where<'a> {
     kms: Option<&'a AwsKms>,
 }
 
-impl Where<'_> {
-    async fn open(self, new: bool, random: &Arc<dyn Random>) -> Result<Arc<dyn Kek>> {
+impl<'a> Where<'a> {
+    fn present(config: &'a Config) -> Self {
+        let slot = &config.slot;
+        Self { kind: slot.kek, file: config.kek_file(), token: slot.pkcs11.as_ref(), kms: slot.aws_kms.as_ref() }
+    }
+
+    fn former(config: &'a Config) -> Option<Self> {
+        let former = config.slot.former_kek.as_ref()?;
+        let file = former.kek_file.clone().unwrap_or_default();
+        Some(Self { kind: former.kek, file, token: former.pkcs11.as_ref(), kms: former.aws_kms.as_ref() })
+    }
+
+    /// Whether there is a key. One in AWS KMS is made by its owner.
+    async fn is_made(&self, random: &Arc<dyn Random>) -> Result<bool> {
+        match self.kind {
+            slot::Kek::Local => Ok(self.file.exists()),
+            slot::Kek::Pkcs11 => Ok(!self.open(false, random).await?.versions().await?.is_empty()),
+            slot::Kek::AwsKms => Ok(true),
+        }
+    }
+
+    async fn open(&self, new: bool, random: &Arc<dyn Random>) -> Result<Arc<dyn Kek>> {
         let random = Arc::clone(random);
         match (self.kind, self.token, self.kms) {
-            (slot::Kek::Local, ..) => Ok(Arc::new(LocalKek::open(&self.file, new, random)?)),
+            (slot::Kek::Local, ..) => {
+                if new {
+                    files::make_private_directory(files::parent(&self.file))?;
+                }
+                Ok(Arc::new(LocalKek::open(&self.file, new, random)?))
+            }
             (slot::Kek::Pkcs11, Some(section), _) => {
                 Ok(Arc::new(TokenKek::open(token(section), section.label(), new, random).await?))
             }
@@ -56,6 +96,18 @@ impl Where<'_> {
     }
 }
 
+#[cfg(feature = "aws-kms")]
+async fn kms(section: &AwsKms) -> Result<Arc<dyn Kek>> {
+    let settings = KmsSettings {
+        key: &section.key,
+        region: section.region.as_deref(),
+        endpoint: section.endpoint.as_deref(),
+        timeout: section.timeout(),
+    };
+    Ok(Arc::new(AwsKek::open(&settings).await?))
+}
+
+#[cfg(not(feature = "aws-kms"))]
 #[expect(clippy::unused_async, reason = "a build with the feature waits for the network")]
 async fn kms(_section: &AwsKms) -> Result<Arc<dyn Kek>> {
     anyhow::bail!("this lacuna was built without AWS KMS: build it with `--features aws-kms`")
@@ -78,6 +130,15 @@ pub async fn look_at_slot(config: &Config) -> Result<Arc<dyn RootSlot>> {
     }
     let kek = kek(config, false, &random).await?;
     Ok(Arc::new(FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors(config), kek)))
+}
+
+/// Sees whether the key-encrypting key opens what there is to open, beside a vault that may be running.
+pub async fn look_at_kek(config: &Config) -> Result<()> {
+    let kek = kek(config, false, &(Arc::new(SystemRandom::new()) as Arc<dyn Random>)).await?;
+    if section(config).is_none() {
+        FileSlot::look(&config.slot_dir().join(SLOT_FILE), &mirrors(config), kek).load().await?;
+    }
+    Ok(())
 }
 
 /// Whether the slot was never set.

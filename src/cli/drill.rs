@@ -334,7 +334,7 @@ impl Drill<'_> {
             None => BTreeSet::new(),
         };
         let slot = super::custodian::look_at_slot(&self.config).await?;
-        let moment = Moment::of(&*slot, &open::sinks(&self.config)).await?;
+        let moment = Moment::of(&*slot, &open::sinks(&self.config)?).await?;
         erased.extend(moment.erased()?);
         let content = &moment.content;
         ensure!(

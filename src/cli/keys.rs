@@ -206,7 +206,7 @@ pub async fn look(config: &Config) -> Result<Status> {
     }
     let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
     let slot = custodian::look_at_slot(config).await?;
-    let found = status::ask(&*store, &*slot, &open::sinks(config)).await.map_err(anyhow::Error::from)?;
+    let found = status::ask(&*store, &*slot, &open::sinks(config)?).await.map_err(anyhow::Error::from)?;
     store.close().await;
     Ok(found)
 }

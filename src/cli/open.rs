@@ -15,6 +15,8 @@ use crate::keys::files;
 use crate::keys::lease::Lease;
 use crate::keys::recover::Report;
 use crate::keys::signer::Signer;
+#[cfg(feature = "s3")]
+use crate::keys::sink::{BucketSettings, BucketSink};
 use crate::keys::sink::{CheckpointSink, DirectorySink, Sinks};
 use crate::keys::slot::SlotLock;
 use crate::model::Clock;
@@ -132,6 +134,9 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
                 .with_context(|| format!("cannot make the slot directory {}", directory.display()))?;
         }
     }
+    if !new {
+        custodian::make_successor(config, &random).await?;
+    }
     let kek = custodian::kek(config, new, &random).await?;
     let slot = custodian::hold_slot(config, lock, &kek, &random);
     let signer = Signer::open(&signing_keys(config), Arc::clone(&kek), new, &*random).await?;
@@ -139,7 +144,7 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
         store: Arc::clone(&store),
         slot,
         kek,
-        sinks: sinks(config),
+        sinks: sinks(config)?,
         signer,
         clock,
         random: Arc::clone(&random),
@@ -151,12 +156,37 @@ pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -
 }
 
 /// The checkpoint sinks.
-#[must_use]
-pub fn sinks(config: &Config) -> Sinks {
-    let sink = |path: &PathBuf| Arc::new(DirectorySink::new(path)) as Arc<dyn CheckpointSink>;
-    let all: Vec<_> = config.sink_directories().iter().map(sink).collect();
-    let required = config.sinks_required();
-    Sinks::new(all, required)
+///
+/// # Errors
+/// When what a bucket needs cannot be read.
+pub fn sinks(config: &Config) -> Result<Sinks> {
+    let all: Result<Vec<_>> = config.sinks().iter().map(sink).collect();
+    Ok(Sinks::new(all?, config.sinks_required()))
+}
+
+fn sink(sink: &config::Sink) -> Result<Arc<dyn CheckpointSink>> {
+    match sink.bucket()? {
+        Some(bucket) => in_bucket(&bucket),
+        None => Ok(Arc::new(DirectorySink::new(&sink.directory.clone().unwrap_or_default()))),
+    }
+}
+
+#[cfg(feature = "s3")]
+fn in_bucket(bucket: &config::Bucket) -> Result<Arc<dyn CheckpointSink>> {
+    Ok(Arc::new(BucketSink::new(&BucketSettings {
+        name: &bucket.name,
+        endpoint: bucket.endpoint.clone(),
+        path_style: bucket.path_style,
+        region: &bucket.region,
+        prefix: &bucket.prefix,
+        access_key_id: bucket.access_key_id.expose(),
+        secret_access_key: bucket.secret_access_key.expose(),
+    })?))
+}
+
+#[cfg(not(feature = "s3"))]
+fn in_bucket(bucket: &config::Bucket) -> Result<Arc<dyn CheckpointSink>> {
+    anyhow::bail!("this build cannot use the bucket {}: it lacks the feature s3", bucket.name)
 }
 
 /// The files of the key that signs receipts, one beside each copy of the slot; the public half stands beside each.

@@ -26,6 +26,7 @@
 //! assert_eq!(config.callers.len(), 1);
 //! ```
 
+mod endpoint;
 mod process;
 mod sink;
 pub mod slot;
@@ -40,7 +41,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 pub use process::{CoreDumps, Process, Swap};
-pub use sink::Sink;
+pub use sink::{Bucket, Sink};
 pub use slot::Slot;
 
 use crate::model::{Basis, Purpose};
@@ -196,6 +197,9 @@ impl Config {
             }
         }
         self.slot.check()?;
+        for (at, sink) in self.sinks.iter().enumerate() {
+            sink.check(at)?;
+        }
         let (sinks, required) = (self.sinks.len().max(1), self.sinks_required());
         ensure!(
             (1..=sinks).contains(&required),
@@ -250,13 +254,27 @@ impl Config {
         self.slot.kek_file.clone().unwrap_or_else(|| self.slot_dir().join("kek.key"))
     }
 
+    /// The files of the key-encrypting keys, the present one and the former one, as far as they are in files.
+    #[must_use]
+    pub fn kek_files(&self) -> Vec<PathBuf> {
+        let former = self.slot.former_kek.iter().filter(|former| former.kek == slot::Kek::Local);
+        let present = (self.slot.kek == slot::Kek::Local).then(|| self.kek_file());
+        present.into_iter().chain(former.filter_map(|former| former.kek_file.clone())).collect()
+    }
+
     /// Where checkpoints go.
     #[must_use]
-    pub fn sink_directories(&self) -> Vec<PathBuf> {
+    pub fn sinks(&self) -> Vec<Sink> {
         if self.sinks.is_empty() {
-            return vec![self.data_dir().join("checkpoints")];
+            return vec![Sink::in_directory(self.data_dir().join("checkpoints"))];
         }
-        self.sinks.iter().map(|sink| sink.directory.clone()).collect()
+        self.sinks.clone()
+    }
+
+    /// Those of them that are directories.
+    #[must_use]
+    pub fn sink_directories(&self) -> Vec<PathBuf> {
+        self.sinks().into_iter().filter_map(|sink| sink.directory).collect()
     }
 
     /// How many sinks must have a change before it counts as saved.
@@ -392,6 +410,8 @@ mod tests {
             ("[slot]\nkind = 'tape'", "tape"),
             ("[slot]\nkek = 'pkcs11'", "[slot.pkcs11]"),
             ("[slot]\nkek = 'aws-kms'", "[slot.aws_kms]"),
+            ("[slot]\nkek = 'aws-kms'\n[slot.aws_kms]\nkey = 'k'\nendpoint = 'http://a.b'", "slot.aws_kms.endpoint"),
+            ("[slot]\nkek = 'aws-kms'\n[slot.aws_kms]\nkey = 'k'\ntimeout_seconds = 0", "slot.aws_kms.timeout_seconds"),
             ("[slot.former_kek]\nkek = 'local'", "needs kek_file"),
             ("[slot.former_kek]\nkek = 'aws-kms'", "[slot.former_kek.aws_kms]"),
             ("[slot]\nkind = 'pkcs11'", "[slot.pkcs11]"),

@@ -1,11 +1,12 @@
 //! Configuration of the root slot and of what wraps it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use super::Hidden;
+use super::{Hidden, endpoint};
 
 /// The root slot.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -64,8 +65,10 @@ pub struct AwsKms {
     pub key: String,
     /// The region, when the environment does not tell.
     pub region: Option<String>,
-    /// Another address than AWS's, as of a proxy.
+    /// Another address than AWS's, as of an endpoint in a private network: `https://…`, or `http://…` on loopback.
     pub endpoint: Option<String>,
+    /// How long a call may take, with everything that is tried again: 10.
+    pub timeout_seconds: Option<u64>,
 }
 
 /// Where the root is.
@@ -140,7 +143,28 @@ fn check_kek(place: &str, kek: Kek, token: Option<&Pkcs11>, kms: Option<&AwsKms>
         kek != Kek::AwsKms || kms.is_some_and(|kms| !kms.key.is_empty()),
         "{place}.kek = \"aws-kms\" needs a section [{place}.aws_kms] with key"
     );
+    kms.map_or(Ok(()), |kms| kms.check(place))?;
     token.map_or(Ok(()), Pkcs11::check)
+}
+
+impl AwsKms {
+    /// How long a call may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.unwrap_or(10))
+    }
+
+    fn check(&self, place: &str) -> Result<()> {
+        if let Some(address) = &self.endpoint {
+            // The root is sent there to be wrapped.
+            endpoint::parse(address).with_context(|| format!("{place}.aws_kms.endpoint"))?;
+        }
+        ensure!(
+            (1..=60).contains(&self.timeout().as_secs()),
+            "{place}.aws_kms.timeout_seconds must lie between 1 and 60"
+        );
+        Ok(())
+    }
 }
 
 impl Pkcs11 {

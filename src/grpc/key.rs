@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 use super::identity::caller;
 use super::subject::{erasure_id, subject_id, wire_assurance};
 use super::{answer, parse, status};
+use crate::keys::kek::Kek;
 use crate::keys::status::{Copy, Status as KeyStatus};
 use crate::model::{
     Error, KeyEvent, KeyEventId, KeyEventKind, Result, Rotation, RotationId, RotationKind, RotationState,
@@ -61,7 +62,7 @@ impl KeyService for Keys {
             let (found, nodes, rotations) = self.vault.key_status().await?;
             let custody = self.vault.custody();
             let status = v1::KeyStatus {
-                kek: custody.kek().describe(),
+                kek: wire_kek(custody.kek()).await,
                 signing_public_key: custody.signing_public_keys()?.into_iter().next().unwrap_or_default(),
                 assurance: wire_assurance(custody.slot().assurance()).into(),
                 nodes: nodes.into_iter().map(wire_node).collect(),
@@ -261,6 +262,14 @@ fn wire_event(event: KeyEvent) -> v1::KeyEvent {
         actor: event.actor,
         kind: kind.into(),
         detail: event.detail,
+    }
+}
+
+/// The key-encrypting key with its newest version, or why that cannot be told.
+async fn wire_kek(kek: &dyn Kek) -> String {
+    match kek.versions().await {
+        Ok(versions) => format!("{}, version {}", kek.describe(), versions.last().map_or("none", String::as_str)),
+        Err(error) => format!("{}: {}", kek.describe(), error.message),
     }
 }
 

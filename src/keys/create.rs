@@ -34,6 +34,8 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     if custody.store().is_shared() {
         custody.member = Some(Member::join(&custody.parts).await?);
         custody.stand_for_lead(false).await?;
+    } else {
+        custody.begin_to_write().await?;
     }
     Ok((custody, Report { created: true, ..Report::default() }))
 }

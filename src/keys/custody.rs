@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Mutex;
 
+use super::doubt::Doubts;
 use super::flight::Flights;
 use super::kek::Kek;
 use super::lease::Lease;
@@ -72,11 +73,10 @@ pub struct Custody {
     pub arrivals: Flights,
     /// The generations of the search index that were written when somebody looked last.
     generations: RwLock<Vec<Generation>>,
-    /// For people.
-    leaves: Leaves,
-    /// For index buckets, which are under a new one after every erasure: apart from the others and close to each other,
-    /// so that those of one erasure share pages of the tree.
-    bucket_leaves: Leaves,
+    /// Leaves for people.
+    pub(super) leaves: Leaves,
+    /// Buckets of the index that hold in some file what was never committed.
+    pub(super) doubts: Doubts,
     /// This process among the nodes; none when the vault has one process only.
     pub(super) member: Option<Member>,
     /// The tree that the slot's root opens, with the keys of its pages: what the next one is made from. Held by
@@ -100,8 +100,8 @@ impl Custody {
             parts,
             ring: Arc::new(ring),
             generations: RwLock::new(generations),
-            leaves: Leaves::in_blocks_of(1024),
-            bucket_leaves: Leaves::in_blocks_of(4096),
+            leaves: Leaves::default(),
+            doubts: Doubts::default(),
             member,
             base: Mutex::new(Some(base)),
             applying: Mutex::new(()),
@@ -118,15 +118,6 @@ impl Custody {
     #[must_use]
     pub fn share_store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.parts.store)
-    }
-
-    /// Returns when no reveal is under way any more that has read its facts before.
-    ///
-    /// # Errors
-    /// `StoreUnavailable`.
-    pub async fn land_all(&self) -> Result<()> {
-        self.flights.fence().await;
-        Ok(())
     }
 
     /// The root slot.
@@ -178,26 +169,5 @@ impl Custody {
         if *self.generations.read().unwrap_or_else(PoisonError::into_inner) != written {
             *self.generations.write().unwrap_or_else(PoisonError::into_inner) = written.to_vec();
         }
-    }
-
-    /// A leaf that nobody had before.
-    pub async fn take_leaf(&self) -> Result<u32> {
-        self.leaves.take(self.store()).await
-    }
-
-    /// A leaf that nobody had before, for a bucket of the index.
-    pub(super) async fn take_bucket_leaf(&self) -> Result<u32> {
-        self.bucket_leaves.take(self.store()).await
-    }
-
-    /// Takes no more from stock.
-    pub(super) fn forget_leaves(&self) {
-        self.leaves.forget();
-        self.bucket_leaves.forget();
-    }
-
-    /// Puts back a leaf that was taken and that no row names.
-    pub fn put_back_leaf(&self, leaf: u32) {
-        self.leaves.put_back(leaf);
     }
 }

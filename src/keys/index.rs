@@ -122,6 +122,12 @@ pub fn current(generations: &[Generation]) -> Option<&Generation> {
     generations.iter().find(|generation| generation.stage == Stage::Current)
 }
 
+/// The buckets that entries are in.
+#[must_use]
+pub fn buckets(entries: &[Entry]) -> BTreeSet<u32> {
+    entries.iter().map(|entry| entry.spot.bucket).collect()
+}
+
 /// Adds entries. Their buckets must be locked.
 pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Result<()> {
     let touched = by_bucket(entries);
@@ -180,13 +186,13 @@ pub(super) async fn listed(ring: &Keyring, tx: &mut dyn Tx, numbers: &[u32]) -> 
     Ok(read(ring, tx, numbers).await?.map(|contents| entries(contents).map(|entry| entry.row).collect()))
 }
 
-/// Takes a token out of buckets of the live index. Old copies keep the entry, so the buckets are marked, and the next
+/// Takes tokens out of buckets of the live index. Old copies keep the entries, so the buckets are marked, and the next
 /// erasure writes them anew. They must be locked.
-pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: &[u32], row: TokenRow) -> Result<()> {
-    let mut kept = Vec::new();
+pub async fn remove(ring: &Keyring, tx: &mut dyn Tx, buckets: &[u32], rows: &[TokenRow]) -> Result<()> {
+    let (rows, mut kept) = (rows.iter().copied().collect(), Vec::new());
     for contents in read_locked(ring, tx, buckets).await? {
         let before = contents.entries.len();
-        let mut contents = contents.without(&HashSet::from([row]));
+        let mut contents = contents.without(&rows);
         if contents.entries.len() < before {
             contents.bucket.dirty = true;
             kept.push(contents);

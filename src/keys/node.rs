@@ -11,6 +11,8 @@
 //!
 //! A database that one process has for itself knows none of this.
 
+mod waiting;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,13 +47,18 @@ pub struct Member {
     left: AtomicBool,
     /// The newest announced epoch whose deaths this node has applied.
     applied: AtomicU64,
+    /// The newest landing that this node has answered.
+    landed: AtomicU64,
     state: Mutex<State>,
 }
 
+/// What a sign of life tells: the epoch applied, and the landing answered.
+type Told = (u64, u64);
+
 #[derive(Default)]
 struct State {
-    /// When the last sign of life was sent, and which epoch it told.
-    renewed: Option<(Duration, u64)>,
+    /// When the last sign of life was sent, and which epoch and landing it told.
+    renewed: Option<(Duration, Told)>,
     /// Since when the leader's row stands still.
     leader: Watched,
     /// Until when the leader leaves alone what it could not do.
@@ -87,6 +94,7 @@ impl Member {
             leads: AtomicBool::new(false),
             left: AtomicBool::new(false),
             applied: AtomicU64::new(0),
+            landed: AtomicU64::new(0),
             state: Mutex::default(),
         };
         let sent = member.enter(parts).await?;
@@ -102,10 +110,19 @@ impl Member {
         let mut begin = [0; 4];
         parts.random.fill(&mut begin);
         let renewals = u32::from_be_bytes(begin).into();
-        let node = Node { id: self.id, name, process, joined_at: now, renewals, epoch: 0, seen_at: now };
-        in_time(async { parts.store.watch().await?.join_node(&node).await }).await?;
+        let node = Node { id: self.id, name, process, joined_at: now, renewals, epoch: 0, landed: 0, seen_at: now };
+        let joining = async {
+            let mut tx = parts.store.watch().await?;
+            tx.join_node(&node).await?;
+            tx.begin_writer(&self.id).await
+        };
+        in_time(joining).await?;
         self.applied.store(0, Ordering::SeqCst);
         Ok(sent)
+    }
+
+    fn news(&self) -> Told {
+        (self.applied.load(Ordering::SeqCst), self.landed.load(Ordering::SeqCst))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -140,10 +157,11 @@ impl Custody {
 
     /// Leaves the nodes in good order. This one must answer nobody any more.
     pub async fn leave(&self) -> Result<()> {
-        let Some(member) = &self.member else { return Ok(()) };
+        let Some(member) = &self.member else { return self.end_to_write().await };
         member.left.store(true, Ordering::SeqCst);
         member.leads.store(false, Ordering::SeqCst);
         let _not_meanwhile = self.base.lock().await;
+        self.end_to_write().await?;
         in_time(async { self.store().watch().await?.leave_node(&member.id).await }).await?;
         self.parts.tell(KeyEventKind::NodeLeft, format!("{} in good order", named(&member.id))).await;
         Ok(())
@@ -176,6 +194,14 @@ impl Custody {
             self.catch_up(member).await?;
             self.renew_lease(member).await?;
         }
+        if let Err(error) = in_time(self.mark_doubtful()).await {
+            tracing::warn!(%error, "buckets of the search index stay in doubt");
+        }
+        if pulse.landing > member.landed.load(Ordering::SeqCst) {
+            self.flights.fence().await;
+            member.landed.store(pulse.landing, Ordering::SeqCst);
+            self.renew_lease(member).await?;
+        }
         if !self.elect(member, &pulse).await? {
             return Ok(());
         }
@@ -193,14 +219,14 @@ impl Custody {
 
     /// Gives a sign of life when it is time, or when there is news. Joins anew when the lease was ended.
     async fn renew_lease(&self, member: &Member) -> Result<()> {
-        let (now, epoch) = (uptime(), member.applied.load(Ordering::SeqCst));
+        let (now, news) = (uptime(), member.news());
         let told = member.state().renewed;
-        if self.parts.lease.is_valid() && told.is_some_and(|(at, told)| told == epoch && now < at + RENEW) {
+        if self.parts.lease.is_valid() && told.is_some_and(|(at, told)| told == news && now < at + RENEW) {
             return Ok(());
         }
-        if in_time(self.tell(member, epoch)).await? {
+        if in_time(self.tell(member, news)).await? {
             self.parts.lease.extend(now);
-            member.state().renewed = Some((now, epoch));
+            member.state().renewed = Some((now, news));
             return Ok(());
         }
         tracing::warn!("the lease of this node was ended; it drops its keys and joins anew");
@@ -208,8 +234,8 @@ impl Custody {
         Err(Error::new(Reason::StoreUnavailable, "the lease of this node was ended by another"))
     }
 
-    async fn tell(&self, member: &Member, epoch: u64) -> Result<bool> {
-        self.store().watch().await?.renew_node(&member.id, epoch, self.parts.clock.now()).await
+    async fn tell(&self, member: &Member, (epoch, landed): Told) -> Result<bool> {
+        self.store().watch().await?.renew_node(&member.id, epoch, landed, self.parts.clock.now()).await
     }
 
     fn drop_keys(&self, member: &Member) {
@@ -248,7 +274,7 @@ impl Custody {
             member.applied.store(content.current.epoch, Ordering::SeqCst);
         }
         self.catch_up(member).await?;
-        if !in_time(self.tell(member, member.applied.load(Ordering::SeqCst))).await? {
+        if !in_time(self.tell(member, member.news())).await? {
             return Err(Error::new(Reason::StoreUnavailable, "this node was too slow to join"));
         }
         self.parts.lease.extend(sent);
@@ -276,6 +302,8 @@ impl Custody {
             // It holds what has just died.
             *base = None;
         }
+        // They are closed, and die with that epoch.
+        self.forget_leaves();
         self.put_to_use(Epoch { tree, number: fence }).await;
         Ok(())
     }
@@ -362,38 +390,6 @@ impl Custody {
                 member.state().rest = uptime() + REST;
             }
         }
-    }
-
-    /// Waits until every other node has applied `epoch`, or certainly uses its keys no more.
-    pub(super) async fn await_nodes(&self, epoch: u64) -> Result<()> {
-        let Some(member) = &self.member else { return Ok(()) };
-        let mut watched = Watched::default();
-        loop {
-            let mut behind = in_time(async { self.store().watch().await?.nodes().await }).await?;
-            behind.retain(|node| node.id != member.id && node.epoch < epoch);
-            if behind.is_empty() {
-                return Ok(());
-            }
-            for node in behind.iter().filter(|node| watched.is_out(node.id, node.renewals, &node.process)) {
-                let ended = in_time(self.expire(&node.id, node.renewals)).await?;
-                tracing::warn!(node = node.name, ended, "a node gave no sign of life; its lease is over");
-            }
-            tokio::time::sleep(LOOK / 2).await;
-        }
-    }
-
-    /// Waits until no other node uses the keys.
-    ///
-    /// # Errors
-    /// `KeyCustodianUnavailable` when one does and goes on.
-    pub(super) async fn await_solitude(&self) -> Result<()> {
-        let alone = tokio::time::timeout(STILL + RENEW, self.await_nodes(u64::MAX)).await;
-        alone.map_err(|_| {
-            Error::new(
-                Reason::KeyCustodianUnavailable,
-                "the database is older than the root slot while other nodes serve it: stop them, then start one",
-            )
-        })?
     }
 
     /// Renews the lease for as long as `work` takes, which nobody else does yet.

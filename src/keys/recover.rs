@@ -11,7 +11,9 @@ use super::checkpoint::{Erased, State, hex};
 use super::create::{begin_again, create};
 use super::custody::{Custody, Parts};
 use super::index;
+use super::leaves::gaps;
 use super::node::Member;
+use super::reindex::condemn_ranges;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
 use super::shred::advance_head;
 use super::slot::Content;
@@ -21,7 +23,7 @@ use crate::model::{
     Erasure, ErasureId, ErasureState, Error, Label, Reason, Reference, Result, Subject, SubjectId, SubjectState, Time,
 };
 use crate::store::Tx;
-use crate::store::key::{CONDEMNED, Page, Punctured, Vault};
+use crate::store::key::{Page, Vault};
 
 /// How many leaves are skipped after a restore: those that were handed out after the checkpoint was taken.
 const SKIPPED_LEAVES: u32 = 1 << 22;
@@ -101,6 +103,7 @@ impl Custody {
             crash::point("recover::imported");
         }
         self.raise_next_leaf().await?;
+        self.mark_for_the_dead().await?;
         report.erasures_completed = match self.roll_forward(content, base).await {
             Err(error) if error.reason == Reason::KeyCustodianUnavailable => {
                 tracing::warn!(%error, "a copy of the slot may still hold an old root; interrupted erasures stay pending");
@@ -141,6 +144,7 @@ impl Custody {
                 reapplied.push(erased.erasure.clone());
             }
         }
+        self.unlist_unreadable(&mut *tx).await?;
         let lost = self.give_up_lost_time(&mut *tx, checkpoint.next_leaf).await?;
         tx.commit().await?;
         Ok((reapplied, lost))
@@ -162,10 +166,13 @@ impl Custody {
     async fn give_up_lost_time(&self, tx: &mut dyn Tx, next_leaf: u32) -> Result<LostTime> {
         let floor = next_leaf.saturating_add(SKIPPED_LEAVES);
         tx.raise_next_leaf(floor).await?;
-        let orphans = gaps(&tx.used_leaves().await?, floor);
+        self.give_up_unfinished(tx).await?;
+        tx.close_leaves().await?;
+        tx.put_spare_leaves(0, 0).await?;
+        let last = floor.saturating_sub(1);
+        let orphans = gaps(&tx.named_leaves(&[(FIRST_LEAF, last)]).await?, FIRST_LEAF, last);
         let leaves_given_up = orphans.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
-        let lost = |(first, last)| Punctured { first, last, epoch: CONDEMNED };
-        tx.put_punctured(&orphans.into_iter().map(lost).collect::<Vec<_>>()).await?;
+        condemn_ranges(tx, &orphans).await?;
         let earliest = self.parts.clock.now().plus(RECONSIDER);
         let mut scheduled = tx.erasures_in(ErasureState::Scheduled, earliest).await?;
         for erasure in &mut scheduled {
@@ -293,8 +300,9 @@ async fn take_up(parts: Parts, vault: Vault) -> Result<(Custody, Report)> {
     } else if checkpoint.is_some() {
         return Err(refuse("the database lacks the key state of the slot's root while another node leads; try again"));
     }
-    if let Some(member) = &custody.member {
-        custody.catch_up(member).await?;
+    match &custody.member {
+        Some(member) => custody.catch_up(member).await?,
+        None => custody.begin_to_write().await?,
     }
     Ok((custody, report))
 }
@@ -380,30 +388,6 @@ pub(super) fn lost(content: &Content) -> Error {
     .with("epoch", content.current.epoch)
 }
 
-/// The ranges between `used`, which is sorted, from the first leaf that is anybody's to `end`.
-fn gaps(used: &[u32], end: u32) -> Vec<(u32, u32)> {
-    let (mut next, mut gaps) = (FIRST_LEAF, Vec::new());
-    for &leaf in used.iter().filter(|leaf| (FIRST_LEAF..end).contains(leaf)).chain(std::iter::once(&end)) {
-        if leaf > next {
-            gaps.push((next, leaf - 1));
-        }
-        next = next.max(leaf.saturating_add(1));
-    }
-    gaps
-}
-
 fn refuse(message: &'static str) -> Error {
     Error::new(Reason::KeyCustodianUnavailable, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::gaps;
-
-    #[test]
-    fn gaps_are_what_lies_between() {
-        assert_eq!(gaps(&[], 20), [(16, 19)]);
-        assert_eq!(gaps(&[1, 16, 17, 20, 30], 25), [(18, 19), (21, 24)]);
-        assert_eq!(gaps(&[16, 17, 18, 19], 20), []);
-    }
 }

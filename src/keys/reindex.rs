@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use super::custody::Custody;
 use super::index::{self, Entry};
-use crate::model::{Result, RotationKind, RotationState};
+use super::leaves::hold;
+use crate::model::{Error, Result, RotationKind, RotationState};
 use crate::store::Tx;
 use crate::store::index::{Bucket, Generation, Stage};
 use crate::store::key::{CONDEMNED, Punctured};
@@ -14,17 +15,37 @@ use crate::store::key::{CONDEMNED, Punctured};
 const PAGE: u32 = 1000;
 
 impl Custody {
-    /// Has the next erasure write every bucket anew: copies of the time that a restore lost may hold entries that the
-    /// backup never had, under the leaves that it has.
+    /// Has the next erasure write every bucket anew: copies of the time that a restore lost, or what a process left behind
+    /// that ended in the midst of its work, may hold entries that this database never had, under the leaves that it has.
     pub(super) async fn distrust_buckets(&self, tx: &mut dyn Tx) -> Result<()> {
         let generations = tx.generations().await?;
         let numbers: Vec<u32> = generations.iter().flat_map(Generation::numbers).collect();
         tx.lock_buckets(&numbers).await?;
-        let mut buckets = all_buckets(tx, &generations).await?;
-        for bucket in &mut buckets {
-            bucket.dirty = true;
+        tx.mark_buckets(&numbers).await
+    }
+
+    /// Takes out of the index, in a restored database, every token whose key was destroyed since: nobody can tell any
+    /// more where its value is listed, so neither an erasure nor a correction would find the entry.
+    pub(super) async fn unlist_unreadable(&self, tx: &mut dyn Tx) -> Result<()> {
+        let tree = self.ring.epoch()?.tree;
+        let (mut after, mut unreadable) = (None, Vec::new());
+        loop {
+            let page = tx.scan_tokens(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.token.row);
+            let sealed = page.iter().filter(|facts| facts.token.sealed.is_some());
+            unreadable.extend(sealed.filter(|facts| !tree.is_live(facts.token.leaf)).map(|facts| facts.token.row));
         }
-        tx.put_buckets(&buckets).await
+        if unreadable.is_empty() {
+            return Ok(());
+        }
+        let generations = tx.generations().await?;
+        let numbers: Vec<u32> = generations.iter().flat_map(Generation::numbers).collect();
+        tx.lock_buckets(&numbers).await?;
+        let buckets = all_buckets(tx, &generations).await?;
+        // Those under a leaf that is gone are made again from the values.
+        let readable = buckets.iter().filter(|bucket| tree.is_live(bucket.leaf)).map(|bucket| bucket.bucket);
+        index::remove(&self.ring, tx, &readable.collect::<Vec<_>>(), &unreadable).await
     }
 
     /// Rebuilds what a restored database has under leaves that were punctured since. Answers how many buckets.
@@ -46,10 +67,12 @@ impl Custody {
         let numbers: HashSet<u32> = lost.iter().map(|bucket| bucket.bucket).collect();
         let mut entries = self.entries_of_live_tokens(&generations).await?;
         entries.retain(|entry| numbers.contains(&entry.spot.bucket));
-        for bucket in &mut lost {
-            *bucket = Bucket { leaf: self.take_bucket_leaf().await?, chunks: 1, dirty: false, ..*bucket };
+        let first = self.take_bucket_leaves(u32::try_from(lost.len()).map_err(Error::internal)?).await?;
+        for (bucket, leaf) in lost.iter_mut().zip(first..) {
+            *bucket = Bucket { leaf, chunks: 1, dirty: false, ..*bucket };
         }
         let mut tx = self.store().write().await?;
+        hold(&mut *tx, &lost.iter().map(|bucket| bucket.leaf).collect::<Vec<_>>()).await?;
         index::rebuild(&self.ring, &mut *tx, &lost, &entries).await?;
         tx.commit().await?;
         Ok(lost.len() as u64)
@@ -59,19 +82,37 @@ impl Custody {
     /// destroyed.
     async fn replace_index(&self, old: &[Generation]) -> Result<u64> {
         let buckets = old.last().map_or(self.parts.index_buckets, |generation| generation.buckets);
+        let leaf = self.take_bucket_leaves(buckets.saturating_add(1)).await?;
+        let generation = next_generation(old, leaf, buckets, Stage::Current);
         let mut tx = self.store().write().await?;
-        let (generation, first_leaf) = next_generation(&mut *tx, old, buckets, Stage::Current).await?;
+        hold(&mut *tx, &generation.first_leaves().collect::<Vec<_>>()).await?;
         let entries = self.entries_of_live_tokens(&[generation]).await?;
         let fresh = |(bucket, leaf)| Bucket { bucket, leaf, chunks: 1, dirty: false };
-        let fresh: Vec<Bucket> = generation.numbers().zip(first_leaf..).map(fresh).collect();
+        let leaves = generation.first_leaves().skip(1);
+        let fresh: Vec<Bucket> = generation.numbers().zip(leaves).map(fresh).collect();
         index::rebuild(&self.ring, &mut *tx, &fresh, &entries).await?;
         for generation in old {
-            let numbers: Vec<u32> = generation.numbers().collect();
-            destroy_buckets(&mut *tx, &numbers).await?;
-            condemn(&mut *tx, vec![generation.leaf]).await?;
-            tx.delete_generation(generation.generation).await?;
+            discard(&mut *tx, generation).await?;
         }
         tx.put_generation(&generation).await?;
+        self.fail_index_rotations(&mut *tx).await?;
+        tx.commit().await?;
+        self.see_generations(&[generation]);
+        Ok(u64::from(buckets))
+    }
+
+    /// Gives up, in a restored database, a generation whose buckets were being made: which of them were, under which
+    /// leaves, and who came to be in them in the time that was lost, nobody knows.
+    pub(super) async fn give_up_unfinished(&self, tx: &mut dyn Tx) -> Result<()> {
+        let mut generations = tx.generations().await?;
+        generations.retain(|generation| generation.stage == Stage::Preparing);
+        for generation in &generations {
+            discard(tx, generation).await?;
+        }
+        if generations.is_empty() { Ok(()) } else { self.fail_index_rotations(tx).await }
+    }
+
+    async fn fail_index_rotations(&self, tx: &mut dyn Tx) -> Result<()> {
         let now = self.parts.clock.now();
         for mut rotation in tx.running_rotations().await? {
             if rotation.kind == RotationKind::IndexKey {
@@ -79,9 +120,7 @@ impl Custody {
                 tx.update_rotation(&rotation).await?;
             }
         }
-        tx.commit().await?;
-        self.see_generations(&[generation]);
-        Ok(u64::from(buckets))
+        Ok(())
     }
 
     /// Walks through all tokens and answers their entries in the generations.
@@ -107,22 +146,24 @@ impl Custody {
     }
 }
 
-/// A generation after `old`, with a key leaf and as many leaves for its buckets, which are in a row.
-pub async fn next_generation(
-    tx: &mut dyn Tx,
-    old: &[Generation],
-    buckets: u32,
-    stage: Stage,
-) -> Result<(Generation, u32)> {
-    let leaf = tx.take_leaves(buckets.saturating_add(1)).await?;
-    let generation = Generation {
+/// A generation after `old`, with its key under `leaf` and its buckets under those behind it.
+#[must_use]
+pub fn next_generation(old: &[Generation], leaf: u32, buckets: u32, stage: Stage) -> Generation {
+    Generation {
         generation: old.iter().map(|generation| generation.generation).max().unwrap_or_default() + 1,
         leaf,
         first_bucket: old.iter().map(|generation| generation.numbers().end).max().unwrap_or_default(),
         buckets,
         stage,
-    };
-    Ok((generation, leaf.saturating_add(1)))
+    }
+}
+
+/// Removes a generation with all its buckets and condemns what it is under.
+async fn discard(tx: &mut dyn Tx, generation: &Generation) -> Result<()> {
+    let numbers: Vec<u32> = generation.numbers().collect();
+    destroy_buckets(tx, &numbers).await?;
+    condemn(tx, vec![generation.leaf]).await?;
+    tx.delete_generation(generation.generation).await
 }
 
 /// Removes buckets and condemns the leaves that they are under at this moment. They must be nobody's any more.
@@ -139,8 +180,14 @@ pub async fn destroy_buckets(tx: &mut dyn Tx, numbers: &[u32]) -> Result<()> {
 pub async fn condemn(tx: &mut dyn Tx, mut leaves: Vec<u32>) -> Result<()> {
     leaves.sort_unstable();
     let runs = leaves.chunk_by(|one, next| one.checked_add(1) == Some(*next));
-    let range = |run: &[u32]| Some(Punctured { first: *run.first()?, last: *run.last()?, epoch: CONDEMNED });
-    tx.put_punctured(&runs.filter_map(range).collect::<Vec<_>>()).await
+    let ranges: Vec<_> = runs.filter_map(|run| Some((*run.first()?, *run.last()?))).collect();
+    condemn_ranges(tx, &ranges).await
+}
+
+/// The same for ranges of them.
+pub(super) async fn condemn_ranges(tx: &mut dyn Tx, ranges: &[(u32, u32)]) -> Result<()> {
+    let range = |&(first, last): &(u32, u32)| Punctured { first, last, epoch: CONDEMNED };
+    tx.put_punctured(&ranges.iter().map(range).collect::<Vec<_>>()).await
 }
 
 async fn all_buckets(tx: &mut dyn Tx, generations: &[Generation]) -> Result<Vec<Bucket>> {

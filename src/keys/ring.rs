@@ -85,13 +85,17 @@ pub struct Epoch {
     pub number: u64,
 }
 
+/// All that a subject's key follows from: its leaf, whose it is, for which class, in which version. A ready key must be
+/// found under nothing less, or a value would be sealed under a key that nobody derives again.
+type Name = (u32, SubjectId, Box<str>, u32);
+
 /// The keys that this process holds.
 pub struct Keyring {
     tree: [u8; 16],
     random: Arc<dyn Random>,
     /// `None` while this process must not use them.
     epoch: RwLock<Option<Epoch>>,
-    ready: Cache<(u32, SubjectId), Arc<Key>>,
+    ready: Cache<Name, Arc<Key>>,
     tokens: BlockKey,
     /// The keys of the search index, by their leaves: one, or two while it is rotated.
     indexes: RwLock<Vec<(u32, Arc<Secret<32>>)>>,
@@ -135,7 +139,7 @@ impl Keyring {
     /// Drops the ready keys of punctured leaves.
     pub fn forget(&self) {
         let Ok(epoch) = self.epoch() else { return };
-        self.ready.retain(|(leaf, _), _| epoch.tree.is_live(*leaf));
+        self.ready.retain(|(leaf, ..), _| epoch.tree.is_live(*leaf));
         self.indexes.write().unwrap_or_else(PoisonError::into_inner).retain(|(leaf, _)| epoch.tree.is_live(*leaf));
     }
 
@@ -218,7 +222,7 @@ impl Keyring {
     }
 
     fn key(&self, place: &Place<'_>) -> Result<Option<Arc<Key>>> {
-        let name = (place.leaf, place.subject);
+        let name: Name = (place.leaf, place.subject, place.class.into(), place.key_version);
         if let Some(key) = self.ready.get(&name) {
             return Ok(Some(key));
         }
@@ -227,7 +231,7 @@ impl Keyring {
         }
         let Some(seed) = self.epoch()?.tree.derive(place.leaf) else { return Ok(None) };
         let key = Arc::new(Key::new(&place.key(&seed, &self.tree)));
-        self.ready.insert(name, Arc::clone(&key));
+        self.ready.insert(name.clone(), Arc::clone(&key));
         // The leaf may have been punctured meanwhile; then it must not stay ready after `forget` has gone through.
         if !self.epoch().is_ok_and(|epoch| epoch.tree.is_live(place.leaf)) {
             self.ready.remove(&name);

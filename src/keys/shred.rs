@@ -3,8 +3,8 @@
 //!
 //! One run serves many erasures. Before it, each subject is SHREDDING in the database and refuses reveals.
 //!
-//! 1. Read the slot; make up the next tree, without the subjects' leaves and without the old leaves of the index
-//!    buckets they are in.
+//! 1. Read the slot; make up the next tree, without the subjects' leaves, without the old leaves of the index buckets
+//!    they are in, and without the [leaves] that were handed out and that nothing is known to be under.
 //! 2. Prepare the next root in the slot, in every mirror. A crash leaves harmless garbage.
 //! 3. Write the next key state to every sink.
 //! 4. Commit to the database: new pages beside the old, the index buckets under fresh leaves, which epoch is meant.
@@ -175,6 +175,11 @@ impl Custody {
         crash::point("shred::written");
         self.fence(&puncture, &next).await?;
         crash::point("shred::fenced");
+        if self.member.is_some() && self.store().read().await?.has_dead_writers().await? {
+            // A node has ended while it was waited for, perhaps in the midst of its work.
+            *held = Some(base);
+            return Ok(false);
+        }
         self.parts.lease.check()?;
         self.parts.slot.advance(&content.current.id, &next.id).await?;
         crash::point("shred::advanced");
@@ -220,6 +225,10 @@ impl Custody {
 
     /// Step 1, second half: what dies, and which index buckets with it.
     async fn gather(&self, ids: &[ErasureId], renew: bool, content: &Content) -> Result<Run> {
+        self.mark_doubtful().await?;
+        if self.member.is_some() {
+            self.mark_for_the_dead().await?;
+        }
         let mut tx = self.store().read().await?;
         // First of all: what is announced from here on makes this run begin again.
         let fence = tx.tree_head().await?.map_or(0, |head| head.fence);
@@ -233,18 +242,17 @@ impl Custody {
         let tokens = tx.sealed_tokens(&subjects).await?;
         let mut ranges: BTreeSet<(u32, u32)> =
             tx.subject_keys(&subjects).await?.iter().map(|key| (key.leaf, key.leaf)).collect();
-        let mut fresh = Vec::new();
         let generations = tx.generations().await?;
-        for bucket in tx.buckets_and_dirty(&self.buckets_of(&tokens, &generations)?).await? {
-            ranges.insert((bucket.leaf, bucket.leaf));
-            fresh.push(bucket);
-        }
+        let buckets = tx.buckets_and_dirty(&self.buckets_of(&tokens, &generations)?).await?;
+        ranges.extend(buckets.iter().map(|bucket| (bucket.leaf, bucket.leaf)));
+        drop(tx);
+        // After the erasures: what was sealed for these people and never came to be is among what is closed.
+        let first = self.close_leaves(u32::try_from(buckets.len()).map_err(Error::internal)?).await?;
+        let fresh = buckets.into_iter().zip(first..).collect();
         // After the buckets: one that a rotation has taken away since is condemned, and comes along here.
-        for range in tx.punctured_after(content.current.epoch).await? {
+        for range in self.store().read().await?.punctured_after(content.current.epoch).await? {
             ranges.insert((range.first, range.last));
         }
-        drop(tx);
-        let fresh = self.with_leaves(fresh).await?;
         Ok(Run {
             fence,
             generations,
@@ -256,14 +264,6 @@ impl Custody {
         })
     }
 
-    async fn with_leaves(&self, buckets: Vec<Bucket>) -> Result<Vec<(Bucket, u32)>> {
-        let mut fresh = Vec::new();
-        for bucket in buckets {
-            fresh.push((bucket, self.take_bucket_leaf().await?));
-        }
-        Ok(fresh)
-    }
-
     /// The buckets that the tokens are in, in every generation of the index.
     fn buckets_of(&self, tokens: &[Token], generations: &[Generation]) -> Result<Vec<u32>> {
         let mut buckets = BTreeSet::new();
@@ -273,8 +273,9 @@ impl Custody {
         Ok(buckets.into_iter().collect())
     }
 
-    /// Where a token may be in the search index. One whose key is gone was taken out by the run that punctured it; one
-    /// that does not open though its key is there was damaged, and could be in any bucket.
+    /// Where a token may be in the search index. One whose key is gone is in none: the run that punctured the key took it
+    /// out, or, with a key that was rotated away after the backup, the restore did. One that does not open though its key
+    /// is there was damaged, and could be in any bucket.
     pub fn buckets_of_token(&self, token: &Token, generations: &[Generation]) -> Result<BTreeSet<u32>> {
         if !self.ring.epoch()?.tree.is_live(token.leaf) {
             return Ok(BTreeSet::new());
@@ -314,13 +315,19 @@ impl Custody {
     /// Step 4.
     async fn write_next(&self, content: &Content, run: &Run, puncture: &Puncture, next: &Root) -> Result<bool> {
         let mut tx = self.store().write().await?;
+        let fresh: Vec<u32> = run.fresh.iter().map(|(_, leaf)| *leaf).collect();
+        // Another run may have closed them.
+        if tx.hold_leaves(&fresh).await?.len() < fresh.len() {
+            return Ok(false);
+        }
         if !tx.announce(&content.current.id, run.fence, next.epoch).await? || tx.generations().await? != run.generations
         {
             return Ok(false);
         }
         tx.insert_pages(next.epoch, &puncture.written).await?;
-        tx.put_punctured(&punctured(run, next.epoch)).await?;
         index::rekey(&self.ring, &mut *tx, &run.fresh, &run.dead).await?;
+        // After the buckets are locked, as whoever destroys a generation does it.
+        tx.put_punctured(&punctured(run, next.epoch)).await?;
         let ids: Vec<_> = run.erasures.iter().map(|erasure| erasure.id).collect();
         let mut erasures = tx.lock_erasures(&ids).await?;
         erasures.retain(|erasure| erasure.state == ErasureState::Pending);
@@ -328,6 +335,7 @@ impl Custody {
             erasure.epoch = Some(next.epoch);
         }
         tx.update_erasures(&erasures).await?;
+        crash::point("shred::before-announcement");
         tx.commit().await?;
         Ok(true)
     }
@@ -363,6 +371,7 @@ impl Custody {
         if let Some(old) = old {
             tx.delete_pages(old.removed).await?;
             tx.delete_pages_between(old.after, root.0).await?;
+            crash::point("shred::before-settlement");
         }
         tx.commit().await
     }

@@ -15,6 +15,7 @@ use super::Custody;
 use super::files;
 use super::kek::{Kek, WrappedCopy};
 use super::slot::Turn;
+use crate::crash;
 use crate::crypto::{Random, SecretBytes, SigningKey};
 use crate::model::{Error, KeyEventKind, Reason, Result};
 
@@ -150,8 +151,11 @@ impl Signer {
         let present = encode(&key);
         listed.retain(|other| *other != present);
         listed.insert(0, present.clone());
+        crash::point("signer::aside");
         files.write_public(&listed)?;
+        crash::point("signer::listed");
         files.write(&self.kek.wrap(LABEL, &pkcs8).await?)?;
+        crash::point("signer::written");
         self.refresh().await?;
         std::fs::remove_file(&aside)
             .and_then(|()| files::sync_directory(files::parent(&aside)))
@@ -226,7 +230,9 @@ impl Files<'_> {
     }
 
     async fn open(&self, wrapped: &[u8]) -> Result<SigningKey> {
-        let pkcs8: SecretBytes = self.kek.unwrap(LABEL, wrapped).await?;
+        let pkcs8: SecretBytes = self.kek.unwrap(LABEL, wrapped).await.map_err(|error| {
+            self.unusable(format!("it does not open under the {}: {}", self.kek.describe(), error.message))
+        })?;
         SigningKey::from_pkcs8(&pkcs8).map_err(|error| self.unusable(error))
     }
 

@@ -5,6 +5,8 @@
 
 mod catalogue;
 mod permission;
+#[cfg(test)]
+mod tests;
 
 pub use catalogue::{Catalogue, Reconfirm, default_purposes};
 pub use permission::{Permission, Question, is_there, permission};

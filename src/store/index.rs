@@ -59,6 +59,12 @@ impl Generation {
         matches!(self.stage, Stage::Building | Stage::Current)
     }
 
+    /// The leaves that it was made with: that of its key, then one for each bucket in order.
+    #[must_use]
+    pub const fn first_leaves(&self) -> std::ops::RangeInclusive<u32> {
+        self.leaf..=self.leaf.saturating_add(self.buckets)
+    }
+
     /// The numbers of its buckets.
     #[must_use]
     pub const fn numbers(&self) -> std::ops::Range<u32> {
@@ -116,6 +122,9 @@ pub trait Indexes {
 
     /// Those of the buckets that exist, and every dirty one, in order.
     async fn buckets_and_dirty(&mut self, buckets: &[u32]) -> Result<Vec<Bucket>>;
+
+    /// Marks buckets dirty. They must be locked.
+    async fn mark_buckets(&mut self, buckets: &[u32]) -> Result<()>;
 
     /// Locks the buckets, in order, until the transaction ends. Read their chunks afterwards, not before.
     async fn lock_buckets(&mut self, buckets: &[u32]) -> Result<()>;

@@ -99,18 +99,6 @@ pub trait Keys {
     /// since `expect`, or the tree is not at `root_id`.
     async fn announce(&mut self, root_id: &[u8; 16], expect: u64, epoch: u64) -> Result<bool>;
 
-    /// Takes `count` leaves that nobody had before and answers the first.
-    async fn take_leaves(&mut self, count: u32) -> Result<u32>;
-
-    /// Never hands out a leaf below `floor` again.
-    async fn raise_next_leaf(&mut self, floor: u32) -> Result<()>;
-
-    /// Every leaf that a subject's key, an index key or a bucket has, in order.
-    async fn used_leaves(&mut self) -> Result<Vec<u32>>;
-
-    /// The highest of them.
-    async fn highest_leaf(&mut self) -> Result<Option<u32>>;
-
     /// Every page version.
     async fn key_pages(&mut self) -> Result<Vec<Page>>;
 

@@ -16,6 +16,7 @@ pub mod consent;
 pub mod erasure;
 pub mod index;
 pub mod key;
+pub mod leaf;
 pub mod node;
 pub mod request;
 pub mod rotation;
@@ -97,6 +98,7 @@ pub trait Tx:
     + erasure::Erasures
     + index::Indexes
     + key::Keys
+    + leaf::Leaves
     + node::Nodes
     + request::Requests
     + rotation::Rotations

@@ -22,6 +22,8 @@ pub struct Node {
     pub renewals: u64,
     /// The newest announced epoch whose deaths it has applied.
     pub epoch: u64,
+    /// The newest landing that it has answered.
+    pub landed: u64,
     /// Its last sign of life, by its own clock.
     pub seen_at: Time,
 }
@@ -44,6 +46,8 @@ pub struct Pulse {
     pub epoch: u64,
     /// An epoch that somebody waits for.
     pub wanted: u64,
+    /// How often the nodes were asked to let land what is under way.
+    pub landing: u64,
     /// Whether an erasure is pending.
     pub pending: bool,
     /// Who leads.
@@ -57,11 +61,15 @@ pub struct Pulse {
 /// The operations on nodes.
 #[async_trait]
 pub trait Nodes {
-    /// Adds a node, or puts it back with its count of renewals begun anew.
+    /// Adds a node, or puts it back with its count of renewals begun anew. What it has under way has begun after every
+    /// landing there was.
     async fn join_node(&mut self, node: &Node) -> Result<()>;
 
     /// A sign of life. `false` when the node is gone: its lease was ended by another.
-    async fn renew_node(&mut self, id: &NodeId, epoch: u64, now: Time) -> Result<bool>;
+    async fn renew_node(&mut self, id: &NodeId, epoch: u64, landed: u64, now: Time) -> Result<bool>;
+
+    /// Asks the nodes to let land what is under way; answers which landing that is.
+    async fn ask_landing(&mut self) -> Result<u64>;
 
     /// Every node.
     async fn nodes(&mut self) -> Result<Vec<Node>>;
@@ -80,4 +88,16 @@ pub trait Nodes {
 
     /// Asks whoever leads for an epoch.
     async fn want_epoch(&mut self, epoch: u64) -> Result<()>;
+
+    /// Notes that a process may be writing.
+    async fn begin_writer(&mut self, id: &NodeId) -> Result<()>;
+
+    /// Notes that it does not any more.
+    async fn end_writer(&mut self, id: &NodeId) -> Result<()>;
+
+    /// Whether one is noted so that is no node.
+    async fn has_dead_writers(&mut self) -> Result<bool>;
+
+    /// Removes the notes of those.
+    async fn forget_dead_writers(&mut self) -> Result<()>;
 }

@@ -64,7 +64,14 @@ macro_rules! lock {
     };
 }
 
-use {blob, each, lock};
+/// Keeps the rows read from being deleted until the transaction ends.
+macro_rules! hold {
+    ($table:literal) => {
+        concat!(" FOR KEY SHARE OF ", $table)
+    };
+}
+
+use {blob, each, hold, lock};
 
 /// Opens a pool of connections.
 pub async fn open(url: &str) -> Result<sql::Sql> {
@@ -161,14 +168,11 @@ async fn administer(url: &str, statement: &str) -> sqlx::Result<()> {
 
 /// Runs one of PostgreSQL's own programs. The password goes through the environment, where other users cannot see it.
 async fn run(program: &'static str, url: &str, arguments: &[&str], file: &Path) -> Result<()> {
-    let mut url = url::Url::parse(url).map_err(|_| Error::invalid("database_url", "is not a URL"))?;
+    let (url, password) = without_password(url)?;
     let mut command = tokio::process::Command::new(program);
-    if let Some(password) = url.password() {
-        let password = percent_encoding::percent_decode_str(password).decode_utf8_lossy();
-        command.env("PGPASSWORD", password.as_ref());
+    if let Some(password) = password {
+        command.env("PGPASSWORD", password);
     }
-    // Cannot fail for a URL that has a host.
-    let _ = url.set_password(None);
     let output = command.arg("--dbname").arg(url.as_str()).args(arguments).arg(file).kill_on_drop(true).output().await;
     let output = output.map_err(|error| {
         copy_failed(format!("cannot run {program}: {error}; it comes with the client programs of PostgreSQL"))
@@ -177,4 +181,46 @@ async fn run(program: &'static str, url: &str, arguments: &[&str], file: &Path) 
         return Ok(());
     }
     Err(copy_failed(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// A URL without the password in it, and the password. As a parameter it counts for more than before the host.
+fn without_password(url: &str) -> Result<(url::Url, Option<String>)> {
+    let mut url = url::Url::parse(url).map_err(|_| Error::invalid("database_url", "is not a URL"))?;
+    let before_host = url.password().map(|text| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into());
+    // Cannot fail for a URL that has a host.
+    let _ = url.set_password(None);
+    let (secret, rest): (Vec<_>, Vec<_>) = url.query_pairs().into_owned().partition(|(name, _)| name == "password");
+    let Some((_, parameter)) = secret.into_iter().next_back() else { return Ok((url, before_host)) };
+    let rest: Vec<String> = rest.iter().map(|(name, value)| format!("{}={}", quoted(name), quoted(value))).collect();
+    url.set_query(Some(rest.join("&").as_str()).filter(|rest| !rest.is_empty()));
+    Ok((url, Some(parameter)))
+}
+
+/// For PostgreSQL's programs, to which a plus is a plus and no space.
+fn quoted(text: &str) -> String {
+    const PLAIN: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    percent_encoding::utf8_percent_encode(text, &PLAIN).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_password_stays_out_of_what_everybody_can_see() {
+        for (url, bare, password) in [
+            ("postgres://ada@db/vault", "postgres://ada@db/vault", None),
+            ("postgres://ada:p%40ss@db/vault?sslmode=require", "postgres://ada@db/vault?sslmode=require", Some("p@ss")),
+            ("postgres://ada@db/vault?password=p%40ss", "postgres://ada@db/vault", Some("p@ss")),
+            (
+                "postgres://ada:old@db/vault?password=new&sslmode=verify-full&application_name=a+b",
+                "postgres://ada@db/vault?sslmode=verify-full&application_name=a%20b",
+                Some("new"),
+            ),
+        ] {
+            let (seen, secret) = without_password(url).unwrap();
+            assert_eq!((seen.as_str(), secret.as_deref()), (bare, password), "{url}");
+        }
+    }
 }

@@ -80,7 +80,14 @@ macro_rules! lock {
     };
 }
 
-use {blob, each, lock};
+/// Keeps the rows read from being deleted until the transaction ends, likewise.
+macro_rules! hold {
+    ($table:literal) => {
+        ""
+    };
+}
+
+use {blob, each, hold, lock};
 
 /// Opens the database file, making it when it is missing.
 pub async fn open(path: &str) -> Result<sql::Sql> {

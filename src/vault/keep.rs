@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::audit::{Entry, Touched};
 use super::write::{NewToken, NewTokens, Owner, Tokenized, Write, Written};
 use crate::keys::checkpoint::{hex, unhex};
+use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Spot};
+use crate::keys::leaves::{self, Leaf};
 use crate::keys::{Custody, Place};
 use crate::model::{
     ErasureId, Error, Facts, KeyState, Reason, RequestId, Result, Standing, Subject, SubjectId, SubjectState, Time,
@@ -25,6 +27,8 @@ struct Keeping<'c> {
     subjects: HashMap<SubjectId, Subject>,
     /// The keys of those subjects, as they are while the subjects are locked.
     keys: HashMap<SubjectId, Vec<SubjectKey>>,
+    /// Leaves of new keys that no change of the root can take along before the commit.
+    held: HashSet<u32>,
     /// The generations of the index that are written.
     generations: Vec<Generation>,
     /// When the scheduled erasures of these subjects are due.
@@ -42,13 +46,14 @@ struct Keeping<'c> {
     found: Vec<Entry>,
 }
 
-/// Keeps the values of all writes; answers each by its position, and what is to be recorded of it.
+/// Keeps the values of all writes; answers each by its position, what is to be recorded of it, and what is in doubt until
+/// the commit.
 pub async fn keep_tokens(
     custody: &Custody,
     tx: &mut dyn Tx,
     writes: &[&Write],
     now: Time,
-) -> Result<(HashMap<usize, Result<Written>>, Vec<Entry>)> {
+) -> Result<(HashMap<usize, Result<Written>>, Vec<Entry>, Option<Doubt>)> {
     let news: Vec<(usize, &NewTokens)> = writes
         .iter()
         .enumerate()
@@ -58,12 +63,12 @@ pub async fn keep_tokens(
         })
         .collect();
     if news.is_empty() {
-        return Ok((HashMap::new(), Vec::new()));
+        return Ok((HashMap::new(), Vec::new(), None));
     }
     let mut keeping = Keeping::read(custody, tx, &news, now).await?;
     let mut outcomes: HashMap<usize, Result<Tokenized>> =
         news.iter().map(|(at, new)| (*at, keeping.plan(new))).collect();
-    let redrawn = keeping.store(tx, &news).await?;
+    let (redrawn, doubt) = keeping.store(tx, &news).await?;
     for tokenized in outcomes.values_mut().flatten() {
         for (token, _) in &mut tokenized.tokens {
             if let Some(shape) = redrawn.get(&token.row) {
@@ -72,7 +77,7 @@ pub async fn keep_tokens(
         }
     }
     let outcomes = outcomes.into_iter().map(|(at, outcome)| (at, outcome.map(Written::Tokens))).collect();
-    Ok((outcomes, keeping.found))
+    Ok((outcomes, keeping.found, doubt))
 }
 
 impl<'c> Keeping<'c> {
@@ -103,12 +108,15 @@ impl<'c> Keeping<'c> {
                 keys.entry(key.subject).or_default().push(key);
             }
         }
+        let fresh: Vec<u32> = news.iter().flat_map(|(_, new)| &new.keys).map(|key| key.leaf).collect();
+        let held = tx.hold_leaves(&fresh).await?.into_iter().collect();
         let mut keeping = Self {
             custody,
             now,
             answered,
             subjects,
             keys,
+            held,
             generations: custody.generations(),
             due,
             same: HashMap::new(),
@@ -197,6 +205,9 @@ impl<'c> Keeping<'c> {
             return self.repeat(new, answer);
         }
         self.check_owner(new)?;
+        if !new.keys.iter().all(|key| self.held.contains(&key.leaf)) {
+            return Err(leaves::given_up());
+        }
         let planned: Vec<(Token, bool)> =
             new.fields.iter().map(|field| self.reuse_or_make(new, field)).collect::<Result<_>>()?;
         let opens = planned.is_empty() || planned.iter().any(|(_, made)| *made);
@@ -210,6 +221,7 @@ impl<'c> Keeping<'c> {
             self.new_subjects.push(subject.clone());
         }
         let used: HashSet<u32> = planned.iter().filter(|(_, made)| *made).map(|(token, _)| token.leaf).collect();
+        new.leaves.iter().filter(|leaf| used.contains(&leaf.number())).for_each(Leaf::spend);
         self.new_keys.extend(new.keys.iter().filter(|key| used.contains(&key.leaf)).cloned());
         self.record_found(new, &planned);
         let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
@@ -330,16 +342,22 @@ impl<'c> Keeping<'c> {
         Ok(())
     }
 
-    /// Writes what was decided. Answers the shapes that had to be drawn again.
-    async fn store(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<HashMap<TokenRow, String>> {
+    /// Writes what was decided. Answers the shapes that had to be drawn again, and what is in doubt until the commit.
+    async fn store(
+        &mut self,
+        tx: &mut dyn Tx,
+        news: &[(usize, &NewTokens)],
+    ) -> Result<(HashMap<TokenRow, String>, Option<Doubt>)> {
         tx.insert_subjects(&self.new_subjects).await?;
         tx.insert_subject_keys(&self.new_keys).await?;
         let redrawn = self.insert_tokens(tx, news).await?;
+        let mut doubt = None;
         if !self.new_entries.is_empty() {
+            doubt = Some(self.custody.doubt(index::buckets(&self.new_entries)));
             index::insert(&self.custody.ring, tx, &self.new_entries).await?;
         }
         tx.insert_answers(&self.new_answers).await?;
-        Ok(redrawn)
+        Ok((redrawn, doubt))
     }
 
     async fn insert_tokens(

@@ -114,6 +114,7 @@ impl Vault {
             return Ok(Rotated { rotation, real: false });
         }
         self.record_rotation(caller, key).await?;
+        self.check_custodian_of(rotation.kind).await?;
         let mut tx = self.custody.store().write().await?;
         plan(&mut *tx, key, &mut rotation, true).await?;
         rotation.detail.clear();
@@ -139,6 +140,17 @@ impl Vault {
             rotation = self.rotation(id).await?;
         }
         Ok(Rotated { rotation, real: true })
+    }
+
+    /// Refuses while a custodian does not answer whom the rotation needs. One that goes away later is waited for.
+    async fn check_custodian_of(&self, kind: RotationKind) -> Result<()> {
+        match kind {
+            RotationKind::Kek => at_the_custodian(&self.custody, kind, true).await.map(drop),
+            RotationKind::SigningKey => self.custody.kek().versions().await.map(drop),
+            RotationKind::Root | RotationKind::SubjectKey | RotationKind::IndexKey => {
+                self.custody.slot().load().await.map(drop)
+            }
+        }
     }
 
     async fn record_rotation(&self, caller: &Caller, key: Key) -> Result<()> {

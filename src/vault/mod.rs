@@ -20,10 +20,11 @@ pub mod upkeep;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, Error, Purpose, Reason, Result};
+use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Purpose, Reason, Result};
 
 /// The vault: safe to share, and shared by every door.
 pub struct Vault {
@@ -87,6 +88,9 @@ impl Vault {
     }
 }
 
+/// How long whoever asks for an erasure is kept waiting. A call may take longer, so that they get an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The runs of the shredder.
 type Shreds = Batch<Shred, Result<Shredded>>;
 
@@ -114,9 +118,18 @@ impl Vault {
         self.custody.arrivals.under_way()
     }
 
-    /// Runs a PENDING erasure, together with whatever else waits.
+    /// Runs a PENDING erasure, together with whatever else waits. One that takes too long is answered as PENDING, and
+    /// goes on.
     async fn shred(&self, id: ErasureId) -> Result<Erasure> {
-        match self.shreds.call(Shred::Erase(id)).await?? {
+        let run = self.shreds.call(Shred::Erase(id));
+        let Ok(done) = tokio::time::timeout(PATIENCE, run).await else {
+            let mut erasure = self.erasure(id).await?;
+            if erasure.state == ErasureState::Pending && erasure.pending_reason.is_none() {
+                erasure.hold_up("it takes longer than usual and goes on; ask again")?;
+            }
+            return Ok(erasure);
+        };
+        match done?? {
             Shredded::Erasure(erasure) => Ok(*erasure),
             Shredded::Epoch(_) => Err(Error::internal("an erasure was answered as a change of the root")),
         }

@@ -35,6 +35,7 @@ impl Vault {
             request: ask.request,
             owner: Owner::New(subject),
             keys: Vec::new(),
+            leaves: Vec::new(),
             fields: Vec::new(),
         };
         let written = self.write_tokens(new).await?;
@@ -115,8 +116,8 @@ impl Vault {
         }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.commit().await?;
-        // A reveal that read the facts before the change has landed when this returns.
-        self.custody.flights.fence().await;
+        // A reveal that read the facts before the change has landed when this returns, on every node.
+        self.custody.land_all().await?;
         Ok(subject)
     }
 

@@ -1,6 +1,6 @@
 //! Tokens for values: making, describing, correcting and deleting them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Vault;
@@ -11,7 +11,9 @@ use super::subject::DEFAULT_KIND;
 use super::write::{NewToken, NewTokens, Owner, Record, Tokenized, Write, Written};
 use crate::keys::Place;
 use crate::keys::checkpoint::hex;
+use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry as IndexEntry};
+use crate::keys::leaves::{Leaf, hold};
 use crate::model::{
     Content, Error, Facts, KeyState, Label, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenFormat,
     TokenRow, TokenState, Value, shape,
@@ -24,8 +26,8 @@ use crate::store::key::SubjectKey;
 /// The most values or tokens that one request may hold.
 pub const MOST: usize = 1000;
 
-/// How often a value is sealed anew whose key is rotated away meanwhile.
-const ATTEMPTS: u32 = 3;
+/// How often a value is sealed anew whose key is rotated away, or given up with the root, meanwhile.
+const ATTEMPTS: u32 = 10;
 
 /// The retention class of a value that names none.
 pub const DEFAULT_CLASS: &str = "default";
@@ -82,42 +84,32 @@ impl Vault {
             return Err(Error::invalid(format!("fields[{at}].expire_time"), "must lie in the future"));
         }
         let mut attempts = 0;
-        let (owner, keys, fields) = loop {
-            let (owner, keys, leaves) = self.owner_with_keys(&ask, now).await?;
+        loop {
             attempts += 1;
-            match self.seal_all(&owner, &leaves, &ask, now) {
-                Ok(fields) => break (owner, keys, fields),
-                // The key is gone: with the person, or rotated away a moment ago.
-                Err(error) if error.reason == Reason::KeyRetired => {
-                    for key in &keys {
-                        self.custody.put_back_leaf(key.leaf);
+            match self.try_to_tokenize(caller, &ask, now).await {
+                // A key is gone: with the person, or rotated away a moment ago, or with a root that changed meanwhile.
+                Err(error) if error.reason == Reason::KeyRetired && attempts < ATTEMPTS => {
+                    if let Some(subject) = ask.subject {
+                        self.subject(subject).await?.alive()?;
                     }
-                    self.subject(owner.subject()).await?.alive()?;
-                    if attempts == ATTEMPTS {
-                        return Err(error);
-                    }
+                    self.custody.forget_leaves();
                 }
-                Err(error) => return Err(error),
+                outcome => {
+                    let Tokenized { subject, tokens } = outcome?;
+                    return Ok((
+                        subject,
+                        tokens.into_iter().map(|(token, state)| self.describe(token, state)).collect(),
+                    ));
+                }
             }
-        };
-        let taken: Vec<u32> = keys.iter().map(|key| key.leaf).collect();
-        let new =
-            NewTokens { caller: caller.name.clone(), deed: "Tokenize", request: ask.request, owner, keys, fields };
-        let written = self.write_tokens(new).await;
-        self.put_back_unused(&taken, &written);
-        let Tokenized { subject, tokens } = written?;
-        Ok((subject, tokens.into_iter().map(|(token, state)| self.describe(token, state)).collect()))
+        }
     }
 
-    /// Puts back the leaves that no key was made for: because every value was there already, or the write was refused.
-    /// After any other error nobody knows what was written.
-    fn put_back_unused(&self, taken: &[u32], written: &Result<Tokenized>) {
-        let used: HashSet<u32> = match written {
-            Ok(tokenized) => tokenized.tokens.iter().map(|(token, _)| token.leaf).collect(),
-            Err(error) if error.is_refusal() => HashSet::new(),
-            Err(_) => return,
-        };
-        taken.iter().filter(|leaf| !used.contains(leaf)).for_each(|leaf| self.custody.put_back_leaf(*leaf));
+    async fn try_to_tokenize(&self, caller: &Caller, ask: &Tokenize, now: Time) -> Result<Tokenized> {
+        let (owner, keys, leaves, places) = self.owner_with_keys(ask, now).await?;
+        let fields = self.seal_all(&owner, &places, ask, now)?;
+        let (caller, request) = (caller.name.clone(), ask.request);
+        self.write_tokens(NewTokens { caller, deed: "Tokenize", request, owner, keys, leaves, fields }).await
     }
 
     pub(super) async fn write_tokens(&self, new: NewTokens) -> Result<Tokenized> {
@@ -128,7 +120,7 @@ impl Vault {
     }
 
     /// Whose values these are, the keys that are new, and for each class the leaf and version of its key.
-    async fn owner_with_keys(&self, ask: &Tokenize, now: Time) -> Result<(Owner, Vec<SubjectKey>, Leaves)> {
+    async fn owner_with_keys(&self, ask: &Tokenize, now: Time) -> Result<(Owner, Vec<SubjectKey>, Vec<Leaf>, Places)> {
         let (owner, known) = if let Some(id) = ask.subject {
             (Owner::Known(id), self.custody.store().read().await?.subject_keys(&[id]).await?)
         } else {
@@ -137,33 +129,34 @@ impl Vault {
             (Owner::New(Subject::open(id, kind, None, ask.source.clone(), true, now)), Vec::new())
         };
         let active = known.iter().filter(|key| key.state == KeyState::Active);
-        let mut leaves: Leaves = active.map(|key| (key.class.clone(), (key.leaf, key.version))).collect();
-        let mut keys = Vec::new();
+        let mut places: Places = active.map(|key| (key.class.clone(), (key.leaf, key.version))).collect();
+        let (mut keys, mut leaves) = (Vec::new(), Vec::new());
         for field in &ask.fields {
             let class = field.class.as_str();
-            if !leaves.contains_key(class) {
+            if !places.contains_key(class) {
                 let leaf = self.custody.take_leaf().await?;
                 let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
                 let key = SubjectKey {
-                    leaf,
+                    leaf: leaf.number(),
                     subject: owner.subject(),
                     class: class.to_owned(),
                     version: versions.max().unwrap_or_default() + 1,
                     created_at: now,
                     state: KeyState::Active,
                 };
-                leaves.insert(key.class.clone(), (leaf, key.version));
+                places.insert(key.class.clone(), (key.leaf, key.version));
                 keys.push(key);
+                leaves.push(leaf);
             }
         }
-        Ok((owner, keys, leaves))
+        Ok((owner, keys, leaves, places))
     }
 
     /// Seals the values, each under the leaf of its class.
-    fn seal_all(&self, owner: &Owner, leaves: &Leaves, ask: &Tokenize, now: Time) -> Result<Vec<NewToken>> {
+    fn seal_all(&self, owner: &Owner, places: &Places, ask: &Tokenize, now: Time) -> Result<Vec<NewToken>> {
         let generations = self.custody.generations();
         let seal = |(at, field)| {
-            let sealed = self.seal_new(owner.subject(), leaves, &ask.source, field, &generations, now);
+            let sealed = self.seal_new(owner.subject(), places, &ask.source, field, &generations, now);
             sealed.map_err(|error| match error.reason {
                 Reason::KeyRetired => error,
                 _ => error.within(&format!("fields[{at}]")),
@@ -175,7 +168,7 @@ impl Vault {
     fn seal_new(
         &self,
         subject: SubjectId,
-        leaves: &Leaves,
+        places: &Places,
         source: &Label,
         field: &Field,
         generations: &[Generation],
@@ -186,7 +179,7 @@ impl Vault {
             TokenFormat::Shaped => Some(shape(&field.value, self.custody.ring.random())?),
         };
         let class = field.class.as_str().to_owned();
-        let &(leaf, key_version) = leaves.get(&class).ok_or_else(|| Error::internal("a class without a key"))?;
+        let &(leaf, key_version) = places.get(&class).ok_or_else(|| Error::internal("a class without a key"))?;
         let mut token = Token {
             row: TokenRow::new(now, self.custody.ring.random()),
             subject,
@@ -268,6 +261,7 @@ impl Vault {
         let seen = self.facts(text).await?;
         let value = Value::parse(seen.token.kind, content)?;
         self.record_asked(caller, "UpdateToken", seen.token.subject, Some(seen.token.row)).await?;
+        let spare = self.custody.take_leaf().await?;
         let mut tx = self.custody.store().write().await?;
         let before = lock(&mut *tx, &seen, text).await?;
         if let Some(answer) = self.answered_in(&mut *tx, caller, "UpdateToken", request).await? {
@@ -282,12 +276,13 @@ impl Vault {
         super::subject::check_etag(etag, facts.token.version)?;
         facts.token.version += 1;
         source.as_str().clone_into(&mut facts.token.source);
-        take_active_key(&mut *tx, &mut facts.token, self.clock.now()).await?;
+        take_active_key(&mut *tx, &mut facts.token, &spare, self.clock.now()).await?;
         facts.token.sealed = Some(self.custody.ring.seal(&Place::of(&facts.token), &value)?);
-        self.move_in_index(&mut *tx, &before.token, Some(&value)).await?;
+        let doubt = self.move_in_index(&mut *tx, &before.token, Some(&value)).await?;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
         self.remember(&mut *tx, caller, "UpdateToken", request, &facts.token).await?;
         tx.commit().await?;
+        doubt.into_iter().for_each(Doubt::resolve);
         let state = policy::token_state(&facts, self.clock.now());
         Ok(self.describe(facts.token, state))
     }
@@ -317,8 +312,9 @@ impl Vault {
         tx.commit().await
     }
 
-    /// Takes a token, as it was, out of the search index, and puts it where its new value belongs.
-    async fn move_in_index(&self, tx: &mut dyn Tx, before: &Token, value: Option<&Value>) -> Result<()> {
+    /// Takes a token, as it was, out of the search index, and puts it where its new value belongs. Answers what is in
+    /// doubt until the commit.
+    async fn move_in_index(&self, tx: &mut dyn Tx, before: &Token, value: Option<&Value>) -> Result<Option<Doubt>> {
         let custody = &*self.custody;
         // Both places in one order: somebody else may be moving a value the other way.
         let touched = |generations: &[Generation]| {
@@ -331,11 +327,16 @@ impl Vault {
         let generations = index::lock(tx, &custody.generations(), touched).await?;
         custody.see_generations(&generations);
         let from: Vec<u32> = custody.buckets_of_token(before, &generations)?.into_iter().collect();
-        index::remove(&custody.ring, tx, &from, before.row).await?;
-        let Some(value) = value else { return Ok(()) };
+        index::remove(&custody.ring, tx, &from, &[before.row]).await?;
+        let Some(value) = value else { return Ok(None) };
         let entry = |spot| IndexEntry { spot, row: before.row };
         let entries: Vec<_> = custody.spots_for(value, &generations)?.into_iter().map(entry).collect();
-        if entries.is_empty() { Ok(()) } else { index::insert(&custody.ring, tx, &entries).await }
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let doubt = custody.doubt(index::buckets(&entries));
+        index::insert(&custody.ring, tx, &entries).await?;
+        Ok(Some(doubt))
     }
 
     /// Whether a token still has a value that can be corrected.
@@ -391,7 +392,7 @@ impl Vault {
 }
 
 /// For each retention class, the leaf of its key and the key's version.
-type Leaves = HashMap<String, (u32, u32)>;
+type Places = HashMap<String, (u32, u32)>;
 
 /// Refuses a request id that was used for another token.
 fn check_same(answer: &crate::store::request::Answer, text: &str) -> Result<()> {
@@ -399,8 +400,9 @@ fn check_same(answer: &crate::store::request::Answer, text: &str) -> Result<()> 
     if name == text { Ok(()) } else { Err(super::subject::mismatch(answer.id)) }
 }
 
-/// Gives a token whose key is being rotated, or was, the key that takes its place. Its subject must be locked.
-async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, now: Time) -> Result<()> {
+/// Gives a token whose key is being rotated, or was, the key that takes its place, or one under a spare leaf. Its subject
+/// must be locked.
+async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: Time) -> Result<()> {
     let mut keys = tx.subject_keys(&[token.subject]).await?;
     keys.retain(|key| key.class == token.class);
     let active: Vec<&SubjectKey> = keys.iter().filter(|key| key.state == KeyState::Active).collect();
@@ -411,7 +413,9 @@ async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, now: Time) -> Resul
         (*key).clone()
     } else {
         // In a database that was restored from before a rotation.
-        let leaf = tx.take_leaves(1).await?;
+        let leaf = spare.number();
+        hold(tx, &[leaf]).await?;
+        spare.spend();
         let version = keys.last().map_or(1, |key| key.version + 1);
         let (class, state) = (token.class.clone(), KeyState::Active);
         let key = SubjectKey { leaf, subject: token.subject, class, version, created_at: now, state };

@@ -9,7 +9,9 @@ use super::keep::keep_tokens;
 use crate::batch::{Batch, Limits};
 use crate::crash;
 use crate::keys::Custody;
+use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
+use crate::keys::leaves::Leaf;
 use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
 use crate::store::Tx;
 use crate::store::index::Generation;
@@ -43,6 +45,8 @@ pub struct NewTokens {
     pub owner: Owner,
     /// Keys that the subject did not have yet.
     pub keys: Vec<SubjectKey>,
+    /// Their leaves.
+    pub leaves: Vec<Leaf>,
     /// The values.
     pub fields: Vec<NewToken>,
 }
@@ -159,7 +163,7 @@ impl Writer {
         let known_head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
         let now = self.clock.now();
         let mut tx = self.custody.store().write().await.map_err(Failure::NotBegun)?;
-        let (mut tokens, found) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
+        let (mut tokens, found, doubt) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
         let mut entries: Vec<&Entry> = writes.iter().copied().filter_map(entry).collect();
         entries.extend(&found);
@@ -172,6 +176,7 @@ impl Writer {
         }
         crash::point("write::before-commit");
         tx.commit().await.map_err(Failure::InCommit)?;
+        doubt.into_iter().for_each(Doubt::resolve);
         crash::point("write::after-commit");
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(writes

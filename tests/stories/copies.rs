@@ -123,7 +123,7 @@ fn everything_about(name: &str, number: u32) -> Vec<v1::FieldInput> {
 }
 
 /// Makes every statement of this kind fail, as a broken disk might.
-async fn forbid(house: &House, event: &str, table: &str) {
+pub async fn forbid(house: &House, event: &str, table: &str) {
     statement(
         house,
         &format!("CREATE TRIGGER forbidden BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, 'forbidden'); END"),
@@ -136,7 +136,7 @@ async fn forbid(house: &House, event: &str, table: &str) {
     .await;
 }
 
-async fn allow(house: &House, table: &str) {
+pub async fn allow(house: &House, table: &str) {
     statement(house, "DROP TRIGGER forbidden", &format!("DROP TRIGGER forbidden ON {table}")).await;
 }
 
@@ -256,7 +256,7 @@ on_both_stores! {
         let second_sink = house.home().join("elsewhere");
         std::fs::create_dir(&second_sink).unwrap();
         house.config.sinks = [house.config.data_dir().join("checkpoints"), second_sink]
-            .map(|directory| lacuna::config::Sink { directory })
+            .map(lacuna::config::Sink::in_directory)
             .to_vec();
         house.reopen().await;
         let mut hoard = Hoard::default();

@@ -362,7 +362,7 @@ on_both_stores! {
         let directory = house.home().join("elsewhere/checkpoints");
         // Whoever adds a sink makes its directory: one that is missing may be a disk that is not mounted.
         fs::create_dir_all(&directory).unwrap();
-        house.config.sinks = vec![Sink { directory: house.config.data_dir().join("checkpoints") }, Sink { directory }];
+        house.config.sinks = [house.config.data_dir().join("checkpoints"), directory].map(Sink::in_directory).to_vec();
         house.reopen().await;
         // The first erasure puts a checkpoint there.
         let first = house.one("", field(FieldType::Text, "first")).await.subject;

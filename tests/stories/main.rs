@@ -1,5 +1,7 @@
 //! The vault's stories, told through its doors. One file a subject, one test a story.
 
+// The state of a story is as deep as what it awaits.
+#![recursion_limit = "256"]
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -11,13 +13,17 @@
 mod asks;
 mod audit;
 mod base_backup;
+#[cfg(feature = "s3")]
+mod buckets;
 mod cli_client;
 mod configuration;
 mod confirmation;
+mod consent_nodes;
 mod consents;
 mod copies;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod custodians;
 mod doors;
 mod drill;
 mod erasures;
@@ -26,11 +32,16 @@ mod hoard;
 mod house;
 mod idempotency;
 mod kills;
+#[cfg(feature = "aws-kms")]
+mod kms;
 mod landing;
 mod leaks;
 mod links;
 #[cfg(target_os = "linux")]
 mod memory;
+mod mismatches;
+#[cfg(any(feature = "s3", feature = "aws-kms"))]
+mod moto;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
@@ -42,16 +53,25 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod rewrapping;
+mod rotating;
+#[cfg(feature = "failpoints")]
+mod rotation_crash;
 mod rotations;
 mod runbook;
 mod shapes;
+mod sinks;
 mod slot_contract;
 mod softhsm;
 mod startup;
+#[cfg(feature = "failpoints")]
+mod stopped;
 mod store_contract;
 mod storm;
 mod streams;
 mod subjects;
+mod successions;
 mod tidy;
 mod tokens;
 mod transplant;
+mod undone;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lacuna::proto::v1;
+use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use lacuna::proto::v1::{ErasureState, FieldType};
@@ -19,38 +20,39 @@ use crate::house::{Bearer, Link, field, outcome, reason};
 use crate::process::{Database, Place, Server};
 
 /// No call waits longer for a node that may be stopped.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 /// An erasure goes on although nobody waits for the answer; so long it may take until all is well again.
-const IN_THE_END: Duration = Duration::from_mins(1);
+pub const IN_THE_END: Duration = Duration::from_mins(1);
 
 /// A process that serves.
-struct Node {
-    server: Server,
-    tokens: TokenServiceClient<Link>,
-    subjects: SubjectServiceClient<Link>,
+pub struct Node {
+    pub server: Server,
+    pub tokens: TokenServiceClient<Link>,
+    pub subjects: SubjectServiceClient<Link>,
+    pub consents: ConsentServiceClient<Link>,
 }
 
 /// A vault with several nodes on this machine.
-struct Vault {
-    place: Place,
-    database: Database,
+pub struct Vault {
+    pub place: Place,
+    pub database: Database,
 }
 
 /// Somebody with one value.
 #[derive(Clone)]
-struct Person {
-    subject: String,
-    token: String,
-    value: String,
+pub struct Person {
+    pub subject: String,
+    pub token: String,
+    pub value: String,
 }
 
 impl Vault {
     /// `None`, with a notice, without a PostgreSQL.
-    fn new(story: &str) -> Option<Self> {
+    pub fn new(story: &str) -> Option<Self> {
         Some(Self { place: Place::new(), database: Database::create(story)? })
     }
 
-    fn node(&self, failpoints: &str) -> Node {
+    pub fn node(&self, failpoints: &str) -> Node {
         let mut command = self.place.serve(Some(&self.database.url()));
         command.env("FAILPOINTS", failpoints);
         let server = Server::start(&mut command).unwrap_or_else(|fault| panic!("{fault}\n{}", self.place.log()));
@@ -58,16 +60,17 @@ impl Vault {
         let channel = Channel::from_shared(format!("http://{}", server.address())).unwrap();
         let channel = channel.timeout(PATIENCE).connect_timeout(PATIENCE).connect_lazy();
         let tokens = TokenServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
-        Node { server, tokens, subjects: SubjectServiceClient::with_interceptor(channel, Bearer(token)) }
+        let consents = ConsentServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
+        Node { server, tokens, subjects: SubjectServiceClient::with_interceptor(channel, Bearer(token)), consents }
     }
 
-    fn nodes(&self, number: usize) -> Vec<Node> {
+    pub fn nodes(&self, number: usize) -> Vec<Node> {
         (0..number).map(|_| self.node("")).collect()
     }
 }
 
 impl Node {
-    async fn people(&mut self, number: usize) -> Vec<Person> {
+    pub async fn people(&mut self, number: usize) -> Vec<Person> {
         let mut people = Vec::new();
         for number in 0..number {
             let value = format!("person.{number}@example.com");
@@ -79,7 +82,7 @@ impl Node {
     }
 
     /// The value, the reason of a refusal, or nothing from a node that does not answer.
-    async fn reveal(&mut self, person: &Person) -> Option<Result<String, String>> {
+    pub async fn reveal(&mut self, person: &Person) -> Option<Result<String, String>> {
         let request = detokenize(std::slice::from_ref(&person.token), CARE);
         match self.tokens.detokenize(request).await {
             Ok(answer) => Some(outcome(&answer.into_inner().results[0])),
@@ -88,13 +91,13 @@ impl Node {
         }
     }
 
-    async fn erase(&mut self, person: &Person) -> Option<ErasureState> {
+    pub async fn erase(&mut self, person: &Person) -> Option<ErasureState> {
         let answer = self.subjects.erase_subject(erase(&person.subject)).await.ok()?;
         Some(answer.into_inner().erasure.unwrap().state())
     }
 
     /// Asks until it is done.
-    async fn erase_in_the_end(&mut self, person: &Person) {
+    pub async fn erase_in_the_end(&mut self, person: &Person) {
         let begun = Instant::now();
         while self.erase(person).await != Some(ErasureState::Shredded) {
             assert!(begun.elapsed() < IN_THE_END, "the erasure is never done");
@@ -104,19 +107,26 @@ impl Node {
 }
 
 /// Reveals people through nodes for as long as it is asked to, and notes who was seen too late.
-struct Storm {
+pub struct Storm {
     people: Vec<Person>,
-    /// When the answer came that a person is erased.
-    erased: Mutex<HashMap<usize, Instant>>,
+    purpose: &'static str,
+    /// When the answer came after which a person must not be seen.
+    pub erased: Mutex<HashMap<usize, Instant>>,
     too_late: Mutex<Vec<String>>,
     seen: AtomicUsize,
     over: AtomicBool,
 }
 
 impl Storm {
-    fn begin(people: Vec<Person>, nodes: &[Node], each: usize) -> (Arc<Self>, Vec<tokio::task::JoinHandle<()>>) {
+    pub fn begin(
+        people: Vec<Person>,
+        nodes: &[Node],
+        each: usize,
+        purpose: &'static str,
+    ) -> (Arc<Self>, Vec<tokio::task::JoinHandle<()>>) {
         let storm = Arc::new(Self {
             people,
+            purpose,
             erased: Mutex::default(),
             too_late: Mutex::default(),
             seen: AtomicUsize::new(0),
@@ -137,7 +147,7 @@ impl Storm {
         while !self.over.load(Ordering::SeqCst) {
             at += 7;
             let who = at % self.people.len();
-            let request = detokenize(std::slice::from_ref(&self.people[who].token), CARE);
+            let request = detokenize(std::slice::from_ref(&self.people[who].token), self.purpose);
             let Ok(answer) = tokens.detokenize(request).await else {
                 tokio::task::yield_now().await;
                 continue;
@@ -148,13 +158,13 @@ impl Storm {
                 let erased = self.erased.lock().unwrap().get(&who).copied();
                 if let Some(erased) = erased.filter(|erased| *erased < came) {
                     let late = came - erased;
-                    self.too_late.lock().unwrap().push(format!("person {who} was seen {late:?} after the erasure"));
+                    self.too_late.lock().unwrap().push(format!("person {who} was seen {late:?} too late"));
                 }
             }
         }
     }
 
-    async fn end(&self, tasks: Vec<tokio::task::JoinHandle<()>>) {
+    pub async fn end(&self, tasks: Vec<tokio::task::JoinHandle<()>>) {
         self.over.store(true, Ordering::SeqCst);
         for task in tasks {
             task.await.unwrap();
@@ -170,7 +180,7 @@ async fn after_an_erasure_no_node_answers_with_a_value() {
     let Some(vault) = Vault::new("a storm over three nodes") else { return };
     let mut nodes = vault.nodes(3);
     let people = nodes[0].people(30).await;
-    let (storm, tasks) = Storm::begin(people.clone(), &nodes, 4);
+    let (storm, tasks) = Storm::begin(people.clone(), &nodes, 4, CARE);
     for (who, person) in people.iter().enumerate().take(20) {
         let erased = nodes[who % 3].erase(person).await;
         assert_eq!(erased, Some(ErasureState::Shredded));
@@ -193,7 +203,7 @@ async fn nodes_stopped_and_continued_at_random_answer_nothing_that_is_gone() {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut nodes = vault.nodes(3);
     let people = nodes[0].people(40).await;
-    let (storm, tasks) = Storm::begin(people.clone(), &nodes, 4);
+    let (storm, tasks) = Storm::begin(people.clone(), &nodes, 4, CARE);
     let mut erased = 0;
     for _ in 0..6 {
         // Shorter than a lease and longer than one, any of the three, the one that leads among them.

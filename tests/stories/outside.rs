@@ -62,31 +62,70 @@ macro_rules! outside_with_a_token {
 }
 pub(crate) use outside_with_a_token;
 
+/// The same of a vault whose slot is in files that a key in a PKCS#11 token wraps, on SQLite.
+macro_rules! outside_under_a_token {
+    ($($name:ident)+) => {
+        mod under_a_token {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let story = concat!(module_path!(), "::", stringify!($name));
+                if let Some(vault) = $crate::outside::Outside::under_a_token(story) { super::$name(vault).await; }
+            })+
+        }
+    };
+}
+pub(crate) use outside_under_a_token;
+
+/// What keeps a vault's root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Custodian {
+    /// Two files under a key in a third.
+    Files,
+    /// A PKCS#11 token; a key in a file wraps what signs receipts.
+    Token,
+    /// Two files under a key in a PKCS#11 token.
+    FilesUnderToken,
+}
+
 /// Everything that a vault keeps: data, root slot with a mirror, checkpoints, database. It runs only while a
 /// [`Door`] to it is open.
 pub struct Outside {
     pub place: Place,
     pub database: Option<Database>,
-    /// The library of a PKCS#11 token, when the slot is in one.
+    pub custodian: Custodian,
+    /// The library of a PKCS#11 token, when there is one.
     pub token: Option<String>,
 }
 
+/// Settings of a slot in files under a key in a file.
+pub const IN_FILES: &str = "mirrors = ['mirror']\nkek_file = 'kek/kek.key'";
+
 impl Outside {
     pub fn on_sqlite() -> Self {
-        Self::at(None, None)
+        Self::at(None, Custodian::Files, None)
     }
 
     /// On SQLite, with its slot in a PKCS#11 token; `None`, and a notice, without SoftHSM.
     pub fn with_a_token(story: &str) -> Option<Self> {
-        Some(Self::at(None, Some(softhsm::module(story)?)))
+        Some(Self::at(None, Custodian::Token, Some(softhsm::module(story)?)))
+    }
+
+    /// On SQLite, with its slot in files under a key in a PKCS#11 token; `None`, and a notice, without SoftHSM.
+    pub fn under_a_token(story: &str) -> Option<Self> {
+        Some(Self::at(None, Custodian::FilesUnderToken, Some(softhsm::module(story)?)))
+    }
+
+    /// On SQLite, with its slot in files, and a token beside it that nothing uses yet.
+    pub fn beside_a_token(story: &str) -> Option<Self> {
+        Some(Self::at(None, Custodian::Files, Some(softhsm::module(story)?)))
     }
 
     pub fn on_postgres(story: &str) -> Option<Self> {
-        Database::create(story).map(|database| Self::at(Some(database), None))
+        Database::create(story).map(|database| Self::at(Some(database), Custodian::Files, None))
     }
 
-    fn at(database: Option<Database>, token: Option<String>) -> Self {
-        let vault = Self { place: Place::new(), database, token };
+    fn at(database: Option<Database>, custodian: Custodian, token: Option<String>) -> Self {
+        let vault = Self { place: Place::new(), database, custodian, token };
         if vault.token.is_some() {
             softhsm::make(vault.place.path());
         }
@@ -96,18 +135,32 @@ impl Outside {
 
     /// Writes the configuration file, with more settings.
     pub fn configure(&self, more: &str) {
-        // Few buckets of the search index, so that people share them.
-        let slot = match &self.token {
-            None => "mirrors = ['mirror']".to_owned(),
-            Some(module) => format!(
-                "kind = 'pkcs11'\n[slot.pkcs11]\nmodule = '{module}'\ntoken = '{}'\npin = '{}'",
-                softhsm::TOKEN,
-                softhsm::PIN
-            ),
+        let slot = match self.custodian {
+            Custodian::Files => IN_FILES.to_owned(),
+            Custodian::Token => {
+                format!("kek_file = 'kek/kek.key'\nkind = 'pkcs11'\n{}", self.in_token("slot", "lacuna"))
+            }
+            Custodian::FilesUnderToken => self.files_under("lacuna"),
         };
-        let sinks = "[[sinks]]\ndirectory = 'checkpoints'\n";
-        let text = format!("index_buckets = 64\n{more}\n[slot]\nkek_file = 'kek/kek.key'\n{slot}\n{sinks}");
+        self.configure_slot(&slot, more);
+    }
+
+    /// The same, with other settings of the slot.
+    pub fn configure_slot(&self, slot: &str, more: &str) {
+        // Few buckets of the search index, so that people share them.
+        let text = format!("index_buckets = 64\n{more}\n[slot]\n{slot}\n[[sinks]]\ndirectory = 'checkpoints'\n");
         fs::write(self.place.path().join("lacuna.toml"), text).unwrap();
+    }
+
+    /// Settings of a slot in files under a key of that label in the token.
+    pub fn files_under(&self, label: &str) -> String {
+        format!("mirrors = ['mirror']\nkek = 'pkcs11'\n{}", self.in_token("slot", label))
+    }
+
+    /// The section of what lies under a label in the token, whose PIN the configuration holds.
+    pub fn in_token(&self, section: &str, label: &str) -> String {
+        let (module, token, pin) = (self.token.as_ref().unwrap(), softhsm::TOKEN, softhsm::PIN);
+        format!("[{section}.pkcs11]\nmodule = '{module}'\ntoken = '{token}'\npin = '{pin}'\nlabel = '{label}'\n")
     }
 
     /// The directory of the slot's second copy.
@@ -219,7 +272,7 @@ impl Outside {
     /// A copy of everything, raw, of a vault that does not run.
     pub fn copy(&self) -> Self {
         let database = self.database.as_ref().map(Database::copy);
-        let copy = Self { place: Place::new(), database, token: self.token.clone() };
+        let copy = Self { place: Place::new(), database, custodian: self.custodian, token: self.token.clone() };
         copy_folder(self.place.path(), copy.place.path());
         if copy.token.is_some() {
             softhsm::write_conf(copy.place.path());
@@ -237,7 +290,7 @@ impl Outside {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

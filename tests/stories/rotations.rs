@@ -1,101 +1,19 @@
 //! Rotations of keys: nobody who reads meanwhile is refused, nothing is lost, and the old key opens nothing any more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lacuna::model::{FieldType, SubjectId};
 use lacuna::proto::v1;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
-use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
 use crate::asks::{CARE, correct, erase, metadata, request_id, text, tokenize};
 use crate::hoard::{Hoard, keys_now};
-use crate::house::{House, Link, Somebody, field, on_both_stores, outcome, reason};
+use crate::house::{Link, Somebody, field, on_both_stores, reason};
 use crate::process::{Place, Server, lacuna, run, said};
 use crate::restore::Yesterday;
-
-/// Readers in flight at any time.
-const READERS: usize = 64;
-
-/// Many who read the same people again and again, by token and by value, and must never be refused.
-pub struct Readers {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Readers {
-    pub fn of(house: &House, people: &[Somebody]) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let tasks = (0..READERS)
-            .map(|number| {
-                let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-                let (mut tokens, people) = (house.tokens.clone(), people.to_vec());
-                tokio::spawn(async move {
-                    for round in number.. {
-                        if stop.load(Ordering::SeqCst) {
-                            return;
-                        }
-                        let person = &people[round % people.len()];
-                        let ask = v1::DetokenizeRequest {
-                            tokens: person.tokens.clone(),
-                            purpose: CARE.to_owned(),
-                            ..Default::default()
-                        };
-                        let answer = tokens.detokenize(ask).await.unwrap().into_inner();
-                        let values: Vec<_> = answer.results.iter().map(outcome).collect();
-                        assert_eq!(values, person.values(), "reader {number}");
-                        if number % 8 == 0 {
-                            let ask = v1::FindTokensRequest {
-                                r#type: v1::FieldType::Email.into(),
-                                value: person.email.clone(),
-                                purpose: CARE.to_owned(),
-                            };
-                            let found = tokens.find_tokens(ask).await.unwrap().into_inner().tokens;
-                            assert_eq!(found.len(), 1, "{} is found", person.email);
-                        }
-                        answered.fetch_add(1, Ordering::SeqCst);
-                    }
-                })
-            })
-            .collect();
-        Self { stop, answered, tasks }
-    }
-
-    /// Waits until each has been answered about once more.
-    pub async fn go_on(&self) {
-        let until = self.answered.load(Ordering::SeqCst) + READERS as u64;
-        while self.answered.load(Ordering::SeqCst) < until && self.tasks.iter().all(|task| !task.is_finished()) {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Ends, and fails if anybody was refused.
-    pub async fn end(self) {
-        self.stop.store(true, Ordering::SeqCst);
-        for task in self.tasks {
-            task.await.unwrap();
-        }
-        assert!(self.answered.load(Ordering::SeqCst) > READERS as u64);
-    }
-}
-
-/// A rotation when it has ended.
-async fn ended(keys: &mut KeyServiceClient<Link>, rotation: Option<v1::Rotation>) -> v1::Rotation {
-    let id = rotation.unwrap().rotation;
-    let waiting = async {
-        loop {
-            let ask = v1::GetRotationRequest { rotation: id.clone() };
-            let rotation = keys.get_rotation(ask).await.unwrap().into_inner().rotation.unwrap();
-            if rotation.state() != v1::RotationState::Running {
-                return rotation;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(crate::outside::PATIENCE, waiting).await.expect("the rotation does not end")
-}
+use crate::rotating::{Readers, assert_done, ended, people};
 
 async fn rotate_root(keys: &mut KeyServiceClient<Link>) -> v1::Rotation {
     let rotation = keys.rotate_root(v1::RotateRootRequest::default()).await.unwrap().into_inner().rotation;
@@ -114,12 +32,6 @@ async fn rotate_index(keys: &mut KeyServiceClient<Link>, buckets: u32) -> v1::Ro
     ended(keys, rotation).await
 }
 
-fn assert_done(rotation: &v1::Rotation) {
-    assert_eq!(rotation.state(), v1::RotationState::Done, "{rotation:?}");
-    assert!(rotation.done == rotation.total && rotation.total > 0, "{rotation:?}");
-    assert!(rotation.finish_time.is_some(), "{rotation:?}");
-}
-
 async fn verify(keys: &mut KeyServiceClient<Link>, erasure: &str) -> v1::VerifyErasureResponse {
     keys.verify_erasure(v1::VerifyErasureRequest { erasure: erasure.to_owned() }).await.unwrap().into_inner()
 }
@@ -128,14 +40,6 @@ async fn verify(keys: &mut KeyServiceClient<Link>, erasure: &str) -> v1::VerifyE
 fn failed(verified: &v1::VerifyErasureResponse) -> Vec<&str> {
     assert_eq!(verified.holds, verified.findings.iter().all(|finding| finding.passed));
     verified.findings.iter().filter(|finding| !finding.passed).map(|finding| finding.check.as_str()).collect()
-}
-
-async fn people(house: &mut House, count: usize) -> Vec<Somebody> {
-    let mut people = Vec::new();
-    for number in 0..count {
-        people.push(house.somebody(&format!("Person {number}")).await);
-    }
-    people
 }
 
 fn id(person: &Somebody) -> SubjectId {
@@ -147,6 +51,8 @@ on_both_stores! {
         let mut house = house;
         let people = people(&mut house, 8).await;
         let mut keys = house.key_service().await;
+        // The first takes along the leaves that nobody has used.
+        assert_done(&rotate_root(&mut keys).await);
         let before = house.keys().await;
         let readers = Readers::of(&house, &people);
         for _ in 0..5 {
@@ -478,6 +384,42 @@ on_both_stores! {
         assert_eq!(house.find(v1::FieldType::Email, &ada.email).await, ada.tokens[..1]);
         let erasure = house.erase(&ada.subject).await;
         assert!(verify(&mut keys, &erasure.erasure).await.holds);
+    }
+
+    async fn after_a_backup_from_before_a_rotation_the_index_forgets_whoever_is_erased(house: House) {
+        let mut house = house;
+        let (ada, bob) = (house.somebody("Ada Lovelace").await, house.somebody("Bob Noyce").await);
+        let (carl, dora) = (house.somebody("Carl Third").await, house.somebody("Dora Fourth").await);
+        let yesterday = Yesterday::of(&house);
+        let mut keys = house.key_service().await;
+        for person in [&ada, &dora] {
+            rotate_subject(&mut keys, &person.subject).await;
+        }
+        house.stop().await;
+        yesterday.put_back(&house);
+        let mut hoard = Hoard::default();
+        house.reopen().await;
+        assert_eq!(house.reveal(&ada.tokens, CARE).await, vec![Err("KEY_RETIRED".to_owned()); 3]);
+        // Another value behind a token whose former value nobody can read any more.
+        house.tokens.update_token(correct(&dora.tokens[0], "other@example.com")).await.unwrap();
+        assert_eq!(house.find(v1::FieldType::Email, &dora.email).await, Vec::<String>::new());
+        assert_eq!(house.find(v1::FieldType::Email, "other@example.com").await, dora.tokens[..1]);
+        // Whoever is erased first takes along what the restore has made doubtful.
+        for person in [&bob, &ada, &dora] {
+            house.erase(&person.subject).await;
+        }
+        let mut keys = house.key_service().await;
+        for person in [&ada, &dora] {
+            let erasure = house.subject(&person.subject).await.erasure;
+            let verified = verify(&mut keys, &erasure).await;
+            assert!(verified.holds, "{verified:?}");
+        }
+        hoard.collect(&house, "erased").await;
+        let spoils = hoard.spoils(keys_now(&house).await);
+        let confirms = |person: &Somebody| spoils.index_confirms(FieldType::Email, person.email.as_bytes());
+        assert_eq!(confirms(&carl), Some(true));
+        assert_eq!([&ada, &bob, &dora].map(confirms), [Some(false); 3]);
+        assert_eq!(house.find(v1::FieldType::Email, &carl.email).await, carl.tokens[..1]);
     }
 
     async fn the_status_tells_of_every_copy_and_of_what_runs(house: House) {

@@ -644,12 +644,11 @@ fn the_hsm_does_not_answer() {
     site.start();
     let [ada, bob, cyd] = site.people(["ada", "bob", "cyd"]);
     site.assert_erases(&ada);
-    let away = folder.join("away");
-    fs::rename(softhsm::tokens(&folder), &away).unwrap();
+    softhsm::pull_out(&folder);
     let erasure = site.assert_erasure_waits(&bob, "");
     site.assert_readable(&cyd);
     site.fail(&mut section, "lacuna keys status", &[], "the PKCS#11 token story cannot be used");
-    fs::rename(&away, softhsm::tokens(&folder)).unwrap();
+    softhsm::plug_in(&folder);
     site.await_shredded(&mut section, &erasure, &bob);
     site.succeed(&mut section, "lacuna keys status", &[]);
     site.assert_well(&[&cyd], &[&ada, &bob]);

@@ -411,14 +411,13 @@ async fn a_token_that_goes_away_is_missed_and_comes_back() {
     let old = created(&*slot).await;
     let next = root(1);
     slot.prepare(&old, &next).await.unwrap();
-    let (tokens, away) = (softhsm::tokens(&bed.place), bed.place.join("away"));
     for _ in 0..2 {
-        fs::rename(&tokens, &away).unwrap();
+        softhsm::pull_out(&bed.place);
         assert_unavailable(slot.load().await);
         assert_unavailable(slot.advance(&old, &next.id).await);
         assert_unavailable(slot.settle().await);
         assert!(slot.status().await[0].epoch.is_err());
-        fs::rename(&away, &tokens).unwrap();
+        softhsm::plug_in(&bed.place);
         assert_eq!(load(&*slot).await.current.id, old);
     }
     slot.advance(&old, &next.id).await.unwrap();

@@ -52,9 +52,20 @@ pub fn mend(folder: &Path) {
     }
 }
 
+/// Pulls every token out, as far as anybody can tell who asks for one.
+pub fn pull_out(folder: &Path) {
+    fs::rename(tokens(folder), folder.join("away")).unwrap();
+}
+
+/// Plugs them in again.
+pub fn plug_in(folder: &Path) {
+    fs::rename(folder.join("away"), tokens(folder)).unwrap();
+}
+
 /// What SoftHSM keeps of each token as such: label, PIN and flags.
 fn heads(folder: &Path) -> Vec<PathBuf> {
-    let tokens = fs::read_dir(tokens(folder)).unwrap();
+    // They may be pulled out.
+    let tokens = fs::read_dir(tokens(folder)).into_iter().flatten();
     tokens.map(|token| token.unwrap().path().join("token.object")).filter(|head| head.exists()).collect()
 }
 

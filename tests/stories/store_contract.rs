@@ -534,6 +534,42 @@ promises! {
         assert_eq!(taken, (0..20).map(|number| 16 + 3 * number).collect::<Vec<_>>());
     }
 
+    async fn leaves_that_are_held_are_closed_afterwards(store: Store) {
+        let vault = Vault { tree: [1; 16], created_at: AT };
+        let head = TreeHead { root_id: [2; 16], epoch: 0, next_leaf: 16, fence: 0 };
+        write(store, async |tx| {
+            tx.create_vault(&vault, &head).await.unwrap();
+            tx.open_leaves(16, 8).await.unwrap();
+            tx.open_leaves(40, 1).await.unwrap();
+            assert_eq!(tx.take_spare_leaves(3).await.unwrap(), (0, 0));
+            tx.put_spare_leaves(50, 60).await.unwrap();
+            assert_eq!(tx.take_spare_leaves(3).await.unwrap(), (50, 60));
+        })
+        .await;
+        assert_eq!(store.read().await.unwrap().spare_leaves().await.unwrap(), (53, 60));
+        let mut holder = store.write().await.unwrap();
+        let mut kept = holder.hold_leaves(&[16, 23, 24, 40]).await.unwrap();
+        kept.sort_unstable();
+        assert_eq!(kept, [16, 23, 40]);
+        let order = std::sync::Mutex::new(Vec::new());
+        let closing = write(store, async |tx| {
+            let mut closed = tx.close_leaves().await.unwrap();
+            order.lock().unwrap().push("closed");
+            closed.sort_unstable();
+            assert_eq!(closed, [(16, 23), (40, 40)]);
+        });
+        let holding = async {
+            tokio::task::yield_now().await;
+            order.lock().unwrap().push("committed");
+            holder.commit().await.unwrap();
+        };
+        tokio::join!(closing, holding);
+        assert_eq!(*order.lock().unwrap(), ["committed", "closed"]);
+        let mut tx = store.write().await.unwrap();
+        assert!(tx.hold_leaves(&[16, 40]).await.unwrap().is_empty());
+        assert!(tx.open_ranges().await.unwrap().is_empty());
+    }
+
     async fn pages_are_versions_that_stay_until_they_are_written_again_or_deleted(store: Store) {
         let altered = Page { blob: vec![9], ..page(1, 5, 1) };
         write(store, async |tx| {
@@ -641,7 +677,7 @@ promises! {
         let mut tx = store.read().await.unwrap();
         let both = [generation(1, Stage::Current), generation(2, Stage::Building)];
         assert_eq!(tx.generations().await.unwrap(), both, "the leaf of a generation stays");
-        assert_eq!(tx.used_leaves().await.unwrap().iter().filter(|leaf| (101..=102).contains(*leaf)).count(), 2);
+        assert_eq!(tx.named_leaves(&[(101, 102)]).await.unwrap(), [101, 102]);
         drop(tx);
         write(store, async |tx| {
             tx.delete_buckets(&[1, 5]).await.unwrap();

@@ -31,6 +31,8 @@ const OWNERS: &[(&[&str], &[&str])] = &[
         &["src/grpc/", "src/proto.rs", "src/cli/"],
     ),
     (&["cryptoki"], &["src/keys/token/"]),
+    (&["http_body_util", "hyper", "hyper_rustls", "hyper_util", "rusty_s3"], &["src/keys/sink/bucket.rs"]),
+    (&["aws_config", "aws_sdk_kms", "aws_smithy_http_client"], &["src/keys/kek/aws.rs"]),
     (&["http_body"], &["src/grpc/landing.rs"]),
     (&["aes", "aes_gcm", "hmac", "ring", "sha2"], &["src/crypto/"]),
 ];

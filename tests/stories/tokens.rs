@@ -333,6 +333,34 @@ on_both_stores! {
         assert_eq!((results[999].r#type(), &results[999].subject), (FieldType::Email, &gone.subject));
     }
 
+    async fn a_refused_write_leaves_nothing_behind_for_the_next_one(house: House) {
+        let mut house = house;
+        let ada = house.somebody("Ada").await;
+        let ground = "accuracy_contested".to_owned();
+        let ask = v1::RestrictSubjectRequest { subject: ada.subject.clone(), ground, ..Default::default() };
+        house.subjects.restrict_subject(ask).await.unwrap();
+        let in_class = |class: &str, value: &str| {
+            let value = v1::FieldInput { retention_class: class.to_owned(), ..text(value) };
+            tokenize(&ada.subject, vec![value])
+        };
+        let refused = house.tokens.tokenize(in_class("invoices", "never kept")).await.unwrap_err();
+        assert_eq!(reason(&refused), "SUBJECT_RESTRICTED");
+        let informed = Some(house.in_time(std::time::Duration::ZERO));
+        let ask = v1::LiftRestrictionRequest {
+            subject: ada.subject.clone(),
+            subject_informed_time: informed,
+            ..Default::default()
+        };
+        house.subjects.lift_restriction(ask).await.unwrap();
+        let kept = house.tokens.tokenize(in_class("orders", "an order")).await.unwrap().into_inner();
+        let token = vec![kept.tokens[0].token.clone()];
+        assert_eq!(house.reveal(&token, CARE).await, [Ok("an order".to_owned())]);
+        // Without any key that was made ready before.
+        house.reopen().await;
+        assert_eq!(house.reveal(&token, CARE).await, [Ok("an order".to_owned())]);
+        assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());
+    }
+
     async fn corrections_of_many_people_at_once_all_succeed(house: House) {
         let mut house = house;
         let mut people = Vec::new();

@@ -8,6 +8,7 @@ mod modes;
 mod places;
 mod process;
 mod records;
+mod services;
 
 use std::fmt::Write as _;
 
@@ -78,6 +79,7 @@ pub async fn inspect(config: &Config, clock: &dyn Clock) -> Result<Vec<Check>> {
     let mut checks = records::check(config, clock).await?;
     checks.extend(places::check(config)?);
     checks.extend(modes::check(config)?);
+    checks.extend(services::check(config).await?);
     checks.extend(process::check(config));
     Ok(checks)
 }

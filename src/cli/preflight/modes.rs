@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::Check;
 use crate::cli::custodian::SLOT_FILE;
 use crate::cli::open::signing_keys;
-use crate::config::Config;
+use crate::config::{self, Config};
 
 const NAME: &str = "file-modes";
 
@@ -38,11 +38,12 @@ pub fn check(config: &Config) -> Result<Vec<Check>> {
 fn files(config: &Config) -> Result<Vec<(Kind, PathBuf)>> {
     let slots = || std::iter::once(config.slot_dir()).chain(config.slot.mirrors.iter().cloned());
     let mut files: Vec<_> = slots().map(|directory| (Kind::Key, directory.join(SLOT_FILE))).collect();
-    files.push((Kind::Key, config.kek_file()));
+    files.extend(config.kek_files().into_iter().map(|key| (Kind::Key, key)));
     files.extend(signing_keys(config).into_iter().map(|key| (Kind::Key, key)));
     files.push((Kind::Key, config.data_dir().join("dev-token")));
     files.extend(config.callers.iter().filter_map(|caller| caller.token_file.clone()).map(credential));
     files.extend(config.database_url_file.clone().map(credential));
+    files.extend(config.sinks().iter().flat_map(config::Sink::key_files).map(credential));
     files.extend(config.slot.pkcs11.as_ref().and_then(|token| token.pin_file.clone()).map(credential));
     if let Some(path) = config.database_url()?.expose().strip_prefix("sqlite:") {
         files.extend(["", "-wal"].map(|ending| (Kind::Database, PathBuf::from(format!("{path}{ending}")))));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Check;
+use crate::config::slot::Kind;
 use crate::config::{Config, absolute};
 use crate::platform;
 
@@ -26,8 +27,10 @@ struct Places {
     database: Option<PathBuf>,
     slot: PathBuf,
     mirrors: Vec<PathBuf>,
-    /// The file of the key that wraps the slot.
-    key: PathBuf,
+    /// The files of the keys that wrap the slot, as far as they are files.
+    keys: Vec<PathBuf>,
+    /// Whether the root itself is elsewhere, in a token.
+    in_token: bool,
     sinks: Vec<PathBuf>,
     /// Whether the vault was made already.
     made: bool,
@@ -45,7 +48,8 @@ impl Places {
             made: slot.join(super::super::custodian::SLOT_FILE).exists(),
             slot,
             mirrors: all(config.slot.mirrors.clone())?,
-            key: absolute(&config.kek_file())?,
+            keys: all(config.kek_files())?,
+            in_token: config.slot.kind == Kind::Pkcs11,
             sinks: all(config.sink_directories())?,
         })
     }
@@ -94,18 +98,20 @@ impl Places {
     /// The key that wraps the slot, beside a copy of it.
     fn key_apart(&self) -> Check {
         const NAME: &str = "kek-apart";
-        let Some(copy) = self.copies().find(|copy| self.key.parent() == Some(copy)) else {
+        let beside = |key: &&PathBuf| self.copies().any(|copy| key.parent() == Some(copy));
+        let Some(key) = self.keys.iter().find(beside) else {
             return Check::pass(NAME, "the key-encrypting key is away from every copy of the slot");
         };
+        let what = if self.in_token { "the key that signs receipts" } else { "the slot" };
         let found = format!(
-            "the key-encrypting key {} lies beside the root slot: whoever copies the directory has the slot in clear",
-            self.key.display()
+            "the key-encrypting key {} lies beside the root slot: whoever copies the directory has {what} in clear",
+            key.display()
         );
         let fix = "move it to another medium and name it with slot.kek_file; back it up";
         if self.mirrors.is_empty() {
             return Check::warn(NAME, found, fix);
         }
-        let lost = format!("{found}, and whoever loses {} loses every mirror as well", copy.display());
+        let lost = format!("{found}, and whoever loses the directory loses every mirror as well");
         Check::fail(NAME, lost, fix)
     }
 
@@ -143,6 +149,9 @@ impl Places {
                     checks.push(Check::warn(NAME, found, "put the mirror on another medium"));
                 }
             }
+        }
+        if self.in_token {
+            return vec![Check::pass(NAME, "the root slot is in a token, which is mirrored by its own means")];
         }
         match (checks.is_empty(), self.mirrors.is_empty()) {
             (false, _) => checks,

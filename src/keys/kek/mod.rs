@@ -4,11 +4,15 @@
 //! A KEK has versions. The newest wraps; each wrapped secret names the one that it needs, and a version goes only after
 //! nothing names it any more ([rotate]).
 
+#[cfg(feature = "aws-kms")]
+mod aws;
 mod local;
 mod pkcs11;
 mod rotate;
 mod succession;
 
+#[cfg(feature = "aws-kms")]
+pub use aws::{AwsKek, Settings as KmsSettings};
 pub use local::LocalKek;
 pub use pkcs11::TokenKek;
 pub use rotate::{KekRotation, Progress};

@@ -5,6 +5,7 @@
 //! they wrap under the newest version that there is at that moment.
 
 use super::{Kek, WrappedCopy};
+use crate::crash;
 use crate::keys::Custody;
 use crate::keys::signer::Signer;
 use crate::keys::slot::RootSlot;
@@ -86,15 +87,19 @@ impl Wrapped<'_> {
             Some(newest) => newest.clone(),
             None => self.kek.add_version().await?,
         };
+        crash::point("kek::made");
         told(1, "version made");
         self.slot.rewrap().await?;
+        crash::point("kek::slot-wrapped");
         told(2, "root slot wrapped anew");
         self.signer.rewrap().await?;
         told(3, "signing key wrapped anew");
         self.check(&newest).await?;
+        crash::point("kek::wrapped");
         told(4, "everything read back");
         for (at, version) in (5..).zip(&rotation.from) {
             self.kek.destroy_version(version).await?;
+            crash::point("kek::destroyed");
             told(at, "former version destroyed");
         }
         rotation.to = Some(newest);

@@ -3,6 +3,8 @@
 //! A sink may be read by anyone and may keep everything for ever: what it holds opens only under the present root. It
 //! knows nothing of what it keeps but the names; what to write, what it adds up to and what may go is decided above it.
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod chain;
 mod directory;
 mod keep;
@@ -13,6 +15,8 @@ mod tests;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "s3")]
+pub use bucket::{BucketSink, Settings as BucketSettings};
 pub use chain::rebuild;
 pub use directory::DirectorySink;
 pub use name::Name;

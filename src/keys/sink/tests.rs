@@ -355,3 +355,47 @@ async fn a_sink_that_fails_holds_nothing_up_when_enough_others_are_left_and_catc
     history.check(0).await;
     history.check(1).await;
 }
+
+/// A sink that takes every call and never answers.
+struct Silent;
+
+#[async_trait]
+impl CheckpointSink for Silent {
+    async fn put(&self, _: &Name, _: &[u8]) -> Result<()> {
+        std::future::pending().await
+    }
+
+    async fn get(&self, _: &Name) -> Result<Option<Vec<u8>>> {
+        std::future::pending().await
+    }
+
+    async fn list(&self) -> Result<Vec<Name>> {
+        std::future::pending().await
+    }
+
+    async fn remove(&self, _: &Name) -> Result<()> {
+        std::future::pending().await
+    }
+
+    fn describe(&self) -> String {
+        "the silent one".to_owned()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_never_answers_is_not_waited_for_for_ever() {
+    let mut history = History::new(5).await;
+    let both = |required| Sinks::new(vec![Arc::new(history.sink(0)), Arc::new(Silent)], required);
+    let (two, one) = (both(2), both(1));
+    let next = history.next(&[(1, 1)]);
+    let error = history.save(next, &two).await.unwrap_err();
+    assert!(error.message.contains("the silent one does not answer"), "{error}");
+    history.save(next, &one).await.unwrap();
+    history.present = next;
+    history.check(0).await;
+    // The next time it is not even asked.
+    let begun = tokio::time::Instant::now();
+    let next = history.next(&[(2, 2)]);
+    history.save(next, &one).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 0);
+}

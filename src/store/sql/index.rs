@@ -117,6 +117,18 @@ impl Indexes for SqlTx {
         rows.iter().map(|row| bucket(&mut Columns::of(row))).collect()
     }
 
+    async fn mark_buckets(&mut self, buckets: &[u32]) -> Result<()> {
+        self.run(
+            concat! {
+                "UPDATE index_bucket SET dirty = true WHERE bucket IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ",
+                each!("1"), " AS e)"
+            },
+            numbers(buckets),
+        )
+        .await?;
+        Ok(())
+    }
+
     async fn lock_buckets(&mut self, buckets: &[u32]) -> Result<()> {
         self.fetch(
             concat! {

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::super::super::key::{CONDEMNED, Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
-use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent};
+use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent};
 use crate::model::{KeyState, SubjectId};
 
 #[async_trait]
@@ -13,15 +13,18 @@ impl Keys for SqlTx {
             .execute(self.connection())
             .await
             .map_err(failed)?;
-        sqlx::query("INSERT INTO key_tree (tree, root_id, epoch, next_leaf, fence, wanted, term) VALUES ($1, $2, $3, $4, $5, 0, 0)")
-            .bind(vault.tree.as_slice())
-            .bind(head.root_id.as_slice())
-            .bind(head.epoch.cast_signed())
-            .bind(i64::from(head.next_leaf))
-            .bind(head.fence.cast_signed())
-            .execute(self.connection())
-            .await
-            .map_err(failed)?;
+        sqlx::query(concat! {
+            "INSERT INTO key_tree (tree, root_id, epoch, next_leaf, spare_leaf, spare_end, fence, wanted, landing, term) ",
+            "VALUES ($1, $2, $3, $4, 0, 0, $5, 0, 0, 0)"
+        })
+        .bind(vault.tree.as_slice())
+        .bind(head.root_id.as_slice())
+        .bind(head.epoch.cast_signed())
+        .bind(i64::from(head.next_leaf))
+        .bind(head.fence.cast_signed())
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
         Ok(())
     }
 
@@ -31,6 +34,8 @@ impl Keys for SqlTx {
             "DELETE FROM index_bucket",
             "DELETE FROM index_generation",
             "DELETE FROM key_page",
+            "DELETE FROM open_leaf",
+            "DELETE FROM index_writer",
             "DELETE FROM key_tree",
             "DELETE FROM vault",
         ] {
@@ -78,49 +83,6 @@ impl Keys for SqlTx {
             .await
             .map_err(failed)?;
         Ok(done.rows_affected() == 1)
-    }
-
-    async fn take_leaves(&mut self, count: u32) -> Result<u32> {
-        let next: i64 = sqlx::query_scalar("UPDATE key_tree SET next_leaf = next_leaf + $1 RETURNING next_leaf")
-            .bind(i64::from(count))
-            .fetch_one(self.connection())
-            .await
-            .map_err(failed)?;
-        if next > i64::from(u32::MAX) {
-            return Err(Error::internal("every leaf of the key tree has been handed out"));
-        }
-        u32::try_from(next - i64::from(count)).map_err(Error::internal)
-    }
-
-    async fn raise_next_leaf(&mut self, floor: u32) -> Result<()> {
-        sqlx::query("UPDATE key_tree SET next_leaf = $1 WHERE next_leaf < $1")
-            .bind(i64::from(floor))
-            .execute(self.connection())
-            .await
-            .map_err(failed)?;
-        Ok(())
-    }
-
-    async fn used_leaves(&mut self) -> Result<Vec<u32>> {
-        let rows = sqlx::query(concat! {
-            "SELECT leaf FROM subject_key UNION SELECT leaf FROM index_bucket UNION SELECT leaf FROM index_generation ",
-            "ORDER BY leaf"
-        })
-        .fetch_all(self.connection())
-        .await
-        .map_err(failed)?;
-        rows.iter().map(|row| Columns::of(row).unsigned("subject_key", "leaf")).collect()
-    }
-
-    async fn highest_leaf(&mut self) -> Result<Option<u32>> {
-        let leaf: Option<i64> = sqlx::query_scalar(concat! {
-            "SELECT MAX(leaf) FROM (SELECT MAX(leaf) AS leaf FROM subject_key UNION SELECT MAX(leaf) FROM index_bucket ",
-            "UNION SELECT MAX(leaf) FROM index_generation) AS l"
-        })
-        .fetch_one(self.connection())
-        .await
-        .map_err(failed)?;
-        Ok(leaf.and_then(|leaf| u32::try_from(leaf).ok()))
     }
 
     async fn key_pages(&mut self) -> Result<Vec<Page>> {

@@ -1,11 +1,12 @@
 //! Every statement, written once. This folder is compiled twice, as a child of each dialect, whose `Db`, `each!`,
-//! `blob!` and `lock!` it uses. Plain SQL only: no sequences, advisory locks, notifications or extensions.
+//! `blob!`, `lock!` and `hold!` it uses. Plain SQL only: no sequences, advisory locks, notifications or extensions.
 
 mod audit;
 mod consent;
 mod erasure;
 mod index;
 mod key;
+mod leaf;
 mod node;
 mod request;
 mod rotation;
@@ -18,7 +19,7 @@ use sqlx::{Database, Pool, Row as _, Transaction};
 
 use super::super::rows::Rows;
 use super::super::{Setting, Store, Tx, inconsistent, unavailable};
-use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, SERVER_TIME, SHARED, VERSION, blob, each, lock};
+use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, SERVER_TIME, SHARED, VERSION, blob, each, hold, lock};
 use crate::model::{Error, Reason, Result, Time};
 
 type Connection = <Db as Database>::Connection;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Next, Step, Worker, row_after};
 use crate::keys::checkpoint::hex;
+use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry};
 use crate::keys::{condemn, destroy_buckets, next_generation};
 use crate::model::{Error, Facts, Reason, Result, Rotation, RotationState, SubjectId, SubjectState, TokenRow};
@@ -73,9 +74,11 @@ impl Fill {
     /// The first step of a plan.
     pub async fn begin(tx: &mut dyn Tx, plan: &Plan) -> Result<Step> {
         let generations = tx.generations().await?;
-        let (new, leaf) = next_generation(tx, &generations, plan.buckets, Stage::Preparing).await?;
+        // Nothing is sealed under them before this is committed, and from then on the generation names them.
+        let leaf = tx.take_leaves(plan.buckets.saturating_add(1)).await?;
+        let new = next_generation(&generations, leaf, plan.buckets, Stage::Preparing);
         tx.put_generation(&new).await?;
-        let phase = Phase::Prepare { next: 0, leaf };
+        let phase = Phase::Prepare { next: 0, leaf: leaf.saturating_add(1) };
         Ok(Step::Fill(Self { new: new.generation, old: plan.current.generation, phase, skipped: 0 }))
     }
 
@@ -97,14 +100,19 @@ impl Worker {
         let Some((mut tx, rotation)) = self.lock(seen).await? else { return Ok(()) };
         let generations = tx.generations().await?;
         let find = |number| generations.iter().find(|generation| generation.generation == number).copied();
+        let mut doubt = None;
         let next = match (step.phase.clone(), find(step.new), find(step.old)) {
             (Phase::Prepare { next, leaf }, Some(new), _) => self.prepare(&mut *tx, step, new, next, leaf).await?,
             (Phase::Announce { next }, Some(_), Some(old)) => announce(&mut *tx, step, old, next).await?,
-            (Phase::Tokens { .. }, Some(new), Some(old)) => self.tokens(&mut *tx, step, (new, old), &page).await?,
+            (Phase::Tokens { .. }, Some(new), Some(old)) => {
+                self.tokens(&mut *tx, step, (new, old), &page, &mut doubt).await?
+            }
             (Phase::Destroy { next }, _, Some(old)) => destroy(&mut *tx, step, old, next).await?,
             _ => Next::End(RotationState::Failed, "a generation of the search index is not there any more".to_owned()),
         };
-        self.settle(tx, rotation, next).await
+        self.settle(tx, rotation, next).await?;
+        doubt.into_iter().for_each(Doubt::resolve);
+        Ok(())
     }
 
     async fn prepare(&self, tx: &mut dyn Tx, step: Fill, new: Generation, next: u32, leaf: u32) -> Result<Next> {
@@ -125,6 +133,7 @@ impl Worker {
         mut step: Fill,
         (new, old): (Generation, Generation),
         page: &[Facts],
+        doubt: &mut Option<Doubt>,
     ) -> Result<Next> {
         let Some(last) = page.last() else {
             tx.put_generation(&Generation { stage: Stage::Current, ..new }).await?;
@@ -142,8 +151,9 @@ impl Worker {
         tx.lock_subjects(&subjects.into_iter().collect::<Vec<_>>()).await?;
         let looked_at = rows.len() as u64;
         let entries = self.entries(tx, &rows, new, &mut step.skipped).await?;
-        let buckets: BTreeSet<u32> = entries.iter().map(|entry| entry.spot.bucket).collect();
-        tx.lock_buckets(&buckets.into_iter().collect::<Vec<_>>()).await?;
+        let buckets = index::buckets(&entries);
+        tx.lock_buckets(&buckets.iter().copied().collect::<Vec<_>>()).await?;
+        *doubt = Some(self.custody.doubt(buckets));
         if !entries.is_empty() {
             index::insert(&self.custody.ring, tx, &entries).await?;
         }

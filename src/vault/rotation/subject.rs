@@ -66,6 +66,7 @@ impl Reseal {
             let version = newest.entry(&key.class).or_default();
             *version = key.version.max(*version);
         }
+        // Nothing is sealed under them before this is committed.
         let first = tx.take_leaves(u32::try_from(newest.len()).map_err(Error::internal)?).await?;
         let fresh: Vec<SubjectKey> = newest
             .into_iter()

@@ -166,6 +166,17 @@ impl FileSlot {
         Err(unusable(path, "what was written is not what is there; it may still hold an old root"))
     }
 
+    /// Tells of copies that are behind: they missed a change, or somebody has brought back old ones.
+    fn tell_old(&self, found: &[Result<Option<Stored>>], present: u64) {
+        for (path, copy) in self.paths.iter().zip(found) {
+            let Ok(Some(Stored { content, .. })) = copy else { continue };
+            let (copy, epoch) = (path.display(), content.current.epoch);
+            if epoch < present {
+                tracing::warn!(%copy, epoch, present, "a copy of the root slot is older than another; it is replaced");
+            }
+        }
+    }
+
     fn places(&self) -> Vec<String> {
         self.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
     }
@@ -239,6 +250,7 @@ impl RootSlot for FileSlot {
         let _turn = self.turn().await?;
         let found = self.read_all().await;
         let Stored { content, places } = self.whole(&found)?;
+        self.tell_old(&found, content.current.epoch);
         self.write_all(&found, (content, places), copy_set).await
     }
 

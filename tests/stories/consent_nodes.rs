@@ -1,0 +1,77 @@
+//! Consent over several nodes: what is withdrawn through one of them is revealed by none.
+
+use std::time::Instant;
+
+use lacuna::proto::v1;
+
+use crate::asks::detokenize;
+use crate::house::outcome;
+use crate::nodes::{Node, Person, Storm, Vault};
+
+const NEWS: &str = "marketing.email";
+const FORM: &str = "web:signup";
+
+async fn say(node: &mut Node, person: &Person, kind: v1::ConsentEventKind) {
+    let request = v1::RecordConsentRequest {
+        subject: person.subject.clone(),
+        purpose: NEWS.to_owned(),
+        kind: kind.into(),
+        method: v1::ConsentMethod::Form.into(),
+        affirmative_action: "ticked".to_owned(),
+        collection_point: FORM.to_owned(),
+        ..Default::default()
+    };
+    node.consents.record_consent(request).await.unwrap();
+}
+
+async fn reveal(node: &mut Node, person: &Person) -> Result<String, String> {
+    let answer = node.tokens.detokenize(detokenize(std::slice::from_ref(&person.token), NEWS)).await.unwrap();
+    outcome(&answer.into_inner().results[0])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_withdrawal_no_node_reveals() {
+    let Some(vault) = Vault::new("withdrawals over three nodes") else { return };
+    let mut nodes = vault.nodes(3);
+    let point = v1::CollectionPoint {
+        collection_point: FORM.to_owned(),
+        kind: v1::CollectionPointKind::WebForm.into(),
+        ..Default::default()
+    };
+    let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
+    nodes[0].consents.define_collection_point(request).await.unwrap();
+    let people = nodes[0].people(30).await;
+    for (who, person) in people.iter().enumerate() {
+        say(&mut nodes[who % 3], person, v1::ConsentEventKind::Give).await;
+    }
+    let (storm, tasks) = Storm::begin(people.clone(), &nodes, 4, NEWS);
+    for (who, person) in people.iter().enumerate().take(20) {
+        say(&mut nodes[who % 3], person, v1::ConsentEventKind::Withdraw).await;
+        storm.erased.lock().unwrap().insert(who, Instant::now());
+    }
+    storm.end(tasks).await;
+    for node in &mut nodes {
+        for (who, person) in people.iter().enumerate() {
+            let expected = if who < 20 { Err("CONSENT_WITHDRAWN".to_owned()) } else { Ok(person.value.clone()) };
+            assert_eq!(reveal(node, person).await, expected);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_defines_the_others_know() {
+    let Some(vault) = Vault::new("a purpose that another node defines") else { return };
+    let mut nodes = vault.nodes(2);
+    let people = nodes[0].people(1).await;
+    let purpose =
+        v1::Purpose { code: "delivery".to_owned(), basis: v1::LawfulBasis::Contract.into(), ..Default::default() };
+    let request = v1::DefinePurposeRequest { purpose: Some(purpose), ..Default::default() };
+    nodes[0].consents.define_purpose(request).await.unwrap();
+    let asked = detokenize(std::slice::from_ref(&people[0].token), "delivery");
+    let answer = nodes[1].tokens.detokenize(asked.clone()).await.unwrap().into_inner();
+    assert_eq!(outcome(&answer.results[0]), Ok(people[0].value.clone()));
+    let request = v1::RetirePurposeRequest { code: "delivery".to_owned() };
+    nodes[0].consents.retire_purpose(request).await.unwrap();
+    let answer = nodes[1].tokens.detokenize(asked).await.unwrap().into_inner();
+    assert_eq!(outcome(&answer.results[0]), Err("PURPOSE_INACTIVE".to_owned()));
+}
