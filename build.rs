@@ -4,12 +4,14 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 47] = [
+const PLAINTEXT: [&str; 52] = [
     ".lacuna.v1.BatchCheckPermissionRequest",
     ".lacuna.v1.CancelErasureRequest",
     ".lacuna.v1.CheckPermissionRequest",
     ".lacuna.v1.ConsentEvidence",
     ".lacuna.v1.CreateSubjectRequest",
+    ".lacuna.v1.CreateWithdrawalLinkRequest",
+    ".lacuna.v1.CreateWithdrawalLinkResponse",
     ".lacuna.v1.DefineCollectionPointRequest",
     ".lacuna.v1.DefinePurposeRequest",
     ".lacuna.v1.DeleteTokenRequest",
@@ -28,6 +30,7 @@ const PLAINTEXT: [&str; 47] = [
     ".lacuna.v1.GetRotationRequest",
     ".lacuna.v1.GetSubjectRequest",
     ".lacuna.v1.GetTokenRequest",
+    ".lacuna.v1.IssueReceiptRequest",
     ".lacuna.v1.LiftRestrictionRequest",
     ".lacuna.v1.ListCollectionPointsRequest",
     ".lacuna.v1.ListConsentEventsRequest",
@@ -38,6 +41,7 @@ const PLAINTEXT: [&str; 47] = [
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
+    ".lacuna.v1.ProveConsentRequest",
     ".lacuna.v1.PublishNoticeRequest",
     ".lacuna.v1.RecordConsentRequest",
     ".lacuna.v1.RestrictSubjectRequest",
@@ -52,6 +56,7 @@ const PLAINTEXT: [&str; 47] = [
     ".lacuna.v1.TokenizeRequest",
     ".lacuna.v1.UpdateTokenRequest",
     ".lacuna.v1.VerifyErasureRequest",
+    ".lacuna.v1.WithdrawByLinkRequest",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]

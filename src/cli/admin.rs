@@ -152,13 +152,7 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
         }
     };
     let statement = &verified.statement;
-    let trust = match verified.signed_by {
-        Some(0) => format!("signed by the expected key, {}", statement.public_key),
-        Some(at) => format!("signed by an expected key that {at} later ones have replaced, {}", statement.public_key),
-        None => {
-            format!("signed by the key it names, {}: compare it with the vault's published keys", statement.public_key)
-        }
-    };
+    let trust = trust(verified.signed_by, &statement.public_key);
     let human = record(&[
         ("VALID", trust),
         ("subject", statement.subject.clone()),
@@ -177,7 +171,17 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
     args.output.show(&Answer::new(json, human))
 }
 
-fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+/// Who signed a statement, in words: one of the keys that were expected, or the one that it names.
+pub fn trust(signed_by: Option<usize>, key: &str) -> String {
+    match signed_by {
+        Some(0) => format!("signed by the expected key, {key}"),
+        Some(at) => format!("signed by an expected key that {at} later ones have replaced, {key}"),
+        None => format!("signed by the key it names, {key}: compare it with the vault's published keys"),
+    }
+}
+
+/// The public keys in a file of them.
+pub fn read_public_keys(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     receipt::public_keys(&text).with_context(|| format!("in {}", path.display()))
 }

@@ -1,5 +1,7 @@
 //! `lacuna consent`: what people decided, and what follows from it.
 
+use std::path::PathBuf;
+
 use clap::{Subcommand, ValueEnum};
 use prost_types::Timestamp;
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use super::client::Remote;
 use super::failure::Result;
 use super::page::Paging;
 use super::print::{self, Answer};
-use super::{table, value};
+use super::{proof, table, value};
 use crate::proto::v1;
 
 /// A noun's connection and verb.
@@ -46,6 +48,14 @@ enum Verb {
     },
     /// Record what a person decided, or what became of a decision.
     Record(Box<Record>),
+    /// Check a proof or a receipt of consents offline: its signature and, of a proof, the chain, the texts and the decision
+    Verify {
+        /// File with the signed bundle or receipt, as the API gave it
+        file: PathBuf,
+        /// File with the public keys of which one must have signed: receipt-signing.pub in the vault's slot directory
+        #[arg(long, value_name = "FILE")]
+        public_key: Option<PathBuf>,
+    },
 }
 
 /// Whose data, and what for.
@@ -138,6 +148,7 @@ pub async fn run(args: Args) -> Result<()> {
         Verb::Check { about, at } => check(&remote, about, at).await?,
         Verb::Events { subject, paging } => events(&remote, subject, paging).await?,
         Verb::Record(record) => record.run(&remote).await?,
+        Verb::Verify { file, public_key } => proof::check(&file, public_key)?,
     };
     remote.output.show(&answer)
 }

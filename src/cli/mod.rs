@@ -21,6 +21,7 @@ mod open;
 mod page;
 mod preflight;
 mod print;
+mod proof;
 mod purpose;
 mod report;
 pub mod serve;

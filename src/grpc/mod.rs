@@ -9,6 +9,7 @@ mod identity;
 mod key;
 mod landing;
 mod parse;
+mod proof;
 mod status;
 mod subject;
 mod token;

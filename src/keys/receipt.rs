@@ -1,6 +1,6 @@
 //! Receipts: a signed statement that an erasure is complete, verifiable by anyone, offline, for ever.
 //!
-//! A receipt is a DSSE envelope around a JSON statement, signed with Ed25519 by the [`Signer`]. A receipt says what was destroyed and how certain it is;
+//! A receipt is a [`statement`]. It says what was destroyed and how certain it is;
 //! it never says that data was anonymised, because that is not what happened.
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::hex;
 use super::signer::Signer;
 use super::slot::Assurance;
-use crate::crypto::dsse;
+use super::statement;
 use crate::model::{Erasure, Error, PlanItem, Result, Time};
 
 /// The DSSE payload type of a receipt.
@@ -46,6 +46,15 @@ pub struct Statement {
     pub public_key: String,
 }
 
+impl statement::Statement for Statement {
+    const TYPE: &'static str = PAYLOAD_TYPE;
+    const NAME: &'static str = "receipt";
+
+    fn public_key(&self) -> &str {
+        &self.public_key
+    }
+}
+
 impl Signer {
     /// The receipt of an erasure that is complete at `at`.
     pub fn sign(
@@ -55,8 +64,7 @@ impl Signer {
         slot: (&str, Assurance),
         at: Time,
     ) -> Result<Vec<u8>> {
-        let key = self.key();
-        let statement = Statement {
+        self.state(|public_key| Statement {
             version: 1,
             erasure: erasure.id.to_string(),
             subject: erasure.subject.to_string(),
@@ -73,24 +81,13 @@ impl Signer {
                       somebody kept a copy of an earlier root slot together with the key that wraps it. Values that \
                       callers were given before are not covered."
                 .to_owned(),
-            public_key: data_encoding::BASE64.encode(&key.public()),
-        };
-        let payload = serde_json::to_vec(&statement).map_err(Error::internal)?;
-        serde_json::to_vec(&dsse::Envelope::sign(PAYLOAD_TYPE, &payload, &key)).map_err(Error::internal)
+            public_key,
+        })
     }
 }
 
 /// What verification found.
-#[derive(Debug)]
-pub struct Verified {
-    /// The statement, whose signature holds.
-    pub statement: Statement,
-    /// The statement as it was signed.
-    pub json: String,
-    /// Which of the keys that were expected signed it, counted from 0; none when no key was expected, and the signature
-    /// is of the key that the receipt names.
-    pub signed_by: Option<usize>,
-}
+pub type Verified = statement::Verified<Statement>;
 
 /// Checks a receipt. With `expected` the signature must be of one of those keys; without, it must be of the key that
 /// the receipt itself names, which shows that nothing was altered but not who signed.
@@ -98,26 +95,7 @@ pub struct Verified {
 /// # Errors
 /// `ValueInvalid`, saying what does not hold.
 pub fn verify(receipt: &[u8], expected: Option<&[Vec<u8>]>) -> Result<Verified> {
-    let refuse = |what: &'static str| Error::invalid("receipt", what);
-    let envelope: dsse::Envelope =
-        serde_json::from_slice(receipt).map_err(|_| refuse("this is not the JSON of a DSSE envelope"))?;
-    if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(refuse("this envelope holds something else than an erasure receipt"));
-    }
-    let unchecked = data_encoding::BASE64.decode(envelope.payload.as_bytes()).unwrap_or_default();
-    let named: Statement =
-        serde_json::from_slice(&unchecked).map_err(|_| refuse("the statement in the receipt makes no sense"))?;
-    let named_key = data_encoding::BASE64.decode(named.public_key.as_bytes()).unwrap_or_default();
-    let holds = |(at, key): (usize, &Vec<u8>)| envelope.verify(key).map(|payload| (at, payload));
-    let (at, payload) = expected
-        .unwrap_or(&[named_key])
-        .iter()
-        .enumerate()
-        .find_map(holds)
-        .ok_or_else(|| refuse("the signature does not hold: the receipt was altered or another key signed it"))?;
-    let statement = serde_json::from_slice(&payload).map_err(Error::internal)?;
-    let json = String::from_utf8(payload).map_err(Error::internal)?;
-    Ok(Verified { statement, json, signed_by: expected.map(|_| at) })
+    statement::verify(receipt, expected)
 }
 
 /// The public keys in a file of them: one a line, base64, the newest first.
@@ -129,11 +107,4 @@ pub fn public_keys(text: &str) -> Result<Vec<Vec<u8>>> {
     let keys: Option<Vec<_>> = keys.map(|key| key.filter(|key| key.len() == 32)).collect();
     keys.filter(|keys| !keys.is_empty())
         .ok_or_else(|| Error::invalid("public_key", "expected public keys of Ed25519 in base64, one a line"))
-}
-
-/// The statement inside a receipt that this vault made, as JSON.
-pub fn statement_json(receipt: &[u8]) -> Result<String> {
-    let envelope: dsse::Envelope = serde_json::from_slice(receipt).map_err(Error::internal)?;
-    let payload = data_encoding::BASE64.decode(envelope.payload.as_bytes()).map_err(Error::internal)?;
-    String::from_utf8(payload).map_err(Error::internal)
 }

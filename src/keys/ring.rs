@@ -15,6 +15,8 @@ const TOKEN_LEAF: u32 = 0;
 pub(super) const INDEX_LEAF: u32 = 1;
 /// The name of such a key.
 pub(super) const INDEX_KEY: &str = "index";
+/// Leaf of the other keys of the vault's own.
+pub(super) const HOUSE_LEAF: u32 = 2;
 /// The first leaf that is not reserved for the vault's own keys.
 pub const FIRST_LEAF: u32 = 16;
 

@@ -136,6 +136,13 @@ sixteen_bytes!(ConsentEventId);
 time_ordered!(ConsentEventId);
 shown!(ConsentEventId, "cev_", "consent_event");
 
+/// One receipt of consents: `rcp_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReceiptId([u8; 16]);
+sixteen_bytes!(ReceiptId);
+time_ordered!(ReceiptId);
+shown!(ReceiptId, "rcp_", "receipt");
+
 /// One erasure, from the request to the receipt: `ers_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErasureId([u8; 16]);

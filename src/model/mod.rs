@@ -5,7 +5,7 @@
 
 mod card;
 mod clock;
-mod consent;
+pub(crate) mod consent;
 mod erasure;
 mod error;
 mod facts;
@@ -27,7 +27,9 @@ pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Value, warm_up};
-pub use id::{ConsentEventId, ErasureId, KeyEventId, OpaqueToken, RequestId, RotationId, SubjectId, TokenRow};
+pub use id::{
+    ConsentEventId, ErasureId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId, SubjectId, TokenRow,
+};
 pub use label::{Jurisdiction, Label, Reference};
 pub use redact::{Redaction, redact};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};

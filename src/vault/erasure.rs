@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Vault;
 use crate::crash;
-use crate::keys::receipt;
+use crate::keys::statement;
 use crate::model::{
     Element, Erasure, ErasureId, ErasureState, Error, PlanItem, Reason, Reference, RequestId, Result, Subject,
     SubjectId, SubjectState, Time, Verdict,
@@ -159,7 +159,7 @@ impl Vault {
             let error = error.with("erasure", id);
             return Err(erasure.pending_reason.iter().fold(error, |error, why| error.with("waiting_for", why)));
         };
-        let json = receipt::statement_json(&receipt)?;
+        let json = statement::json(&receipt)?;
         Ok((receipt, json))
     }
 

@@ -9,20 +9,20 @@ use tonic::{Code, Status};
 use crate::asks::detokenize;
 use crate::house::{House, Link, Somebody, fields_at_fault, on_both_stores, outcome, reason};
 
-const NEWS: &str = "marketing.email.product_updates";
-const OFFERS: &str = "marketing.email.promotions";
-const FORM: &str = "web:signup";
-const NOTICE: &str = "privacy";
-const TEXT: &str = "Wir schreiben Ihnen, wenn Sie das w\u{fc}nschen.";
-const DAY: Duration = Duration::from_hours(24);
+pub const NEWS: &str = "marketing.email.product_updates";
+pub const OFFERS: &str = "marketing.email.promotions";
+pub const FORM: &str = "web:signup";
+pub const NOTICE: &str = "privacy";
+pub const TEXT: &str = "Wir schreiben Ihnen, wenn Sie das w\u{fc}nschen.";
+pub const DAY: Duration = Duration::from_hours(24);
 
 /// A house in which people are asked for two kinds of marketing.
-struct Office {
-    house: House,
-    door: ConsentServiceClient<Link>,
+pub struct Office {
+    pub house: House,
+    pub door: ConsentServiceClient<Link>,
 }
 
-fn purpose(code: &str) -> v1::Purpose {
+pub fn purpose(code: &str) -> v1::Purpose {
     v1::Purpose {
         code: code.to_owned(),
         title: "News".to_owned(),
@@ -35,7 +35,7 @@ fn purpose(code: &str) -> v1::Purpose {
     }
 }
 
-fn notice() -> v1::Notice {
+pub fn notice() -> v1::Notice {
     v1::Notice {
         notice: NOTICE.to_owned(),
         texts: vec![v1::NoticeText { language: "de".to_owned(), text: TEXT.to_owned(), sha256: Vec::new() }],
@@ -48,7 +48,7 @@ fn notice() -> v1::Notice {
 }
 
 impl Office {
-    async fn open(house: House) -> Self {
+    pub async fn open(house: House) -> Self {
         let door = house.consents().await;
         let mut office = Self { house, door };
         office.publish(notice(), v1::VersionChange::Major).await;
@@ -65,18 +65,18 @@ impl Office {
         office
     }
 
-    async fn publish(&mut self, notice: v1::Notice, change: v1::VersionChange) -> v1::Notice {
+    pub async fn publish(&mut self, notice: v1::Notice, change: v1::VersionChange) -> v1::Notice {
         let request = v1::PublishNoticeRequest { notice: Some(notice), change: change.into(), ..Default::default() };
         self.door.publish_notice(request).await.unwrap().into_inner().notice.unwrap()
     }
 
-    async fn define(&mut self, purpose: v1::Purpose, change: v1::VersionChange) -> Result<v1::Purpose, Status> {
+    pub async fn define(&mut self, purpose: v1::Purpose, change: v1::VersionChange) -> Result<v1::Purpose, Status> {
         let request = v1::DefinePurposeRequest { purpose: Some(purpose), change: change.into(), ..Default::default() };
         Ok(self.door.define_purpose(request).await?.into_inner().purpose.unwrap())
     }
 
     /// A yes as the form gives it.
-    async fn yes(&mut self, subject: &str, purpose: &str) -> v1::RecordConsentRequest {
+    pub async fn yes(&mut self, subject: &str, purpose: &str) -> v1::RecordConsentRequest {
         let request = v1::GetNoticeRequest { notice: NOTICE.to_owned(), version: 0 };
         let shown = self.door.get_notice(request).await.unwrap().into_inner().notice.unwrap();
         v1::RecordConsentRequest {
@@ -93,20 +93,25 @@ impl Office {
         }
     }
 
-    async fn record(&mut self, request: v1::RecordConsentRequest) -> Result<Vec<v1::ConsentEvent>, Status> {
+    pub async fn record(&mut self, request: v1::RecordConsentRequest) -> Result<Vec<v1::ConsentEvent>, Status> {
         Ok(self.door.record_consent(request).await?.into_inner().events)
     }
 
-    async fn say(&mut self, subject: &str, purpose: &str, kind: v1::ConsentEventKind) -> Vec<v1::ConsentEvent> {
+    pub async fn say(&mut self, subject: &str, purpose: &str, kind: v1::ConsentEventKind) -> Vec<v1::ConsentEvent> {
         let yes = self.yes(subject, purpose).await;
         self.record(v1::RecordConsentRequest { kind: kind.into(), ..yes }).await.unwrap()
     }
 
-    async fn check(&mut self, subject: &str, purpose: &str) -> v1::Permission {
+    pub async fn check(&mut self, subject: &str, purpose: &str) -> v1::Permission {
         self.check_at(subject, purpose, None).await
     }
 
-    async fn check_at(&mut self, subject: &str, purpose: &str, at: Option<prost_types::Timestamp>) -> v1::Permission {
+    pub async fn check_at(
+        &mut self,
+        subject: &str,
+        purpose: &str,
+        at: Option<prost_types::Timestamp>,
+    ) -> v1::Permission {
         let request = v1::CheckPermissionRequest {
             subject: subject.to_owned(),
             purpose: purpose.to_owned(),
@@ -116,23 +121,23 @@ impl Office {
         self.door.check_permission(request).await.unwrap().into_inner().permission.unwrap()
     }
 
-    async fn answer(&mut self, subject: &str, purpose: &str) -> (bool, String) {
+    pub async fn answer(&mut self, subject: &str, purpose: &str) -> (bool, String) {
         let permission = self.check(subject, purpose).await;
         (permission.allowed, permission.reason)
     }
 
     /// What a reveal of the e-mail address for a purpose comes to.
-    async fn reveal(&mut self, person: &Somebody, purpose: &str) -> Result<String, String> {
+    pub async fn reveal(&mut self, person: &Somebody, purpose: &str) -> Result<String, String> {
         let response = self.house.tokens.detokenize(detokenize(&person.tokens[..1], purpose)).await.unwrap();
         outcome(&response.into_inner().results[0])
     }
 }
 
-fn denied(reason: &str) -> (bool, String) {
+pub fn denied(reason: &str) -> (bool, String) {
     (false, reason.to_owned())
 }
 
-fn allowed() -> (bool, String) {
+pub fn allowed() -> (bool, String) {
     (true, String::new())
 }
 

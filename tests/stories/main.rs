@@ -37,6 +37,7 @@ mod kills;
 mod kms;
 mod landing;
 mod leaks;
+mod links;
 #[cfg(target_os = "linux")]
 mod memory;
 mod mismatches;
@@ -46,6 +47,7 @@ mod moto;
 mod nodes;
 mod outside;
 mod process;
+mod proofs;
 mod protocol;
 mod purposes;
 mod python_client;

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::identity::caller;
 use super::subject::subject_id;
-use super::{answer, parse, status};
+use super::{answer, parse, proof, status};
 use crate::model::{Error, Notice, Purpose, PurposeState, Result};
 use crate::proto::v1;
 use crate::proto::v1::consent_service_server::ConsentService;
@@ -244,5 +244,37 @@ impl ConsentService for Consents {
             })
         })
         .await
+    }
+
+    async fn prove_consent(
+        &self,
+        request: Request<v1::ProveConsentRequest>,
+    ) -> Result<Response<v1::ProveConsentResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("ProveConsent", proof::prove(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn issue_receipt(
+        &self,
+        request: Request<v1::IssueReceiptRequest>,
+    ) -> Result<Response<v1::IssueReceiptResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("IssueReceipt", proof::issue(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn create_withdrawal_link(
+        &self,
+        request: Request<v1::CreateWithdrawalLinkRequest>,
+    ) -> Result<Response<v1::CreateWithdrawalLinkResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("CreateWithdrawalLink", proof::create_link(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn withdraw_by_link(
+        &self,
+        request: Request<v1::WithdrawByLinkRequest>,
+    ) -> Result<Response<v1::WithdrawByLinkResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("WithdrawByLink", proof::withdraw(&self.vault, &caller, request.into_inner())).await
     }
 }

@@ -259,6 +259,7 @@ pub fn record(ask: v1::RecordConsentRequest) -> Result<RecordConsent> {
         caller: String::new(),
     };
     Ok(RecordConsent {
+        once: false,
         event,
         effective_at: ask.effective_time.map(|time| parse::time("effective_time", time)).transpose()?,
         personal,

@@ -297,7 +297,7 @@ fn check_action(text: &str) -> Result<()> {
 }
 
 /// Serde of moments as RFC 3339.
-mod moment {
+pub(crate) mod moment {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     use crate::model::Time;
@@ -315,7 +315,7 @@ mod moment {
 }
 
 /// The same of one that may be absent.
-mod maybe_moment {
+pub(crate) mod maybe_moment {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::model::Time;
@@ -337,7 +337,7 @@ mod maybe_moment {
 }
 
 /// Serde of ids as text.
-mod text {
+pub(crate) mod text {
     use std::fmt::Display;
     use std::str::FromStr;
 

@@ -13,6 +13,7 @@ mod standing;
 
 pub use age::comes_of_age;
 pub use event::{Actor, ConsentEvent, EventKind, Evidence, Method};
+pub(crate) use event::{maybe_moment, moment, text as id_text};
 pub use notice::{Controller, Notice, NoticeText};
 pub use point::{CollectionPoint, PointKind};
 pub use purpose::{Basis, Change, Channel, Mode, Purpose, PurposeState};
@@ -49,7 +50,7 @@ macro_rules! numbered {
 use numbered;
 
 /// Serde of byte strings as lower-case hex.
-mod hex {
+pub(crate) mod hex {
     use data_encoding::HEXLOWER;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
@@ -65,7 +66,7 @@ mod hex {
 }
 
 /// The same of one that may be absent.
-mod maybe_hex {
+pub(crate) mod maybe_hex {
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[derive(Deserialize)]

@@ -118,16 +118,22 @@ impl Standing {
     /// What events come to, up to and with `at`. They are of one person and purpose, in the order of their recording.
     #[must_use]
     pub fn of(events: &[ConsentEvent], at: Time) -> Self {
+        let mut standing = Self::default();
+        for event in Self::counted(events, at) {
+            standing.apply(event);
+        }
+        standing
+    }
+
+    /// Those of the events that count at a moment, in the order in which they were expressed.
+    #[must_use]
+    pub fn counted(events: &[ConsentEvent], at: Time) -> Vec<&ConsentEvent> {
         let superseded: Vec<ConsentEventId> = events.iter().filter_map(|event| event.supersedes).collect();
         let mut counted: Vec<&ConsentEvent> =
             events.iter().filter(|event| event.effective_at <= at && !superseded.contains(&event.id)).collect();
         // Stable: of two at one moment the one recorded later has the last word.
         counted.sort_by_key(|event| event.effective_at);
-        let mut standing = Self::default();
-        for event in counted {
-            standing.apply(event);
-        }
-        standing
+        counted
     }
 
     /// The consent over a channel, at `now`.

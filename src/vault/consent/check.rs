@@ -93,7 +93,7 @@ impl Vault {
         Ok(answers)
     }
 
-    async fn people(&self, tx: &mut dyn Tx, ids: &[SubjectId]) -> Result<HashMap<SubjectId, PersonFacts>> {
+    pub(super) async fn people(&self, tx: &mut dyn Tx, ids: &[SubjectId]) -> Result<HashMap<SubjectId, PersonFacts>> {
         let subjects = tx.subjects(ids).await?;
         let erasures: Vec<_> = subjects.iter().filter_map(|subject| subject.erasure).collect();
         let due = crate::vault::erasure::due(tx, &erasures).await?;

@@ -1,11 +1,16 @@
 //! Purposes, notices and consent: what is defined, what people decide, and what follows from it.
 
+pub mod bundle;
 mod catalogue;
 mod check;
 mod library;
+mod link;
+mod prove;
+pub mod receipt;
 mod record;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
 pub use check::{Check, Checked, Shown};
 pub use library::Library;
+pub use link::Withdrawn;
 pub use record::{Given, RecordConsent};

@@ -7,8 +7,8 @@ use super::catalogue::unknown_notice;
 use crate::crypto::SecretBytes;
 use crate::model::{
     Actor, Basis, Channel, Consent, ConsentEvent, ConsentEventId, ConsentState, Content, Error, EventKind, FieldType,
-    Label, Method, Purpose, PurposeState, Reason, RequestId, Result, Standing, Subject, SubjectId, Time, TokenFormat,
-    Value, comes_of_age,
+    Label, Method, Mode, Purpose, PurposeState, Reason, RequestId, Result, Standing, Subject, SubjectId, Time,
+    TokenFormat, Value, comes_of_age,
 };
 use crate::policy::{self, Caller, Catalogue, Upkeep, unknown_purpose};
 use crate::store::Tx;
@@ -36,13 +36,15 @@ pub struct RecordConsent {
     pub personal: Vec<Option<SecretBytes>>,
     /// When the person was born, if the caller knows.
     pub birth: Option<jiff::civil::Date>,
+    /// Record nothing where there is nothing left to withdraw.
+    pub once: bool,
     /// Makes the request idempotent.
     pub request: Option<RequestId>,
 }
 
 /// Whether a person decides alone (Art. 8 GDPR).
 #[derive(Clone, Copy)]
-enum Age {
+pub(super) enum Age {
     /// They do, or nobody asks.
     Grown,
     /// A guardian does, until then.
@@ -153,7 +155,7 @@ impl Vault {
         Ok(())
     }
 
-    async fn append(&self, caller: &Caller, ask: &mut RecordConsent, age: Age) -> Result<Given> {
+    pub(super) async fn append(&self, caller: &Caller, ask: &mut RecordConsent, age: Age) -> Result<Given> {
         let id = ask.event.subject;
         let mut tx = self.custody.store().write().await?;
         let mut person = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
@@ -165,6 +167,9 @@ impl Vault {
         let catalogue = self.library.read_in(&mut *tx).await?;
         let now = self.clock.now();
         let purpose = Deed { catalogue: &catalogue, person: &person, age, now }.complete(ask)?;
+        if ask.once && is_withdrawn(&mut *tx, &catalogue, &purpose, &ask.event).await? {
+            return Ok(Vec::new());
+        }
         ask.event.caller.clone_from(&caller.name);
         ask.event.id = ConsentEventId::new(now, self.custody.ring.random());
         let mut chain = Chain::of(&mut *tx, id).await?;
@@ -222,6 +227,25 @@ impl Vault {
         let due_at = standing.consents.values().filter_map(|consent| due(purpose, consent)).min();
         Ok(Stood { subject: person.id, purpose: purpose.code.clone(), standing, due_at })
     }
+}
+
+/// Whether a withdrawal would end nothing, neither of its purpose nor of one below.
+async fn is_withdrawn(tx: &mut dyn Tx, catalogue: &Catalogue, purpose: &Purpose, event: &ConsentEvent) -> Result<bool> {
+    use ConsentState::{Given, Invalidated, Pending, Refused, Renewed, Revoked, Withdrawn};
+    let below: Vec<&Purpose> = catalogue.below(&purpose.code).collect();
+    let of: Vec<_> =
+        std::iter::once(purpose).chain(below.iter().copied()).map(|one| (event.subject, one.code.as_str())).collect();
+    let stood = tx.standings(&of).await?;
+    let state = |one: &Purpose| {
+        let found = stood.iter().find(|stood| stood.purpose == one.code);
+        found.map_or(ConsentState::Unknown, |found| found.standing.consent(event.channel).state)
+    };
+    let ended = |state| matches!(state, Withdrawn | Refused | Revoked | Invalidated);
+    let permits = |one: &&Purpose| match state(one) {
+        Given | Renewed | Pending => true,
+        other => one.mode == Mode::OptOut && !ended(other),
+    };
+    Ok(ended(state(purpose)) && !below.iter().any(permits))
 }
 
 /// When a consent should be looked at, whatever the notices say.
@@ -288,7 +312,7 @@ impl Deed<'_> {
         let purpose = self.catalogue.purpose_at(&event.purpose, event.effective_at).unwrap_or(present);
         event.purpose_version = purpose.version;
         event.jurisdiction = self.person.jurisdiction.as_ref().map(ToString::to_string).unwrap_or_default();
-        if !purpose.uses(event.channel) {
+        if !purpose.uses(event.channel) && !event.kind.says_no() {
             return Err(Error::invalid("channel", "the purpose does not use this channel"));
         }
         check_kind(purpose, event)?;

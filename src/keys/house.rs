@@ -1,0 +1,97 @@
+//! Keys of the vault's own: for what it says to itself by way of others, and for what it must still know when a person
+//! is gone.
+//!
+//! They follow from one leaf that no erasure and no rotation punctures, so they are the same under every root and in
+//! every restored backup, and end with the vault. None of them protects anything that an erasure promises to destroy.
+
+use super::ring::{HOUSE_LEAF, Keyring, own_key};
+use crate::crypto::{Aad, Key, Secret, SecretBytes, derive, open, seal};
+use crate::model::{Error, Result};
+
+/// What a key of the vault's own is for. Each use has a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HouseKey {
+    /// Links by which a person withdraws a consent.
+    WithdrawalLink,
+}
+
+impl HouseKey {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::WithdrawalLink => "withdrawal-link",
+        }
+    }
+}
+
+/// Chance that goes into the key of each seal. It lets one use of the house keys seal without a limit, which a single
+/// key with random nonces does not allow.
+const SALT: usize = 16;
+
+impl Keyring {
+    fn house_key(&self, which: HouseKey) -> Result<Secret<32>> {
+        let tree = self.epoch()?.tree;
+        let seed = tree.derive(HOUSE_LEAF).ok_or_else(|| Error::internal("the vault's own key is punctured"))?;
+        Ok(own_key(&seed, &tree.id(), which.name()))
+    }
+
+    /// Seals what only this vault can open again. Whoever sees two seals cannot tell whether they hold the same.
+    ///
+    /// # Errors
+    /// `StoreUnavailable` while this process holds no keys.
+    pub fn seal_own(&self, which: HouseKey, plain: &[u8]) -> Result<Vec<u8>> {
+        let mut sealed = vec![0; SALT];
+        self.random().fill(&mut sealed);
+        let key = salted(&self.house_key(which)?, &sealed);
+        sealed.extend(seal(&key, HOUSE_LEAF.into(), &bind(which), plain, self.random()));
+        Ok(sealed)
+    }
+
+    /// Opens what [`Keyring::seal_own`] sealed for the same use; `None` for anything else.
+    ///
+    /// # Errors
+    /// `StoreUnavailable` while this process holds no keys.
+    pub fn open_own(&self, which: HouseKey, sealed: &[u8]) -> Result<Option<SecretBytes>> {
+        let house = self.house_key(which)?;
+        let Some((salt, envelope)) = sealed.split_first_chunk::<SALT>() else { return Ok(None) };
+        Ok(open(&salted(&house, salt), &bind(which), envelope).ok())
+    }
+}
+
+fn salted(house: &Secret<32>, salt: &[u8]) -> Key {
+    Key::new(&derive::mac(house, &[b"lacuna/salted/v1", salt]))
+}
+
+fn bind(which: HouseKey) -> Aad {
+    Aad::new("lacuna/house/v1").text(which.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::ring::Epoch;
+    use super::super::tree::Tree;
+    use super::*;
+    use crate::crypto::SystemRandom;
+
+    fn ring(tree: u8) -> Keyring {
+        let random = SystemRandom::new();
+        let genesis = Tree::genesis([tree; 16], &random);
+        Keyring::new(Epoch { tree: genesis.tree, number: 0 }, Arc::new(random)).unwrap()
+    }
+
+    #[test]
+    fn it_opens_what_it_sealed_and_nothing_else() {
+        let (ring, other) = (ring(1), ring(1));
+        let sealed = ring.seal_own(HouseKey::WithdrawalLink, b"who and what").unwrap();
+        assert_eq!(ring.open_own(HouseKey::WithdrawalLink, &sealed).unwrap().unwrap().expose(), b"who and what");
+        assert!(other.open_own(HouseKey::WithdrawalLink, &sealed).unwrap().is_none());
+        for at in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[at] ^= 1;
+            assert!(ring.open_own(HouseKey::WithdrawalLink, &altered).unwrap().is_none(), "byte {at}");
+            assert!(ring.open_own(HouseKey::WithdrawalLink, &sealed[..at]).unwrap().is_none(), "cut at {at}");
+        }
+        assert_ne!(sealed, ring.seal_own(HouseKey::WithdrawalLink, b"who and what").unwrap());
+    }
+}
