@@ -176,7 +176,7 @@ pub async fn look_at_kek(config: &Config) -> Result<()> {
 /// The id of the vault, of which nothing may be made yet.
 async fn known_vault(config: &Config) -> Result<[u8; 16]> {
     let url = config.database_url()?;
-    if !url.expose().strip_prefix("sqlite:").is_some_and(|path| !Path::new(path).exists()) {
+    if url.expose().strip_prefix("sqlite:").is_none_or(|path| Path::new(path).exists()) {
         let store = store::open(url.expose()).await?;
         let vault = if store.is_migrated().await? { store.read().await?.vault().await? } else { None };
         store.close().await;

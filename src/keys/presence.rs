@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::checkpoint::{hex, unhex};
 use super::files;
@@ -44,8 +44,9 @@ pub fn clear(directory: &Path, nodes: &[NodeId]) -> Result<()> {
         let name = path.file_stem().and_then(|name| name.to_str()).and_then(unhex);
         let ours = path.extension().is_some_and(|ending| ending == ENDING);
         let Some(id) = name.filter(|_| ours) else { continue };
-        let written = fs::metadata(&path).and_then(|file| file.modified()).unwrap_or_else(|_| SystemTime::now());
-        if !nodes.contains(&id) && written.elapsed().is_ok_and(|age| age > LEFT_OVER) {
+        let written = fs::metadata(&path).and_then(|file| file.modified()).ok();
+        let age = written.and_then(|written| written.elapsed().ok());
+        if !nodes.contains(&id) && age.is_some_and(|age| age > LEFT_OVER) {
             withdraw(directory, &id);
         }
     }
