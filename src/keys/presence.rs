@@ -4,12 +4,12 @@
 //! A node leaves a file with its id there before it has a row among the nodes, and looks for the files of those who
 //! have one. Of two who use different directories, the later does not find the file of the other.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checkpoint::{hex, unhex};
-use super::files;
 use crate::model::{Error, Reason, Result};
 use crate::store::node::NodeId;
 
@@ -19,9 +19,10 @@ const ENDING: &str = "node";
 /// How old the file of a node that has no row must be to be cleared away: its node ended without good-bye.
 const LEFT_OVER: Duration = Duration::from_hours(24);
 
-/// Says that a node is here.
+/// Says that a node is here. That need not outlast a loss of power: the node does not either.
 pub fn announce(directory: &Path, id: &NodeId) -> Result<()> {
-    files::replace(&file_of(directory, id), b"").map_err(|error| unusable(directory, error))
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file_of(directory, id));
+    made.map(drop).map_err(|error| unusable(directory, error))
 }
 
 /// Takes that back.
