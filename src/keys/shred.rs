@@ -4,7 +4,7 @@
 //! One run serves many erasures. Before it, each subject is SHREDDING in the database and refuses reveals.
 //!
 //! 1. Read the slot; make up the next tree, without the subjects' leaves, without the old leaves of the index buckets
-//!    they are in, and without the [leaves] that were handed out and that nothing is known to be under.
+//!    they are in, and without the [leaves](super::leaves) that were handed out and that nothing is known to be under.
 //! 2. Prepare the next root in the slot, in every mirror. A crash leaves harmless garbage.
 //! 3. Write the next key state to every sink.
 //! 4. Commit to the database: new pages beside the old, the index buckets under fresh leaves, which epoch is meant.
