@@ -3,7 +3,7 @@
 use super::parse;
 use super::subject::subject_id;
 use crate::keys::statement;
-use crate::model::{Label, Result};
+use crate::model::{Error, Label, Result};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;
@@ -25,6 +25,9 @@ pub(super) async fn withdraw(
     caller: &Caller,
     ask: v1::WithdrawByLinkRequest,
 ) -> Result<v1::WithdrawByLinkResponse> {
+    if ask.link.is_empty() {
+        return Err(Error::invalid("link", "is missing"));
+    }
     let withdrawn = vault.withdraw_by_link(caller, &ask.link, &ask.purpose).await?;
     Ok(v1::WithdrawByLinkResponse {
         purpose: withdrawn.purpose,

@@ -83,7 +83,7 @@ fn a_bad_configuration_is_refused_by_name() {
         ("[purposes.'Jane Doe']\nbasis = 'contract'", "purposes"),
         ("[[callers]]\nname = 'mailer'", "token_file"),
         ("[[callers]]\nname = 'mailer'\ntoken = 'MARKED'\ntoken_file = 'b'", "token_file"),
-        ("[[callers]]\nname = 'mailer'\ntoken = 'MARKED'\npurposes = ['nonsense']", "nonsense"),
+        ("[[callers]]\nname = 'mailer'\ntoken = 'MARKED'\npurposes = ['no sense']", "no sense"),
         ("[[callers]]\nname = 'mailer'\ntoken_file = 'missing'", "missing"),
         ("[[callers]]\nname = ''\ntoken = 'MARKED'", "callers[0].name"),
         ("data_dir = 'd'\n[slot]\ndirectory = 'd/slot'", "--slot-dir"),

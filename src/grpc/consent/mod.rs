@@ -16,12 +16,9 @@ use crate::vault::Vault;
 use crate::vault::consent::{Check, DefinePurpose, PublishNotice};
 use crate::vault::page_size;
 use wire::{
-    change, check, check_most, notice, point, purpose, record, wire_consent, wire_event, wire_notice, wire_permission,
-    wire_point, wire_purpose,
+    change, check, notice, point, purpose, record, wire_consent, wire_event, wire_notice, wire_permission, wire_point,
+    wire_purpose,
 };
-
-/// Most checks in one request.
-const MOST_CHECKS: usize = 1000;
 
 /// The service.
 pub struct Consents {
@@ -124,6 +121,7 @@ impl ConsentService for Consents {
     ) -> Result<Response<v1::GetNoticeResponse>, Status> {
         answer("GetNotice", async {
             let ask = request.into_inner();
+            crate::model::Label::purpose(&ask.notice).map_err(|error| error.at("notice"))?;
             let version = u32::try_from(ask.version).map_err(|_| Error::invalid("version", "must not be negative"))?;
             let notice = self.vault.notice(&ask.notice, version).await?;
             Ok(v1::GetNoticeResponse { notice: Some(wire_notice(notice)) })
@@ -198,7 +196,7 @@ impl ConsentService for Consents {
         answer("BatchCheckPermission", async {
             use v1::batch_check_permission_result::Outcome;
             let asks = request.into_inner().checks;
-            check_most("checks", asks.len(), MOST_CHECKS)?;
+            parse::check_count("checks", asks.len())?;
             let parsed: Vec<Result<Check>> = asks.into_iter().map(check).collect();
             let good: Vec<Check> = parsed.iter().filter_map(|check| check.as_ref().ok().cloned()).collect();
             let mut answers = self.vault.check_permissions(&good).await?.into_iter();

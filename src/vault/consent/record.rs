@@ -200,9 +200,7 @@ impl Vault {
         tx.put_standings(&stood, now).await?;
         let ids: Vec<String> = chain.added.iter().map(|recorded| recorded.event.id.to_string()).collect();
         self.remember_answer(&mut *tx, caller, "RecordConsent", ask.request, Some(id), ids.join(",")).await?;
-        crate::crash::point("consent::before-commit");
         tx.commit().await?;
-        crate::crash::point("consent::after-commit");
         Ok(chain.added)
     }
 
