@@ -95,19 +95,21 @@ on_both_stores! {
 
     async fn a_purpose_that_profiles_heeds_the_persons_switch(house: House) {
         let mut house = house;
-        house.config.purposes = toml::from_str(
-            "[segmentation]\nbasis = 'legitimate_interests'\nprofiling = true\n[customer_care]\nbasis = 'contract'",
-        )
-        .unwrap();
-        house.reopen().await;
+        let purpose = v1::Purpose {
+            code: "segmentation".to_owned(),
+            basis: v1::LawfulBasis::LegitimateInterests.into(),
+            assessment: "LIA-7".to_owned(),
+            profiling: true,
+            ..Default::default()
+        };
+        let request = v1::DefinePurposeRequest { purpose: Some(purpose), ..Default::default() };
+        house.consents().await.define_purpose(request).await.unwrap();
         let ada = house.somebody("Ada").await;
         assert_eq!(house.reveal(&ada.tokens, "segmentation").await, ada.values());
         let off = v1::SetProfilingRequest { subject: ada.subject.clone(), enabled: false, ..Default::default() };
         house.subjects.set_profiling(off).await.unwrap();
         assert_eq!(house.reveal(&ada.tokens, "segmentation").await, all_refused(3, "PROFILING_OFF"));
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());
-        let refused = house.tokens.detokenize(detokenize(&ada.tokens, "order_confirmation")).await.unwrap_err();
-        assert_eq!(reason(&refused), "PURPOSE_UNKNOWN", "a configured registry replaces the built-in one");
     }
 
     async fn a_justification_points_to_a_ticket_and_holds_no_person(house: House) {
