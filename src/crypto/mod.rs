@@ -20,5 +20,5 @@ pub use bind::Aad;
 pub use block::BlockKey;
 pub use random::{Random, SystemRandom};
 pub use seal::{Broken, Key, OVERHEAD, leaf_of, open, seal};
-pub use secret::{Secret, SecretBytes};
+pub use secret::{Secret, SecretBytes, scrub_stack};
 pub use sign::{BadKey, SigningKey, verify};

@@ -99,6 +99,16 @@ impl From<String> for SecretBytes {
     }
 }
 
+/// How much of the stack [`scrub_stack`] writes over, in bytes: more than derivations and ciphers use.
+const DEEP: usize = 16 << 10;
+
+/// Writes over the part of the stack that calls from here have used: what they kept of a key in their frames, or spilled
+/// from registers, would stay there until something else happens to go as deep.
+#[inline(never)]
+pub fn scrub_stack() {
+    std::hint::black_box(&mut [0_u8; DEEP]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use quick_cache::sync::Cache;
 
 use super::tree::Tree;
-use crate::crypto::{Aad, BlockKey, Key, Random, Secret, derive, open, seal};
+use crate::crypto::{Aad, BlockKey, Key, Random, Secret, derive, open, scrub_stack, seal};
 use crate::model::{Error, FieldType, OpaqueToken, Reason, Result, SubjectId, Token, TokenRow, Value};
 use crate::policy::Permit;
 
@@ -161,6 +161,13 @@ impl Keyring {
     /// # Errors
     /// `KeyRetired` when the key is gone.
     pub fn seal(&self, place: &Place<'_>, value: &Value) -> Result<Vec<u8>> {
+        let sealed = self.seal_below(place, value);
+        scrub_stack();
+        sealed
+    }
+
+    #[inline(never)]
+    fn seal_below(&self, place: &Place<'_>, value: &Value) -> Result<Vec<u8>> {
         let key = self.key(place)?.ok_or_else(|| gone(place))?;
         Ok(seal(&key, place.leaf.into(), &place.bind(&self.tree), value.encode().expose(), &*self.random))
     }
@@ -171,6 +178,13 @@ impl Keyring {
     /// `KeyRetired` when the key or the ciphertext is gone: with the person, or with a rotation, which the row tells;
     /// `SealBroken` when the ciphertext is not the one that was sealed there.
     pub fn open(&self, permit: &Permit, token: &Token) -> Result<Value> {
+        let opened = self.open_below(permit, token);
+        scrub_stack();
+        opened
+    }
+
+    #[inline(never)]
+    fn open_below(&self, permit: &Permit, token: &Token) -> Result<Value> {
         let place = Place::of(token);
         if permit.row() != place.row {
             return Err(Error::internal("a permit was used for another token"));
