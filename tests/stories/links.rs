@@ -67,7 +67,8 @@ on_both_stores! {
         assert_ne!(office.link(&bob.subject, NEWS).await, link, "two links cannot be told to be of one person");
         assert_eq!(office.link(&bob.subject, "marketing.email").await.len(), link.len(), "their length tells no purpose");
         is_refused(office.follow(&link, OFFERS).await, "another purpose");
-        is_refused(office.follow("", "").await, "nothing");
+        let missing = office.follow("", "").await.unwrap_err();
+        assert_eq!(missing.code(), Code::InvalidArgument, "there is nothing to say about no link");
         is_refused(office.follow("bm90IG91cnM", "").await, "something else");
         is_refused(office.follow(&format!("{link}="), "").await, "another spelling");
         is_refused(office.follow(&link[..link.len() - 4], "").await, "cut short");
