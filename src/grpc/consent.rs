@@ -265,6 +265,21 @@ impl ConsentService for Consents {
         answer("IssueReceipt", proof::issue(&self.vault, &caller, request.into_inner())).await
     }
 
+    async fn list_due_for_review(
+        &self,
+        request: Request<v1::ListDueForReviewRequest>,
+    ) -> Result<Response<v1::ListDueForReviewResponse>, Status> {
+        answer("ListDueForReview", proof::due(&self.vault, request.into_inner())).await
+    }
+
+    async fn audit_consents(
+        &self,
+        request: Request<v1::AuditConsentsRequest>,
+    ) -> Result<Response<v1::AuditConsentsResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("AuditConsents", proof::audit(&self.vault, &caller)).await
+    }
+
     async fn create_withdrawal_link(
         &self,
         request: Request<v1::CreateWithdrawalLinkRequest>,
@@ -608,7 +623,7 @@ fn wire_permission(checked: &Checked) -> v1::Permission {
     }
 }
 
-fn wire_consent(shown: &Shown) -> v1::Consent {
+pub(super) fn wire_consent(shown: &Shown) -> v1::Consent {
     let moment = |micros: i64| parse::wire_time(Time::from_micros(micros));
     v1::Consent {
         purpose: shown.purpose.code.clone(),
