@@ -12,7 +12,6 @@ use super::open::{self, Place};
 use super::preflight;
 use super::print::{Answer, Output};
 use super::table::record;
-use crate::config::Config;
 use crate::keys::receipt;
 use crate::model::SystemClock;
 use crate::store;
@@ -66,30 +65,25 @@ enum ConfigVerb {
 pub async fn init(here: Here) -> Result<()> {
     let config = here.place.config()?;
     let opened = open::open(&config, Arc::new(SystemClock), open::Use::Alone).await?;
-    let public = public_key(&config);
+    let listed = opened.custody.signing_public_keys().map_err(anyhow::Error::from)?;
+    // The newest comes first.
+    let public = listed.first().map(String::as_str).unwrap_or_default();
     let answer = Answer::new(
         json!({
             "created": opened.report.created,
             "data_dir": config.data_dir(),
             "slot_dir": config.slot_dir(),
-            "receipt_public_key": public.trim(),
+            "receipt_public_key": public,
         }),
         record(&[
             ("vault", if opened.report.created { "made" } else { "was there already" }.to_owned()),
             ("data", config.data_dir().display().to_string()),
             ("root slot", format!("{} (never back it up together with the data)", config.slot_place())),
-            ("receipts are signed by", public.trim().to_owned()),
+            ("receipts are signed by", public.to_owned()),
         ]),
     );
     opened.close().await?;
     here.output.show(&answer)
-}
-
-fn public_key(config: &Config) -> String {
-    let read = |path: PathBuf| fs::read_to_string(path.with_extension("pub")).ok();
-    let listed = open::signing_keys(config).into_iter().find_map(read).unwrap_or_default();
-    // The newest comes first.
-    listed.lines().next().unwrap_or_default().to_owned()
 }
 
 /// `lacuna migrate`: brings the database's schema up to date.

@@ -21,8 +21,10 @@ use super::table::record;
 use super::{custodian, keys};
 use crate::config::Config;
 use crate::crypto::derive::Digest;
-use crate::keys::checkpoint::hex;
+use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::files;
+use crate::keys::kek::Absent;
+use crate::keys::node;
 use crate::keys::recover::Report;
 use crate::keys::slot::SlotLock;
 use crate::model::{Clock as _, SystemClock};
@@ -111,6 +113,11 @@ impl Manifest {
             .with_context(|| format!("{} is damaged, or of another version", path.display()))?;
         ensure!(manifest.format == 1, "the backup has format {}, this version reads format 1", manifest.format);
         Ok(manifest)
+    }
+
+    /// The vault, by the id of its key tree.
+    pub fn tree(&self) -> anyhow::Result<[u8; 16]> {
+        unhex(&self.tree).context("the backup is damaged: its manifest names no vault")
     }
 
     /// The digest of the description, which names the backup: the description has the digests of all other files.
@@ -204,8 +211,10 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     let lock = SlotLock::take(&config.slot_dir().join(custodian::SLOT_FILE)).map_err(anyhow::Error::from)?;
     check_slot(&config, &manifest).await?;
     manifest.verify(&args.directory)?;
+    // The lock is of this machine; nodes on others are in the database.
+    check_nobody_serves(url.expose()).await?;
     store::restore(url.expose(), &args.directory, args.replace).await.map_err(anyhow::Error::from)?;
-    let opened = open::open_with(&config, Arc::new(SystemClock), lock).await.context(
+    let opened = open::open_with(&config, Arc::new(SystemClock), lock, Absent::Refuse).await.context(
         "the database is restored, but its keys do not open; the slot and the checkpoint sinks must be the present ones",
     )?;
     let mut report = opened.report.clone();
@@ -214,6 +223,21 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     }
     opened.close().await?;
     args.here.output.show(&told(&manifest, &report))
+}
+
+/// Refuses to replace a database while nodes serve it.
+async fn check_nobody_serves(url: &str) -> Result<()> {
+    if store::is_embedded(url) {
+        return Ok(());
+    }
+    let present = store::open(url).await.map_err(anyhow::Error::from)?;
+    let free = match present.is_migrated().await {
+        Ok(true) => node::await_nobody(&*present).await,
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    present.close().await;
+    Ok(free.map_err(anyhow::Error::from)?)
 }
 
 /// Refuses a backup of another kind of database.
@@ -261,7 +285,7 @@ fn told(manifest: &Manifest, report: &Report) -> Answer {
 
 /// Makes sure that the slot is the one of the vault that was backed up, before anything is replaced.
 async fn check_slot(config: &Config, manifest: &Manifest) -> anyhow::Result<()> {
-    let slot = custodian::look_at_slot(config).await?;
+    let slot = custodian::look_at_slot(config, manifest.tree()?).await?;
     let content = slot.load().await?.with_context(|| format!("the root slot is empty: {}", slot.describe()))?;
     let ours = hex(&content.tree);
     ensure!(ours == manifest.tree, "the backup is of vault {}, the root slot of vault {ours}", manifest.tree);

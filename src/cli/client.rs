@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Failure, Result};
 use super::print::Output;
+use crate::proto::v1::consent_service_client::ConsentServiceClient;
 use crate::proto::v1::key_service_client::KeyServiceClient;
 use crate::proto::v1::subject_service_client::SubjectServiceClient;
 use crate::proto::v1::token_service_client::TokenServiceClient;
@@ -51,6 +52,8 @@ pub struct Vault {
     pub tokens: TokenServiceClient<Link>,
     /// People, and their erasure.
     pub subjects: SubjectServiceClient<Link>,
+    /// Purposes and consent.
+    pub consents: ConsentServiceClient<Link>,
     /// The keys.
     pub keys: KeyServiceClient<Link>,
 }
@@ -110,6 +113,7 @@ impl Vault {
         Self {
             tokens: TokenServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             subjects: SubjectServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            consents: ConsentServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             keys: KeyServiceClient::new(link),
         }
     }

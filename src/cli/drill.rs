@@ -24,7 +24,7 @@ use crate::keys::checkpoint::hex;
 use crate::keys::custody::Parts;
 use crate::keys::drill::{self, Moment, Survey, Tried};
 use crate::keys::files;
-use crate::keys::kek::{Kek, LocalKek};
+use crate::keys::kek::{Absent, Kek, LocalKek};
 use crate::keys::lease::Lease;
 use crate::keys::signer::Signer;
 use crate::model::{Clock as _, SubjectId, SystemClock};
@@ -333,7 +333,7 @@ impl Drill<'_> {
             Some(running) => drill::erased_in(&**running).await?,
             None => BTreeSet::new(),
         };
-        let slot = super::custodian::look_at_slot(&self.config).await?;
+        let slot = super::custodian::look_at_slot(&self.config, self.manifest.tree()?).await?;
         let moment = Moment::of(&*slot, &open::sinks(&self.config)?).await?;
         erased.extend(moment.erased()?);
         let content = &moment.content;
@@ -395,10 +395,12 @@ impl Drill<'_> {
         let nobody = BTreeSet::new();
         drill::forget_nodes(&**copy).await?;
         // Keys of its own, thrown away with the copy: a drill signs nothing.
-        let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&self.folder.join("kek.key"), true, Arc::clone(&self.random))?);
+        let (vault, path) = (self.manifest.tree()?, self.folder.join("kek.key"));
+        let kek: Arc<dyn Kek> = Arc::new(LocalKek::open(&path, vault, Absent::Make, Arc::clone(&self.random))?);
         let signing = [self.folder.join("receipt-signing.key")];
-        let signer = Signer::open(&signing, Arc::clone(&kek), true, &*self.random).await?;
+        let signer = Signer::open(&signing, Arc::clone(&kek), Absent::Make, &*self.random).await?;
         let parts = Parts {
+            vault,
             store: Arc::clone(copy),
             slot: moment.slot,
             sinks: moment.sinks,

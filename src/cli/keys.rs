@@ -3,12 +3,14 @@
 mod show;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::admin::Here;
 use super::client::{Remote, Vault};
 use super::custodian;
 use super::drill;
@@ -18,6 +20,7 @@ use super::page::Paging;
 use super::print::{Answer, Output};
 use crate::config::Config;
 use crate::keys::status::{self, Status};
+use crate::model::SystemClock;
 use crate::proto::v1;
 use crate::store;
 
@@ -59,6 +62,8 @@ enum Verb {
     RotateKek(Rotate),
     /// Sign receipts with a new key from now on; earlier receipts stay valid
     RotateSigningKey(Rotate),
+    /// Sign receipts with a new key, because every copy of the former one is lost; the vault must not run
+    MakeSigningKey(Here),
     /// Describe a rotation: how far it is, and what it waits for
     Rotation {
         /// The rotation.
@@ -131,6 +136,7 @@ impl Args {
         match &self.verb {
             Verb::Status(args) => args.output,
             Verb::Drill(args) => args.here.output,
+            Verb::MakeSigningKey(here) => here.output,
             Verb::RotateRoot(rotate)
             | Verb::RotateKek(rotate)
             | Verb::RotateSigningKey(rotate)
@@ -150,6 +156,7 @@ pub async fn run(args: Args) -> Result<()> {
     let answer = match args.verb {
         Verb::Status(args) => status(args).await,
         Verb::Drill(args) => return drill::run(args).await,
+        Verb::MakeSigningKey(here) => make_signing_key(&here).await,
         Verb::Rotation { rotation, remote } => rotation_of(&remote, rotation).await,
         Verb::Rotations { paging, remote } => rotations(&remote, paging).await,
         Verb::Events { paging, remote } => events(&remote, paging).await,
@@ -198,6 +205,25 @@ async fn status(args: StatusArgs) -> Result<Answer> {
     Ok(show::told_status(&response.status.unwrap_or_default()))
 }
 
+/// Has a vault that lost the key that signs receipts go on with a fresh one.
+async fn make_signing_key(here: &Here) -> Result<Answer> {
+    let config = here.place.config()?;
+    let places = open::signing_keys(&config);
+    if let Some(path) = places.iter().find(|path| path.exists()) {
+        let message = format!(
+            "there is one, {}: have it replaced by `lacuna keys rotate-signing-key`, or move it away if it does not open",
+            path.display()
+        );
+        return Err(anyhow::anyhow!(message).into());
+    }
+    let opened = open::open(&config, Arc::new(SystemClock), open::Use::AloneWithFreshSigner).await?;
+    let keys = opened.custody.signing_public_keys().map_err(anyhow::Error::from)?;
+    opened.close().await?;
+    let present = keys.first().map(String::as_str).unwrap_or_default();
+    let human = format!("receipts are signed by {present} from now on; {} public keys are listed", keys.len());
+    Ok(Answer::new(json!({ "public_key": present, "public_keys": keys }), human))
+}
+
 /// Looks at the keys of a vault on this machine, also beside a running one.
 pub async fn look(config: &Config) -> Result<Status> {
     let url = config.database_url()?;
@@ -205,7 +231,7 @@ pub async fn look(config: &Config) -> Result<Status> {
         return Err(anyhow::anyhow!("there is no vault: {path} does not exist; name its place with --data-dir").into());
     }
     let store = store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
-    let slot = custodian::look_at_slot(config).await?;
+    let slot = custodian::look_at_slot(config, custodian::vault_in(&*store).await?).await?;
     let found = status::ask(&*store, &*slot, &open::sinks(config)?).await.map_err(anyhow::Error::from)?;
     store.close().await;
     Ok(found)

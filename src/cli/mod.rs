@@ -21,6 +21,8 @@ mod open;
 mod page;
 mod preflight;
 mod print;
+mod proof;
+mod purpose;
 mod report;
 pub mod serve;
 mod subject;
@@ -40,7 +42,7 @@ use print::Output;
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done; an erasure that is SCHEDULED or PENDING counts, its state tells
-  1  the vault refused, at least one item of a batch failed, a rotation was given up, or an erasure does not hold
+  1  the vault refused or nothing is permitted, at least one item of a batch failed, a rotation was given up, or an erasure does not hold
   2  the command line, a file that it names or its input is wrong
   3  the server cannot be reached";
 
@@ -72,8 +74,6 @@ enum Command {
     Demo(demo::Args),
     /// Check erasure receipts, offline
     Receipt(admin::ReceiptArgs),
-    /// Check proofs and receipts of consent, offline
-    Consent(consent::Args),
     /// Check a configuration
     Config(admin::ConfigArgs),
     /// Exchange values for tokens, and tokens and a purpose for values.
@@ -82,6 +82,12 @@ enum Command {
     /// Open, restrict and erase people.
     #[command(after_help = EXIT_STATUS)]
     Subject(subject::Args),
+    /// Ask what is permitted, and record what people decide.
+    #[command(after_help = EXIT_STATUS)]
+    Consent(consent::Args),
+    /// Look at the purposes that there are, and retire them.
+    #[command(after_help = EXIT_STATUS)]
+    Purpose(purpose::Args),
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(erasure::Args),
@@ -107,10 +113,11 @@ impl Cli {
             Command::Restore(args) => args.here.output.finish(backup::restore(args).await),
             Command::Demo(args) => Output::Human.finish(demo::run(args).await),
             Command::Receipt(args) => args.output.finish(admin::receipt(args)),
-            Command::Consent(args) => args.output.finish(consent::run(args)),
             Command::Config(args) => Output::Human.finish(admin::config(args).await),
             Command::Token(args) => args.remote.output.finish(token::run(args).await),
             Command::Subject(args) => args.remote.output.finish(subject::run(args).await),
+            Command::Consent(args) => args.remote.output.finish(consent::run(args).await),
+            Command::Purpose(args) => args.remote.output.finish(purpose::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),

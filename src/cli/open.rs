@@ -12,8 +12,9 @@ use crate::crypto::{Random, SystemRandom};
 use crate::keys::Custody;
 use crate::keys::custody::Parts;
 use crate::keys::files;
+use crate::keys::kek::Absent;
 use crate::keys::lease::Lease;
-use crate::keys::recover::Report;
+use crate::keys::recover::{self, Report};
 use crate::keys::signer::Signer;
 #[cfg(feature = "s3")]
 use crate::keys::sink::{BucketSettings, BucketSink};
@@ -85,6 +86,8 @@ pub enum Use {
     Serve,
     /// A deed that must not happen beside a running vault.
     Alone,
+    /// The same, and a key that signs receipts is made if there is none any more.
+    AloneWithFreshSigner,
 }
 
 /// Opens a vault, making what is missing. Holds the root slot until it is dropped.
@@ -96,7 +99,8 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, how: Use) -> Result<Op
     let shares = how == Use::Serve && !store::is_embedded(config.database_url()?.expose());
     let created = shares && has_no_slot(config).await? && make_alone(config, Arc::clone(&clock), &slot).await?;
     let lock = if shares { SlotLock::share(&slot)? } else { SlotLock::take(&slot)? };
-    let mut opened = open_with(config, clock, lock).await?;
+    let signing = if how == Use::AloneWithFreshSigner { Absent::Make } else { Absent::Refuse };
+    let mut opened = open_with(config, clock, lock, signing).await?;
     opened.report.created |= created;
     Ok(opened)
 }
@@ -108,7 +112,7 @@ async fn make_alone(config: &Config, clock: Arc<dyn Clock>, slot: &Path) -> Resu
     loop {
         match SlotLock::take(slot) {
             Ok(lock) => {
-                let opened = open_with(config, clock, lock).await?;
+                let opened = open_with(config, clock, lock, Absent::Refuse).await?;
                 let created = opened.report.created;
                 opened.close().await?;
                 return Ok(created);
@@ -120,27 +124,36 @@ async fn make_alone(config: &Config, clock: Arc<dyn Clock>, slot: &Path) -> Resu
     }
 }
 
-/// The same, by whoever has the lock on the root slot already.
-pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock) -> Result<Opened> {
+/// The same, by whoever has the lock on the root slot already. `signing` tells what to do about a key that signs receipts
+/// and is nowhere.
+pub async fn open_with(config: &Config, clock: Arc<dyn Clock>, lock: SlotLock, signing: Absent) -> Result<Opened> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom::new());
     let store = store::open(config.database_url()?.expose()).await?;
     store.migrate().await?;
     store.check().await?;
     // Keys are made for a new vault only. One that lost a key must say so, not get another.
-    let new = has_no_slot(config).await? && store.read().await?.vault().await?.is_none();
+    let (vault, empty) = (store.read().await?.vault().await?, has_no_slot(config).await?);
+    let new = empty && vault.is_none();
     if new {
         for directory in slot_directories(config).chain(config.kek_file().parent().map(Path::to_owned)) {
             files::make_private_directory(&directory)
                 .with_context(|| format!("cannot make the slot directory {}", directory.display()))?;
         }
     }
+    let vault = match vault {
+        Some(vault) => vault.tree,
+        None if new => custodian::id_of_new(config, &*random)?,
+        None => return Err(recover::no_vault().into()),
+    };
     if !new {
-        custodian::make_successor(config, &random).await?;
+        custodian::make_successor(config, vault, &random).await?;
     }
-    let kek = custodian::kek(config, new, &random).await?;
+    let kek = custodian::kek(config, vault, new, &random).await?;
+    let signing = if new { Absent::Make } else { signing };
     let slot = custodian::hold_slot(config, lock, &kek, &random);
-    let signer = Signer::open(&signing_keys(config), Arc::clone(&kek), new, &*random).await?;
+    let signer = Signer::open(&signing_keys(config), Arc::clone(&kek), signing, &*random).await?;
     let parts = Parts {
+        vault,
         store: Arc::clone(&store),
         slot,
         kek,

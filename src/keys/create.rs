@@ -18,8 +18,7 @@ use crate::store::subject::Filter;
 /// Makes a new vault: its key state goes to the sinks, then into the database, then into the slot. A vault without a
 /// slot has never answered anybody, so a crash in between loses nothing.
 pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
-    let mut tree = [0; 16];
-    parts.random.fill(&mut tree);
+    let tree = parts.vault;
     let genesis = Tree::genesis(tree, &*parts.random);
     let root = Root::of(&genesis, 0);
     let ring = Keyring::new(Epoch { tree: genesis.tree.clone(), number: 0 }, Arc::clone(&parts.random))?;
@@ -29,7 +28,7 @@ pub(super) async fn create(parts: Parts) -> Result<(Custody, Report)> {
     crash::point("create::checkpointed");
     custody.write_new_vault(&genesis.written).await?;
     crash::point("create::written");
-    custody.parts.slot.create(&Content { tree, current: root, next: None }).await?;
+    custody.parts.slot.create(&Content::first(tree, root)).await?;
     crash::point("create::slot-set");
     if custody.store().is_shared() {
         custody.member = Some(Member::join(&custody.parts).await?);

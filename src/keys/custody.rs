@@ -23,6 +23,8 @@ use crate::store::index::Generation;
 
 /// What custody is taken of, and with what.
 pub struct Parts {
+    /// The vault, by the id of its key tree.
+    pub vault: [u8; 16],
     /// The database.
     pub store: Arc<dyn Store>,
     /// The register that can forget.

@@ -13,7 +13,6 @@
 
 mod waiting;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -22,10 +21,13 @@ use std::time::Duration;
 use super::checkpoint::hex;
 use super::custody::{Custody, Parts};
 use super::lease::VALID;
+use super::presence;
 use super::ring::Epoch;
 use crate::model::{Error, KeyEventKind, Reason, Result};
 use crate::platform::{self, uptime};
+use crate::store::Store;
 use crate::store::node::{Node, NodeId, Pulse};
+use waiting::Watched;
 
 /// How often a node looks how things stand.
 const LOOK: Duration = Duration::from_millis(50);
@@ -65,25 +67,6 @@ struct State {
     rest: Duration,
 }
 
-/// Rows that should move, with when each was first seen as it is.
-#[derive(Default)]
-struct Watched(HashMap<NodeId, (u64, Duration)>);
-
-impl Watched {
-    /// Whether a node is certainly out: its process has ended, or its row has stood still for longer than a lease lasts.
-    fn is_out(&mut self, id: NodeId, renewals: u64, process: &str) -> bool {
-        if platform::has_ended(process) {
-            return true;
-        }
-        let now = uptime();
-        let (seen, since) = self.0.entry(id).or_insert((renewals, now));
-        if *seen != renewals {
-            (*seen, *since) = (renewals, now);
-        }
-        now.saturating_sub(*since) >= STILL
-    }
-}
-
 impl Member {
     /// Adds this process to the nodes.
     pub(super) async fn join(parts: &Parts) -> Result<Self> {
@@ -99,8 +82,37 @@ impl Member {
         };
         let sent = member.enter(parts).await?;
         parts.lease.extend(sent);
+        if let Err(error) = member.meet(parts).await {
+            in_time(async { parts.store.watch().await?.leave_node(&member.id).await }).await?;
+            presence::withdraw(parts.signer.directory(), &member.id);
+            return Err(error);
+        }
         parts.tell(KeyEventKind::NodeJoined, named(&member.id)).await;
         Ok(member)
+    }
+
+    /// Makes sure that every node uses the directory of the slot that this one uses. Waits until those who do not seem
+    /// to are certainly out.
+    async fn meet(&self, parts: &Parts) -> Result<()> {
+        let directory = parts.signer.directory();
+        let (mut watched, until) = (Watched::default(), uptime() + STILL + RENEW);
+        loop {
+            let nodes = in_time(async { parts.store.watch().await?.nodes().await }).await?;
+            let is_elsewhere = |node: &&Node| node.id != self.id && !presence::is_here(directory, &node.id);
+            let elsewhere: Vec<_> = nodes.iter().filter(is_elsewhere).collect();
+            // Each is looked at, so that each is known to stand still or not.
+            let alive = elsewhere.iter().filter(|node| !watched.is_out(node.id, node.renewals, &node.process));
+            let Some(node) = alive.collect::<Vec<_>>().first().copied() else {
+                return presence::clear(directory, &nodes.iter().map(|node| node.id).collect::<Vec<_>>());
+            };
+            if uptime() >= until {
+                return Err(presence::elsewhere(directory, &node.name));
+            }
+            let (sent, now) = (uptime(), parts.clock.now());
+            in_time(async { parts.store.watch().await?.renew_node(&self.id, 0, 0, now).await }).await?;
+            parts.lease.extend(sent);
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn enter(&self, parts: &Parts) -> Result<Duration> {
@@ -110,6 +122,7 @@ impl Member {
         let mut begin = [0; 4];
         parts.random.fill(&mut begin);
         let renewals = u32::from_be_bytes(begin).into();
+        presence::announce(parts.signer.directory(), &self.id)?;
         let node = Node { id: self.id, name, process, joined_at: now, renewals, epoch: 0, landed: 0, seen_at: now };
         let joining = async {
             let mut tx = parts.store.watch().await?;
@@ -127,6 +140,24 @@ impl Member {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until nobody uses the keys of the vault in a database, which is about to be replaced.
+///
+/// # Errors
+/// `KeyCustodianUnavailable` when a node does and goes on.
+pub async fn await_nobody(store: &dyn Store) -> Result<()> {
+    let (mut watched, until) = (Watched::default(), uptime() + STILL + RENEW);
+    loop {
+        let mut nodes = in_time(async { store.watch().await?.nodes().await }).await?;
+        nodes.retain(|node| !watched.is_out(node.id, node.renewals, &node.process));
+        let Some(node) = nodes.first() else { return Ok(()) };
+        if uptime() >= until {
+            let message = format!("the node {} serves this database: stop every node first", node.name);
+            return Err(Error::new(Reason::KeyCustodianUnavailable, message));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -163,6 +194,7 @@ impl Custody {
         let _not_meanwhile = self.base.lock().await;
         self.end_to_write().await?;
         in_time(async { self.store().watch().await?.leave_node(&member.id).await }).await?;
+        presence::withdraw(self.parts.signer.directory(), &member.id);
         self.parts.tell(KeyEventKind::NodeLeft, format!("{} in good order", named(&member.id))).await;
         Ok(())
     }

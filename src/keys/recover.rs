@@ -76,16 +76,14 @@ impl Custody {
     pub async fn open(parts: Parts) -> Result<(Self, Report)> {
         let slot = parts.slot.load().await?;
         let vault = parts.store.read().await?.vault().await?;
-        match (slot, vault) {
-            (None, None) => create(parts).await,
-            (Some(content), None) => Err(refuse(
-                "the root slot belongs to a vault, but the database is empty: restore a backup of the database with \
-                 `lacuna restore`, or point to the right database",
-            )
-            .with("epoch", content.current.epoch)),
-            (None, Some(_)) => begin_again(parts).await,
-            (Some(_), Some(vault)) => take_up(parts, vault).await,
-        }
+        let (custody, report) = match (slot, vault) {
+            (None, None) => create(parts).await?,
+            (Some(content), None) => return Err(no_vault().with("epoch", content.current.epoch)),
+            (None, Some(_)) => begin_again(parts).await?,
+            (Some(_), Some(vault)) => take_up(parts, vault).await?,
+        };
+        custody.settle_signer(&report).await?;
+        Ok((custody, report))
     }
 
     /// Sets up again what a restored database does not know, and finishes what a crash interrupted.
@@ -152,7 +150,16 @@ impl Custody {
 
     /// Sets right what a backup of the present epoch cannot know: which leaves were handed out since, and which index
     /// entries were made. With an older backup, opening it does the same. Close the vault afterwards.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable` when another node serves the vault.
     pub async fn after_restore(&self) -> Result<LostTime> {
+        self.with_lease(self.set_right_after_restore()).await
+    }
+
+    async fn set_right_after_restore(&self) -> Result<LostTime> {
+        // What is about to be given up may be in use by a node that does not know.
+        self.await_solitude().await?;
         let mut tx = self.store().write().await?;
         let Some(head) = tx.tree_head().await? else { return Ok(LostTime::default()) };
         let lost = self.give_up_lost_time(&mut *tx, head.next_leaf).await?;
@@ -351,6 +358,15 @@ async fn load_slot(parts: &Parts) -> Result<Option<Content>> {
         .with("slot_epoch", content.current.epoch));
     }
     Ok(Some(content))
+}
+
+/// The refusal of a database that is empty where the slot is not.
+#[must_use]
+pub fn no_vault() -> Error {
+    refuse(
+        "the root slot belongs to a vault, but the database is empty: restore a backup of the database with \
+         `lacuna restore`, or point to the right database",
+    )
 }
 
 /// The refusal of a slot that is behind the database.

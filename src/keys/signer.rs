@@ -1,19 +1,21 @@
 //! The key that signs receipts: outside the key tree, wrapped by the KEK, because it must outlive every root.
 //!
 //! It is kept beside each copy of the slot, with a list of every public key that there was, the newest first: a receipt
-//! is good for as long as anybody may ask, whatever was rotated since.
+//! is good for as long as anybody may ask, whatever was rotated since. A place that has no copy gets one when the vault
+//! starts; what is listed in any place is listed.
 //!
 //! Rotating writes the fresh key aside, then the longer list of public keys, then the key in every place, and then
 //! removes what lies aside. Whatever interrupts it, the key in each place is one whose public half is listed; repeating
 //! it goes on with the key that lies aside.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Custody;
 use super::files;
-use super::kek::{Kek, WrappedCopy};
+use super::kek::{self, Absent, Kek, WrappedCopy};
+use super::recover::Report;
 use super::slot::Turn;
 use crate::crash;
 use crate::crypto::{Random, SecretBytes, SigningKey};
@@ -27,6 +29,8 @@ pub struct Signer {
     paths: Vec<PathBuf>,
     kek: Arc<dyn Kek>,
     held: RwLock<Held>,
+    /// Whether it was made by this process.
+    made: bool,
 }
 
 /// The key in use, and how it stands in its file.
@@ -51,17 +55,47 @@ pub struct SigningKeyRotation {
 }
 
 impl Signer {
-    /// Reads the wrapped signing key from the first of `paths` where it is, after making one if `create` and there is
-    /// none. Each place gets a copy, and beside it the public key, with the ending `pub`.
-    pub async fn open(paths: &[PathBuf], kek: Arc<dyn Kek>, create: bool, random: &dyn Random) -> Result<Self> {
+    /// Reads the wrapped signing key from the first of `paths` where it is, after making one if it is nowhere and
+    /// `absent` says so. Each place gets a copy, and beside it the public key, with the ending `pub`.
+    pub async fn open(paths: &[PathBuf], kek: Arc<dyn Kek>, absent: Absent, random: &dyn Random) -> Result<Self> {
         let files = Files { paths, kek: &*kek };
-        if create && paths.iter().all(|path| !path.exists()) {
+        let made = absent == Absent::Make && files.all()?.is_empty();
+        if made {
             let (key, pkcs8) = SigningKey::generate(random).map_err(|error| files.unusable(error))?;
-            files.write_public(&[encode(&key)])?;
-            files.write(&kek.wrap(LABEL, &pkcs8).await?)?;
+            let mut listed = files.public()?;
+            listed.insert(0, encode(&key));
+            files.write_public(&listed)?;
+            files.write(&kek::wrap(&*kek, LABEL, &pkcs8).await?)?;
         }
         let held = files.read().await?;
-        Ok(Self { paths: paths.to_vec(), kek, held: RwLock::new(held) })
+        Ok(Self { paths: paths.to_vec(), kek, held: RwLock::new(held), made })
+    }
+
+    /// Gives a copy to each place that has none, as one that is new in the configuration, and the whole list to each that
+    /// has not all of it.
+    pub(super) async fn complete(&self) -> Result<()> {
+        let files = self.files();
+        let listed = self.public_keys()?;
+        if !files.lack(&listed)? {
+            return Ok(());
+        }
+        let _turn = self.turn().await?;
+        self.refresh().await?;
+        let listed = self.public_keys()?;
+        let wrapped = self.held.read().unwrap_or_else(PoisonError::into_inner).wrapped.clone();
+        for path in &self.paths {
+            let written = files::read_if_there(path).and_then(|found| match found {
+                Some(_) => Ok(()),
+                None => files::replace(path, &wrapped),
+            });
+            written.and_then(|()| write_list(path, &listed)).map_err(|error| files.unusable(error))?;
+        }
+        Ok(())
+    }
+
+    /// The directory of its first place, which every node shares.
+    pub(super) fn directory(&self) -> &Path {
+        self.paths.first().map_or(Path::new("."), |path| files::parent(path))
     }
 
     /// The key that signs now.
@@ -98,8 +132,7 @@ impl Signer {
     pub(super) async fn wrapped(&self) -> Result<Vec<WrappedCopy>> {
         let mut copies = Vec::new();
         for (path, wrapped) in self.files().all()? {
-            self.files().open(&wrapped).await?;
-            copies.push(WrappedCopy::of(&*self.kek, &path, &wrapped));
+            copies.push(WrappedCopy::of(&*self.kek, LABEL, &path, &wrapped).await?);
         }
         Ok(copies)
     }
@@ -108,7 +141,7 @@ impl Signer {
     pub(super) async fn rewrap(&self) -> Result<()> {
         for (path, wrapped) in self.files().all()? {
             let plain = self.kek.unwrap(LABEL, &wrapped).await?;
-            let fresh = self.kek.wrap(LABEL, &plain).await?;
+            let fresh = kek::wrap(&*self.kek, LABEL, &plain).await?;
             files::replace(&path, &fresh).map_err(|error| self.files().unusable(error))?;
         }
         self.refresh().await.map(drop)
@@ -120,14 +153,17 @@ impl Signer {
         Turn::take(self.paths.first().ok_or_else(missing)?).await
     }
 
-    /// Puts a fresh key in the place of the present one. Repeating it after an error finishes what was begun.
-    pub async fn rotate(&self, dry_run: bool, random: &dyn Random) -> Result<SigningKeyRotation> {
+    /// Tells what a rotation would do, unless it is told which key is the `former` one. Then a fresh key takes its place;
+    /// repeating that, after an error or without need, makes no further key.
+    pub async fn rotate(&self, former: Option<&str>, random: &dyn Random) -> Result<SigningKeyRotation> {
         let _turn = self.turn().await?;
         self.refresh().await?;
         let files = self.files();
         let aside = files.aside();
         let staged = files::read_if_there(&aside).map_err(|error| files.unusable(error))?;
-        let former = encode(&self.key());
+        let (dry_run, present) = (former.is_none(), encode(&self.key()));
+        let former = former.map_or_else(|| present.clone(), str::to_owned);
+        let done = former != present && staged.is_none();
         let mut listed = self.public_keys()?;
         let mut rotation = SigningKeyRotation {
             dry_run,
@@ -139,11 +175,15 @@ impl Signer {
         if dry_run {
             return Ok(rotation);
         }
+        if done {
+            rotation.present = Some(present);
+            return Ok(rotation);
+        }
         let pkcs8 = if let Some(wrapped) = staged {
             self.kek.unwrap(LABEL, &wrapped).await?
         } else {
             let (_, pkcs8) = SigningKey::generate(random).map_err(|error| files.unusable(error))?;
-            let wrapped = self.kek.wrap(LABEL, &pkcs8).await?;
+            let wrapped = kek::wrap(&*self.kek, LABEL, &pkcs8).await?;
             files::replace(&aside, &wrapped).map_err(|error| files.unusable(error))?;
             pkcs8
         };
@@ -154,7 +194,7 @@ impl Signer {
         crash::point("signer::aside");
         files.write_public(&listed)?;
         crash::point("signer::listed");
-        files.write(&self.kek.wrap(LABEL, &pkcs8).await?)?;
+        files.write(&kek::wrap(&*self.kek, LABEL, &pkcs8).await?)?;
         crash::point("signer::written");
         self.refresh().await?;
         std::fs::remove_file(&aside)
@@ -170,13 +210,26 @@ impl Signer {
 }
 
 impl Custody {
-    /// Has receipts signed by a fresh key from now on; what was signed before can be verified as before. Other nodes
-    /// take the key up within a second.
+    /// Sees to it that the key that signs receipts is beside every copy of the slot, and that a fresh one is known of.
+    pub(super) async fn settle_signer(&self, report: &Report) -> Result<()> {
+        let signer = &self.parts.signer;
+        if signer.made && !report.created {
+            tracing::warn!("receipts are signed by a fresh key, because the former one was lost");
+            self.note(KeyEventKind::SigningKeyChanged, encode(&signer.key())).await?;
+        }
+        if let Err(error) = signer.complete().await {
+            tracing::warn!(%error, "a place beside the root slot has no copy of the key that signs receipts");
+        }
+        Ok(())
+    }
+
+    /// Has receipts signed by a fresh key in the place of the `former` one; what was signed before can be verified as
+    /// before. Other nodes take the key up within a second. Without `former` it only tells what would be done.
     ///
     /// # Errors
     /// `KeyCustodianUnavailable` when the KEK or a place of the key cannot be used; repeat it then.
-    pub async fn rotate_signing_key(&self, dry_run: bool) -> Result<SigningKeyRotation> {
-        let done = self.parts.signer.rotate(dry_run, &*self.parts.random).await?;
+    pub async fn rotate_signing_key(&self, former: Option<&str>) -> Result<SigningKeyRotation> {
+        let done = self.parts.signer.rotate(former, &*self.parts.random).await?;
         if let Some(present) = &done.present {
             tracing::info!(public_key = present, "receipts are signed by a fresh key");
             self.note(KeyEventKind::SigningKeyChanged, present.clone()).await?;
@@ -210,7 +263,11 @@ struct Files<'a> {
 impl Files<'_> {
     fn find(&self) -> Result<Vec<u8>> {
         let found = find(self.paths).map_err(|error| self.unusable(error))?;
-        found.ok_or_else(|| self.unusable("it is nowhere; bring it back"))
+        found.ok_or_else(|| {
+            self.unusable(
+            "it is nowhere: bring a copy back. If there is none, stop the vault and run `lacuna keys make-signing-key`",
+        )
+        })
     }
 
     /// Every copy that is there, also the one that lies aside.
@@ -241,18 +298,33 @@ impl Files<'_> {
         self.paths.iter().try_for_each(|path| files::replace(path, wrapped)).map_err(|error| self.unusable(error))
     }
 
-    /// The public keys that are listed in the first place where there is a list.
+    /// The public keys that are listed in any place, in the order of the longest list.
     fn public(&self) -> Result<Vec<String>> {
-        let mut lists = self.paths.iter().map(|path| files::read_if_there(&path.with_extension("pub")));
-        let found = lists.find_map(io::Result::transpose).transpose().map_err(|error| self.unusable(error))?;
-        let text = String::from_utf8(found.unwrap_or_default()).map_err(|error| self.unusable(error))?;
-        Ok(text.split_whitespace().map(str::to_owned).collect())
+        let lists: io::Result<Vec<_>> = self.paths.iter().map(|path| read_list(path)).collect();
+        let mut lists = lists.map_err(|error| self.unusable(error))?;
+        lists.sort_by_key(|list| std::cmp::Reverse(list.len()));
+        let mut union: Vec<String> = Vec::new();
+        for key in lists.into_iter().flatten() {
+            if !union.contains(&key) {
+                union.push(key);
+            }
+        }
+        Ok(union)
     }
 
     fn write_public(&self, listed: &[String]) -> Result<()> {
-        let text = listed.join("\n") + "\n";
-        let write = |path: &PathBuf| files::replace(&path.with_extension("pub"), text.as_bytes());
-        self.paths.iter().try_for_each(write).map_err(|error| self.unusable(error))
+        self.paths.iter().try_for_each(|path| write_list(path, listed)).map_err(|error| self.unusable(error))
+    }
+
+    /// Whether a place lacks the key, or something of the list.
+    fn lack(&self, listed: &[String]) -> Result<bool> {
+        for path in self.paths {
+            let list = read_list(path).map_err(|error| self.unusable(error))?;
+            if !path.exists() || listed.iter().any(|key| !list.contains(key)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where a fresh key lies until it is in every place.
@@ -270,6 +342,16 @@ impl Files<'_> {
 /// The wrapped key in the first place where there is one.
 fn find(paths: &[PathBuf]) -> io::Result<Option<Vec<u8>>> {
     paths.iter().find_map(|path| files::read_if_there(path).transpose()).transpose()
+}
+
+fn read_list(path: &Path) -> io::Result<Vec<String>> {
+    let bytes = files::read_if_there(&path.with_extension("pub"))?.unwrap_or_default();
+    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+fn write_list(path: &Path, listed: &[String]) -> io::Result<()> {
+    files::replace(&path.with_extension("pub"), (listed.join("\n") + "\n").as_bytes())
 }
 
 fn encode(key: &SigningKey) -> String {

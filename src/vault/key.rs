@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Vault;
 use super::reveal::entry;
-use super::rotation::{Fill, Reseal, Step, at_the_custodian, describe, event, unknown};
+use super::rotation::{Fill, Reseal, Step, describe, event, plan_at_the_custodian, unknown};
 use super::write::Record;
 use crate::crash;
 use crate::keys::status::{self, Status};
@@ -109,7 +109,7 @@ impl Vault {
         if ask.validate_only {
             plan(&mut *self.custody.store().read().await?, key, &mut rotation, false).await?;
             if matches!(rotation.kind, RotationKind::Kek | RotationKind::SigningKey) {
-                rotation.detail = at_the_custodian(&self.custody, rotation.kind, true).await?;
+                rotation.detail = plan_at_the_custodian(&self.custody, rotation.kind).await?.1;
             }
             return Ok(Rotated { rotation, real: false });
         }
@@ -145,7 +145,7 @@ impl Vault {
     /// Refuses while a custodian does not answer whom the rotation needs. One that goes away later is waited for.
     async fn check_custodian_of(&self, kind: RotationKind) -> Result<()> {
         match kind {
-            RotationKind::Kek => at_the_custodian(&self.custody, kind, true).await.map(drop),
+            RotationKind::Kek => plan_at_the_custodian(&self.custody, kind).await.map(drop),
             RotationKind::SigningKey => self.custody.kek().versions().await.map(drop),
             RotationKind::Root | RotationKind::SubjectKey | RotationKind::IndexKey => {
                 self.custody.slot().load().await.map(drop)
@@ -234,7 +234,7 @@ async fn plan(tx: &mut dyn Tx, key: Key, rotation: &mut Rotation, begin: bool) -
         }
         Key::Kek | Key::Signing => {
             (rotation.total, rotation.detail) = (1, format!("one change of the {}", key.kind().noun()));
-            Step::Custodian
+            Step::Custodian { from: None }
         }
         Key::Subject(subject) => {
             let found = tx.lock_subjects(&[subject]).await?.into_iter().next();

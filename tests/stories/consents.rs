@@ -240,4 +240,191 @@ on_both_stores! {
         assert_eq!(office.answer(&ada.subject, NEWS).await, allowed());
         assert_eq!(office.reveal(&ada, NEWS).await, Ok(ada.email.clone()));
     }
+
+    async fn what_is_defined_is_there_in_every_version(house: House) {
+        let mut office = Office::open(house).await;
+        let more = v1::Purpose { recipients: vec!["an agency".to_owned()], ..purpose(NEWS) };
+        let second = office.define(more.clone(), v1::VersionChange::Minor).await.unwrap();
+        assert_eq!((second.version, second.change()), (2, v1::VersionChange::Major), "another recipient is no detail");
+        let refused = office.define(more, v1::VersionChange::Major).await.unwrap_err();
+        assert_eq!(reason(&refused), "VALUE_INVALID", "nothing is new about it");
+        for (version, recipient) in [(0, "an agency"), (1, "the mailing service"), (2, "an agency")] {
+            let request = v1::GetPurposeRequest { code: NEWS.to_owned(), version };
+            let found = office.door.get_purpose(request).await.unwrap().into_inner().purpose.unwrap();
+            assert_eq!(found.recipients, [recipient]);
+        }
+        let missing = v1::GetPurposeRequest { code: "nothing".to_owned(), version: 0 };
+        assert_eq!(reason(&office.door.get_purpose(missing).await.unwrap_err()), "PURPOSE_UNKNOWN");
+        let mut codes = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListPurposesRequest { page_size: 3, page_token };
+            let page = office.door.list_purposes(request).await.unwrap().into_inner();
+            codes.extend(page.purposes.into_iter().map(|purpose| purpose.code));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        assert!(codes.is_sorted() && codes.contains(&NEWS.to_owned()) && codes.len() == 8, "{codes:?}");
+        let points = office.door.list_collection_points(v1::ListCollectionPointsRequest::default()).await.unwrap();
+        assert_eq!(points.into_inner().collection_points[0].collection_point, FORM);
+
+        let request = v1::RetirePurposeRequest { code: OFFERS.to_owned() };
+        let retired = office.door.retire_purpose(request.clone()).await.unwrap().into_inner().purpose.unwrap();
+        assert_eq!((retired.state(), retired.version), (v1::PurposeState::Retired, 2));
+        let again = office.door.retire_purpose(request).await.unwrap().into_inner().purpose.unwrap();
+        assert_eq!(again.version, 2);
+        let ada = office.house.somebody("Ada").await;
+        assert_eq!(office.answer(&ada.subject, OFFERS).await, denied("PURPOSE_INACTIVE"));
+    }
+
+    async fn many_questions_are_answered_each_for_itself(house: House) {
+        let mut office = Office::open(house).await;
+        let ada = office.house.somebody("Ada").await;
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Give).await;
+        let ask = |subject: &str, purpose: &str| v1::CheckPermissionRequest {
+            subject: subject.to_owned(),
+            purpose: purpose.to_owned(),
+            ..Default::default()
+        };
+        let nobody = "sub_aaaaaaaaaaaaaaaaaaaaaaaaaa";
+        let checks = vec![
+            ask(&ada.subject, NEWS),
+            ask(nobody, NEWS),
+            ask(&ada.subject, "nothing"),
+            ask("rubbish", NEWS),
+            ask(&ada.subject, "customer_care"),
+        ];
+        let request = v1::BatchCheckPermissionRequest { checks };
+        let results = office.door.batch_check_permission(request).await.unwrap().into_inner().results;
+        let told: Vec<_> = results
+            .into_iter()
+            .map(|result| match result.outcome.unwrap() {
+                v1::batch_check_permission_result::Outcome::Permission(permission) => permission.allowed.to_string(),
+                v1::batch_check_permission_result::Outcome::Error(error) => {
+                    reason(&Status::with_details(error.code.into(), "", prost::Message::encode_to_vec(&error).into()))
+                }
+            })
+            .collect();
+        assert_eq!(told, ["true", "SUBJECT_UNKNOWN", "PURPOSE_UNKNOWN", "VALUE_INVALID", "true"]);
+        let many = v1::BatchCheckPermissionRequest { checks: vec![ask(&ada.subject, NEWS); 1001] };
+        let refused = office.door.batch_check_permission(many).await.unwrap_err();
+        assert_eq!(reason(&refused), "BATCH_TOO_LARGE");
+    }
+
+    async fn an_objection_to_marketing_is_to_all_of_it_and_nothing_overrides_it(house: House) {
+        let mut office = Office::open(house).await;
+        let ada = office.house.somebody("Ada").await;
+        for code in [NEWS, OFFERS] {
+            office.say(&ada.subject, code, v1::ConsentEventKind::Give).await;
+        }
+        let object = v1::RecordConsentRequest {
+            subject: ada.subject.clone(),
+            purpose: NEWS.to_owned(),
+            kind: v1::ConsentEventKind::Object.into(),
+            ..Default::default()
+        };
+        office.record(object.clone()).await.unwrap();
+        for code in [NEWS, OFFERS] {
+            assert_eq!(office.answer(&ada.subject, code).await, denied("SUPPRESSED"));
+            assert_eq!(office.reveal(&ada, code).await, Err("SUPPRESSED".to_owned()));
+        }
+        let request = v1::ListConsentsRequest { subject: ada.subject.clone() };
+        let listed = office.door.list_consents(request).await.unwrap().into_inner();
+        let news = listed.consents.iter().find(|consent| consent.purpose == NEWS).unwrap();
+        assert!(listed.suppressed && news.objected && !news.permission.clone().unwrap().allowed);
+        let care = listed.consents.iter().find(|consent| consent.purpose == "customer_care").unwrap();
+        assert!(care.permission.clone().unwrap().allowed, "a contract goes on");
+        let overriding = v1::RecordConsentRequest {
+            kind: v1::ConsentEventKind::OverrideObjection.into(),
+            reason: "CASE-1".to_owned(),
+            collection_point: FORM.to_owned(),
+            ..object.clone()
+        };
+        assert_eq!(reason(&office.record(overriding).await.unwrap_err()), "RIGHT_ABSOLUTE");
+        let yes = office.yes(&ada.subject, NEWS).await;
+        assert_eq!(reason(&office.record(yes).await.unwrap_err()), "SUPPRESSED");
+        let taken_back = v1::RecordConsentRequest {
+            kind: v1::ConsentEventKind::WithdrawObjection.into(),
+            collection_point: FORM.to_owned(),
+            ..object
+        };
+        office.record(taken_back).await.unwrap();
+        assert_eq!(office.answer(&ada.subject, NEWS).await, allowed());
+    }
+
+    async fn a_child_needs_a_guardian_and_decides_anew_when_grown(house: House) {
+        let mut office = Office::open(house).await;
+        let rule = v1::Purpose { age_rule: true, ..purpose(NEWS) };
+        office.define(rule, v1::VersionChange::Minor).await.unwrap();
+        let ada = office.house.somebody("Ada").await;
+        let yes = office.yes(&ada.subject, NEWS).await;
+        let unknown = office.record(yes.clone()).await.unwrap_err();
+        assert_eq!(fields_at_fault(&unknown), ["birth_date"]);
+        // The clock of the stories stands in 2026: somebody of thirteen, whose day of birth the vault keeps.
+        let birth = crate::house::field(v1::FieldType::DateOfBirth, "2013-03-14");
+        office.house.tokenize(&ada.subject, vec![birth]).await;
+        assert_eq!(reason(&office.record(yes.clone()).await.unwrap_err()), "GUARDIAN_REQUIRED");
+        let guardian = v1::RecordConsentRequest { actor: v1::ConsentActor::Guardian.into(), ..yes.clone() };
+        let asked = office.record(guardian).await.unwrap();
+        assert_eq!(asked[0].state(), v1::ConsentState::Pending);
+        assert_eq!(office.answer(&ada.subject, NEWS).await, denied("NO_CONSENT"));
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Confirm).await;
+        assert_eq!(office.answer(&ada.subject, NEWS).await, allowed());
+        assert!(office.check(&ada.subject, NEWS).await.valid_until.is_some(), "until they are sixteen");
+        office.house.clock.advance(DAY * 366 * 3);
+        assert_eq!(office.answer(&ada.subject, NEWS).await, denied("RECONFIRM_DUE"));
+        office.record(yes).await.unwrap();
+        assert_eq!(office.answer(&ada.subject, NEWS).await, allowed());
+    }
+
+    async fn profiling_off_stops_what_profiles_and_nothing_else(house: House) {
+        let mut office = Office::open(house).await;
+        let persona = v1::Purpose { profiling: true, direct_marketing: false, ..purpose("marketing.persona") };
+        office.define(persona, v1::VersionChange::Major).await.unwrap();
+        let ada = office.house.somebody("Ada").await;
+        office.say(&ada.subject, "marketing.persona", v1::ConsentEventKind::Give).await;
+        assert_eq!(office.answer(&ada.subject, "marketing.persona").await, allowed());
+        let off = v1::SetProfilingRequest { subject: ada.subject.clone(), enabled: false, etag: String::new() };
+        office.house.subjects.set_profiling(off).await.unwrap();
+        assert_eq!(office.answer(&ada.subject, "marketing.persona").await, denied("PROFILING_OFF"));
+        assert_eq!(office.answer(&ada.subject, "customer_care").await, allowed());
+    }
+
+    async fn a_request_that_is_sent_twice_is_recorded_once_and_the_chain_holds(house: House) {
+        let mut office = Office::open(house).await;
+        let ada = office.house.somebody("Ada").await;
+        let yes = office.yes(&ada.subject, NEWS).await;
+        let evidence = v1::ConsentEvidence {
+            kind: "form_hash".to_owned(),
+            personal: "ada@example.com from 203.0.113.9".to_owned(),
+            ..Default::default()
+        };
+        let once = v1::RecordConsentRequest {
+            request_id: crate::asks::request_id(7),
+            evidence: vec![evidence],
+            ..yes
+        };
+        let first = office.record(once.clone()).await.unwrap();
+        assert_eq!(office.record(once).await.unwrap(), first);
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Withdraw).await;
+        let proof = first[0].evidence[0].token.clone();
+        let shown = office.house.reveal(std::slice::from_ref(&proof), "legal_claims").await;
+        assert_eq!(shown, [Ok("ada@example.com from 203.0.113.9".to_owned())]);
+        office.house.erase(&ada.subject).await;
+        let request = v1::ListConsentEventsRequest { subject: ada.subject.clone(), ..Default::default() };
+        let events = office.door.list_consent_events(request).await.unwrap().into_inner().events;
+        assert_eq!(events.len(), 2);
+        assert!(events[0].previous_hash.is_empty() && events[1].previous_hash == events[0].hash);
+        assert_eq!(office.house.reveal(&[proof], "legal_claims").await, [Err("SUBJECT_ERASED".to_owned())]);
+        assert_eq!(office.answer(&ada.subject, NEWS).await, denied("SUBJECT_ERASED"));
+        let late = v1::RecordConsentRequest {
+            subject: ada.subject.clone(),
+            purpose: NEWS.to_owned(),
+            kind: v1::ConsentEventKind::Withdraw.into(),
+            ..Default::default()
+        };
+        assert_eq!(reason(&office.record(late).await.unwrap_err()), "SUBJECT_ERASED");
+    }
 }

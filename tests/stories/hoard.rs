@@ -9,7 +9,7 @@ use std::sync::Arc;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use lacuna::crypto::{Aad, Key, Secret, SystemRandom, open};
 use lacuna::keys::adversary::{Loot, Spoils};
-use lacuna::keys::kek::LocalKek;
+use lacuna::keys::kek::{Absent, LocalKek};
 use lacuna::keys::slot::{FileSlot, RootSlot as _};
 use lacuna::model::{SubjectId, Token, TokenRow};
 use lacuna::store::index::{Chunk, Generation};
@@ -252,14 +252,15 @@ pub async fn keys_now(house: &House) -> Vec<Secret<32>> {
 
 async fn keys_in(slot: &Path, data: &Path) -> Vec<Secret<32>> {
     let kek = fs::read(slot.join("kek.key")).unwrap();
-    let kek = Secret::from_slice(&kek).unwrap();
+    // A format, the vault that it serves, the number of its only version, and the key.
+    let (tree, kek): ([u8; 16], _) = (kek[1..17].try_into().unwrap(), Secret::from_slice(&kek[21..]).unwrap());
     let signing = fs::read(slot.join("receipt-signing.key")).unwrap();
-    let signing = open(&Key::new(&kek), &Aad::new("lacuna/receipt-signing-key/v1"), &signing).unwrap();
+    let signing = open(&Key::new(&kek), &Aad::new("lacuna/receipt-signing-key/v1").bytes(&tree), &signing).unwrap();
     // Wherever in its encoding the secret begins.
     let mut keys: Vec<Secret<32>> = signing.expose().windows(32).filter_map(Secret::from_slice).collect();
     let token = fs::read_to_string(data.join("dev-token")).unwrap();
     keys.extend(Secret::from_slice(&BASE64URL_NOPAD.decode(token.trim().as_bytes()).unwrap()));
-    let wrapping = LocalKek::open(&slot.join("kek.key"), false, Arc::new(SystemRandom::new())).unwrap();
+    let wrapping = LocalKek::open(&slot.join("kek.key"), tree, Absent::Refuse, Arc::new(SystemRandom::new())).unwrap();
     let content = FileSlot::look(&slot.join("root.slot"), &[], Arc::new(wrapping)).load().await.unwrap().unwrap();
     keys.push(content.current.key);
     keys.extend(content.next.map(|next| next.key));

@@ -39,6 +39,14 @@ impl Kms {
         configure(vault, &format!("kek = 'aws-kms'\n{}{former}", self.section("slot", key)));
     }
 
+    /// The vault that a key says it serves.
+    fn vault_of(&self, key: &str) -> String {
+        let arn = self.moto.kms("DescribeKey", &json!({ "KeyId": key }))["KeyMetadata"]["Arn"].clone();
+        let tags = self.moto.kms("ListResourceTags", &json!({ "KeyId": arn }));
+        let tag = tags["Tags"].as_array().unwrap().iter().find(|tag| tag["TagKey"] == "lacuna-vault");
+        tag.unwrap_or_else(|| panic!("{tags}"))["TagValue"].as_str().unwrap().to_owned()
+    }
+
     fn state_of(&self, key: &str) -> String {
         let found = self.moto.kms("DescribeKey", &json!({ "KeyId": key }));
         found["KeyMetadata"]["KeyState"].as_str().unwrap().to_owned()
@@ -144,7 +152,7 @@ outside_on_both_stores! {
         // What went to the service and came from it is in no log, however much is logged.
         let wrapped = fs::read(&vault.slots()[0]).unwrap();
         let sealed = data_encoding::BASE64.encode(key_of(&wrapped).1);
-        let context = json!({ "lacuna": "lacuna/root-slot/v1" });
+        let context = json!({ "lacuna": "lacuna/root-slot/v1", "lacuna-vault": kms.vault_of("alias/lacuna") });
         let ask = json!({ "CiphertextBlob": sealed, "EncryptionContext": context });
         let plain = kms.moto.kms("Decrypt", &ask)["Plaintext"].as_str().unwrap().to_owned();
         assert!(plain.len() > 40);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lacuna::crypto::{Random as _, Secret, SystemRandom, derive};
 use lacuna::keys::adversary::Loot;
-use lacuna::keys::kek::LocalKek;
+use lacuna::keys::kek::{Absent, LocalKek};
 use lacuna::keys::slot::{FileSlot, RootSlot as _};
 use lacuna::model::SubjectId;
 use lacuna::proto::v1;
@@ -128,13 +128,13 @@ fn forgotten(server: &Server, needles: &Needles) -> Vec<String> {
 
 /// Every key by which the values of a subject can be read, as somebody derives them who has everything.
 async fn keys_of(vault: &Outside, subject: &str) -> Needles {
-    let wrapping = LocalKek::open(&vault.kek(), false, Arc::new(SystemRandom::new())).unwrap();
-    let slots = vault.slots();
-    let slot = FileSlot::look(&slots[0], &slots[1..], Arc::new(wrapping)).load().await.unwrap().unwrap();
-    let mut needles = of_key("the root key", slot.current.key.expose());
     let store = store::open(&vault.url()).await.unwrap();
     let mut tx = store.read().await.unwrap();
     let tree = tx.vault().await.unwrap().unwrap().tree;
+    let wrapping = LocalKek::open(&vault.kek(), tree, Absent::Refuse, Arc::new(SystemRandom::new())).unwrap();
+    let slots = vault.slots();
+    let slot = FileSlot::look(&slots[0], &slots[1..], Arc::new(wrapping)).load().await.unwrap().unwrap();
+    let mut needles = of_key("the root key", slot.current.key.expose());
     let (pages, subject) = (tx.key_pages().await.unwrap(), SubjectId::parse(subject).unwrap());
     let keys = tx.subject_keys(&[subject]).await.unwrap();
     drop(tx);

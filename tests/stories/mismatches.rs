@@ -54,7 +54,10 @@ async fn erase_and_stop(mut door: Door, person: &Person) {
 fn exchange_kek(vault: &Outside) {
     let (kek, other) = (vault.kek(), vault.kek().with_extension("other"));
     if !other.exists() {
-        fs::write(&other, [7; 32]).unwrap();
+        // Of the same vault, and the same version of its key.
+        let mut bytes = fs::read(&kek).unwrap();
+        bytes.iter_mut().rev().take(32).for_each(|byte| *byte ^= 1);
+        fs::write(&other, bytes).unwrap();
         fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
     }
     let aside = kek.with_extension("aside");

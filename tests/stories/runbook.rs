@@ -355,6 +355,57 @@ fn every_copy_of_the_slot_is_gone() {
 }
 
 #[test]
+fn the_key_that_signs_receipts_is_lost() {
+    let mut section = Section::named("The key that signs receipts is lost");
+    let mut site = Site::new(None);
+    site.start();
+    let [ada, bob, cyd] = site.people(["ada", "bob", "cyd"]);
+    let (erasure, _) = site.erase(&ada);
+    let receipt = |site: &Site, erasure: &str, name: &str| {
+        site.ask(&format!("erasure receipt {erasure} --file {}", site.text(name))).unwrap();
+        site.text(name)
+    };
+    let before = receipt(&site, &erasure, "before.json");
+    site.stop();
+    fs::copy(site.at("slot/receipt-signing.pub"), site.at("published.pub")).unwrap();
+
+    // A mirror that is new gets a copy, and is enough.
+    site.mirror = "new-mirror";
+    site.start();
+    fs::remove_file(site.at("slot/receipt-signing.key")).unwrap();
+    site.stop();
+    site.start();
+    site.assert_erases(&bob);
+    assert_eq!(
+        fs::read(site.at("slot/receipt-signing.pub")).unwrap(),
+        fs::read(site.at("new-mirror/receipt-signing.pub")).unwrap()
+    );
+    let refused = process::run(&mut site.lacuna("keys make-signing-key"));
+    assert!(!refused.status.success() && said(&refused).contains("there is one"), "{}", said(&refused));
+    site.systemctl(&mut section, "stop");
+    for place in ["slot", "new-mirror"] {
+        for file in ["receipt-signing.key", "receipt-signing.pub"] {
+            fs::remove_file(site.at(place).join(file)).unwrap();
+        }
+    }
+    assert!(site.try_start().is_err() && site.log().contains("make-signing-key"), "{}", site.log());
+
+    let words = [("PUBLISHED", site.text("published.pub")), ("SLOT", site.text("slot"))];
+    let words = [(words[0].0, words[0].1.as_str()), (words[1].0, words[1].1.as_str())];
+    section.shell("cp PUBLISHED SLOT/receipt-signing.pub", &words);
+    site.succeed(&mut section, "lacuna keys make-signing-key", &[]);
+    site.systemctl(&mut section, "start");
+    let (erasure, _) = site.erase(&cyd);
+    let after = receipt(&site, &erasure, "after.json");
+    let list = site.text("slot/receipt-signing.pub");
+    for receipt in [before, after] {
+        run(&mut site.lacuna(&format!("receipt verify --public-key {list} {receipt}")));
+    }
+    assert_eq!(fs::read_to_string(list).unwrap().lines().count(), 2);
+    site.assert_well(&[], &[&ada, &bob, &cyd]);
+}
+
+#[test]
 fn a_sink_is_lost() {
     on_both("a lost sink", |database| {
         let mut section = Section::named("A checkpoint sink is lost");

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use lacuna::crypto::{Secret, SecretBytes, SystemRandom, derive};
-use lacuna::keys::kek::LocalKek;
+use lacuna::keys::kek::{Absent, LocalKek};
 use lacuna::keys::slot::{Assurance, Content, FileSlot, Root, RootSlot, SlotLock, TokenSlot};
 use lacuna::keys::token::{Options, Pin, Token};
 use lacuna::model::{Error, Reason};
@@ -116,7 +116,7 @@ impl Bed {
             let slot = TokenSlot::look(token, "lacuna", Assurance::ImmediateLogical, random);
             return Arc::new(slot.hold(lock, self.slot_file()));
         }
-        let kek = LocalKek::open(&self.place.join("kek"), true, random).unwrap();
+        let kek = LocalKek::open(&self.place.join("kek"), [7; 16], Absent::Make, random).unwrap();
         Arc::new(FileSlot::hold(lock, &self.slot_file(), &[self.mirror()], Arc::new(kek)))
     }
 
@@ -159,7 +159,7 @@ fn root(epoch: u64) -> Root {
 async fn created(slot: &dyn RootSlot) -> [u8; 16] {
     let current = root(0);
     let id = current.id;
-    slot.create(&Content { tree: [7; 16], current, next: None }).await.unwrap();
+    slot.create(&Content::first([7; 16], current)).await.unwrap();
     id
 }
 
@@ -188,7 +188,7 @@ on_every_slot! {
         assert!(slot.load().await.unwrap().is_none());
         assert_unavailable(slot.prepare(&[1; 16], &root(1)).await);
         let old = created(&*slot).await;
-        assert_unavailable(slot.create(&Content { tree: [8; 16], current: root(0), next: None }).await);
+        assert_unavailable(slot.create(&Content::first([8; 16], root(0))).await);
         let old_key = *load(&*slot).await.current.key.expose();
 
         let next = root(1);
@@ -422,4 +422,35 @@ async fn a_token_that_goes_away_is_missed_and_comes_back() {
     }
     slot.advance(&old, &next.id).await.unwrap();
     assert_eq!(load(&*slot).await.current.id, next.id);
+}
+
+#[tokio::test]
+async fn a_token_that_got_a_former_root_back_says_so_until_it_is_destroyed_again() {
+    let name = "a_token_that_got_a_former_root_back_says_so_until_it_is_destroyed_again";
+    let Some(bed) = Bed::of_a_token(story(module_path!(), name)) else { return };
+    if bed.role().as_deref() == Some("look") {
+        println!("status {:?}", bed.slot().status().await.into_iter().map(|copy| copy.epoch).collect::<Vec<_>>());
+        return;
+    }
+    let slot = bed.slot();
+    if bed.role().as_deref() == Some("settle") {
+        return slot.settle().await.unwrap();
+    }
+    created(&*slot).await;
+    let look = || said(&run(&mut bed.again("look")));
+    assert!(look().contains("status [Ok(0)]"), "{}", look());
+    // SoftHSM has a lock beside each object.
+    let beside = |file: PathBuf| [file.with_extension("lock"), file];
+    let before: Vec<_> = objects(&softhsm::tokens(&bed.place)).into_iter().flat_map(beside).collect();
+    let before: Vec<_> = before.into_iter().map(|file| (fs::read(&file).unwrap(), file)).collect();
+    move_on(&*slot).await.unwrap();
+    assert!(look().contains("status [Ok(1)]"), "{}", look());
+    for (bytes, file) in &before {
+        fs::write(file, bytes).unwrap();
+    }
+    assert!(look().contains("status [Ok(1), Ok(0)]"), "{}", look());
+    // By a node that starts.
+    let settled = run(&mut bed.again("settle"));
+    assert!(settled.status.success(), "{}", said(&settled));
+    assert!(look().contains("status [Ok(1)]"), "{}", look());
 }

@@ -13,6 +13,7 @@ use crate::asks::{CARE, request_id, text, tokenize};
 use crate::copies::{allow, forbid};
 use crate::hoard::{Hoard, keys_now};
 use crate::house::{House, field, on_both_stores};
+use crate::rotating::rotate;
 
 /// The first leaf that is not the vault's own.
 const FIRST: u32 = 16;
@@ -198,7 +199,7 @@ on_both_stores! {
             .collect();
         let mut keys = house.key_service().await;
         for _ in 0..40 {
-            keys.rotate_root(v1::RotateRootRequest::default()).await.unwrap();
+            rotate(&mut keys, v1::RotationKind::Root, "", "").await.unwrap();
         }
         over.store(true, std::sync::atomic::Ordering::SeqCst);
         let mut house = house;

@@ -35,11 +35,11 @@ pub fn copy_folder(from: &Path, to: &Path) -> Result<u64> {
     Ok(files)
 }
 
-/// Every key that exists: what the slot holds, and every file of 32 bytes beside it.
+/// Every key that exists: what the slot holds, and what each file beside it ends with, as that of a key-encrypting key.
 pub async fn keys(slot: &dyn RootSlot, config: &Config) -> Result<Vec<Secret<32>>> {
     let mut keys: Vec<_> = slot.load().await?.map(roots).unwrap_or_default();
     for entry in fs::read_dir(config.slot_dir())? {
-        keys.extend(Secret::from_slice(&fs::read(entry?.path())?));
+        keys.extend(fs::read(entry?.path())?.last_chunk::<32>().and_then(|key| Secret::from_slice(key)));
     }
     Ok(keys)
 }

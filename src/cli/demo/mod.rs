@@ -16,7 +16,7 @@ use tokio_stream::StreamExt as _;
 use tonic::transport::Channel;
 
 use super::client::{Bearer, Vault};
-use super::custodian::look_at_slot;
+use super::custodian::{look_at_slot, vault_in};
 use super::failure::{Failure, Result};
 use super::print::line;
 use super::serve::Running;
@@ -289,7 +289,10 @@ impl Demo {
             attack::copy_folder(copy, &place)?;
             scratch.push(place);
         }
-        let slot = look_at_slot(config).await?;
+        let store = crate::store::open(config.database_url()?.expose()).await.map_err(anyhow::Error::from)?;
+        let vault = vault_in(&*store).await?;
+        store.close().await;
+        let slot = look_at_slot(config, vault).await?;
         Ok(Read::of(&attack::plunder(&scratch, attack::keys(&*slot, config).await?).await?))
     }
 

@@ -5,6 +5,8 @@
 //! saved by cancelling the deletion. While a rotation is under way two more aliases stand beside the first: `-next`
 //! names a key that was made and is not in use yet, `-former` the one to be deleted. So the aliases tell which keys are
 //! versions: what any other key has wrapped is refused, even if these credentials could open it.
+//!
+//! Each key has a tag that names the vault which it serves, and whatever it wraps names that as well.
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
@@ -17,12 +19,13 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{KeyMetadata, KeyState};
+use aws_sdk_kms::types::{KeyMetadata, KeyState, Tag};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-use super::Kek;
+use super::{Absent, Kek};
 use crate::crypto::SecretBytes;
+use crate::keys::checkpoint::hex;
 use crate::model::{Error, Reason, Result};
 
 /// What a wrapped secret begins with: the format, then the length of the key's name, then the name.
@@ -30,6 +33,9 @@ const FORMAT: u8 = 3;
 
 /// The name of the encryption context that binds a secret to its use.
 const CONTEXT: &str = "lacuna";
+
+/// The name of the tag of a key, and of the encryption context, that tell the vault.
+const VAULT: &str = "lacuna-vault";
 
 const ALIAS: &str = "alias/";
 
@@ -39,8 +45,8 @@ const GRACE_DAYS: i32 = 30;
 /// How long the service is left alone after it did not answer. Whoever asks for several things waits for one answer.
 const REST: Duration = Duration::from_secs(3);
 
-/// How often a new key is looked for behind the alias, and after which pause: an alias takes a while to change
-/// everywhere.
+/// How often a new key is looked for behind the alias, or a new tag at a key, and after which pause: they take a while to
+/// change everywhere.
 const LOOKS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -60,6 +66,8 @@ pub struct Settings<'a> {
 pub struct AwsKek {
     client: Client,
     key: String,
+    /// The vault that it serves, by the id of its key tree, in hex.
+    vault: String,
     timeout: Duration,
     /// The full names of keys that were seen to be its versions.
     known: Mutex<BTreeSet<String>>,
@@ -81,12 +89,13 @@ impl From<Refusal> for Error {
 }
 
 impl AwsKek {
-    /// The key, which must be there: it is made by whoever grants the vault the right to use it. Credentials and, unless
-    /// given, the region come from where AWS's tools look for them.
+    /// The key for the vault of `tree`. It must be there: it is made by whoever grants the vault the right to use it. Its
+    /// first version is the moment when it is tagged. Credentials and, unless given, the region come from where AWS's
+    /// tools look for them.
     ///
     /// # Errors
-    /// `KeyCustodianUnavailable` when there is no such key, or it cannot be asked for.
-    pub async fn open(settings: &Settings<'_>) -> Result<Self> {
+    /// `KeyCustodianUnavailable` when there is no such key, it serves another vault, or it cannot be asked for.
+    pub async fn open(settings: &Settings<'_>, tree: [u8; 16], absent: Absent) -> Result<Self> {
         let tls = Provider::Rustls(CryptoMode::Ring);
         // An attempt that hangs leaves time for another, over another connection.
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(settings.timeout / 2).build();
@@ -103,6 +112,7 @@ impl AwsKek {
         let kek = Self {
             client: Client::new(&config),
             key: settings.key.to_owned(),
+            vault: hex(&tree),
             timeout: settings.timeout,
             known: Mutex::default(),
             silent: Mutex::default(),
@@ -110,8 +120,42 @@ impl AwsKek {
         if config.region().is_none() {
             return Err(kek.unusable("nothing says in which region it is; name it in slot.aws_kms.region"));
         }
-        kek.present().await?;
+        let present = kek.present().await?;
+        // Another key than the one that was in use is told apart when something is opened, which can name that one.
+        if !kek.serves(&present).await? && absent == Absent::Make {
+            kek.claim(&present).await?;
+        }
         Ok(kek)
+    }
+
+    /// Whether a key serves this vault already; an error when it serves another.
+    async fn serves(&self, key: &str) -> Result<bool> {
+        let listed = self.answer(self.client.list_resource_tags().key_id(key).send()).await?;
+        let tag = listed.tags().iter().find(|tag| tag.tag_key() == VAULT);
+        match tag.map(Tag::tag_value) {
+            None => Ok(false),
+            Some(vault) if vault == self.vault => Ok(true),
+            Some(vault) => Err(self
+                .unusable("it belongs to another vault, which needs it for itself; name another in slot.aws_kms.key")
+                .with("belongs_to", vault.to_owned())
+                .with("vault", self.vault.clone())),
+        }
+    }
+
+    /// Makes a key serve this vault, which serves none yet.
+    async fn claim(&self, key: &str) -> Result<()> {
+        self.answer(self.client.tag_resource().key_id(key).tags(self.tag()?).send()).await?;
+        for _ in 0..LOOKS {
+            if self.serves(key).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(self.unusable("the tag that names its vault was not kept"))
+    }
+
+    fn tag(&self) -> Result<Tag> {
+        Tag::builder().tag_key(VAULT).tag_value(&self.vault).build().map_err(Error::internal)
     }
 
     /// Waits for an answer, but not for ever.
@@ -238,7 +282,8 @@ fn parse(wrapped: &[u8]) -> Option<(&str, &[u8])> {
 impl Kek for AwsKek {
     async fn wrap(&self, label: &'static str, plain: &SecretBytes) -> Result<Vec<u8>> {
         let call = self.client.encrypt().key_id(&self.key).plaintext(Blob::new(plain.expose()));
-        let answer = self.answer(call.encryption_context(CONTEXT, label).send()).await?;
+        let call = call.encryption_context(CONTEXT, label).encryption_context(VAULT, &self.vault);
+        let answer = self.answer(call.send()).await?;
         let (Some(name), Some(blob)) = (answer.key_id, answer.ciphertext_blob) else {
             return Err(self.unusable("it answered without a ciphertext"));
         };
@@ -255,30 +300,40 @@ impl Kek for AwsKek {
         let (name, blob) = parse(wrapped).ok_or_else(foreign)?;
         self.check_version(name, label).await?;
         let call = self.client.decrypt().key_id(name).ciphertext_blob(Blob::new(blob));
-        let answer = self.answer(call.encryption_context(CONTEXT, label).send()).await?;
+        let call = call.encryption_context(CONTEXT, label).encryption_context(VAULT, &self.vault);
+        let answer = self.answer(call.send()).await?;
         let plain = answer.plaintext.ok_or_else(|| self.unusable("it answered without a plaintext"))?;
         Ok(SecretBytes::new(plain.into_inner()))
     }
 
-    fn version_of(&self, wrapped: &[u8]) -> Option<String> {
-        parse(wrapped).map(|(name, _)| name.to_owned())
+    async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String> {
+        self.unwrap(label, wrapped).await?;
+        Ok(parse(wrapped).map(|(name, _)| name.to_owned()).unwrap_or_default())
     }
 
     async fn versions(&self) -> Result<Vec<String>> {
         let present = self.present().await?;
+        if !self.serves(&present).await? {
+            return Ok(Vec::new());
+        }
         // A rotation that was interrupted early has named the key that is still in use as the one to be deleted.
         let former = self.beside("former").await?.filter(|former| *former != present);
         Ok(former.into_iter().chain([present]).collect())
     }
 
     async fn add_version(&self) -> Result<String> {
+        let present = self.present().await?;
+        if !self.serves(&present).await? {
+            self.claim(&present).await?;
+            return Ok(present);
+        }
         if !self.key.starts_with(ALIAS) {
             return Err(self.unusable(
                 "it has no alias that could be pointed to another key; give it one, or name another key and this one \
                  as slot.former_kek",
             ));
         }
-        let (present, next) = (self.present().await?, self.aside("next"));
+        let next = self.aside("next");
         let made = match self.beside("next").await? {
             Some(made) if made != present => made,
             left => {
@@ -286,8 +341,8 @@ impl Kek for AwsKek {
                     // A rotation was interrupted after this key had come into use.
                     self.unname(&next).await?;
                 }
-                let call = self.client.create_key().description("wraps the root slot of a Lacuna vault").send();
-                let made = self.answer(call).await?.key_metadata.and_then(|made| made.arn);
+                let call = self.client.create_key().description("wraps the root slot of a Lacuna vault");
+                let made = self.answer(call.tags(self.tag()?).send()).await?.key_metadata.and_then(|made| made.arn);
                 let made = made.ok_or_else(|| self.unusable("it answered without the name of the new key"))?;
                 self.name(&next, &made).await?;
                 made
@@ -308,6 +363,7 @@ impl Kek for AwsKek {
         }
         let found = self.find(version).await?.filter(|key| key.key_state != Some(KeyState::PendingDeletion));
         if let Some(key) = found {
+            self.serves(&key.key_id).await?;
             let call = self.client.schedule_key_deletion().key_id(key.key_id);
             self.answer(call.pending_window_in_days(GRACE_DAYS).send()).await?;
         }
@@ -331,7 +387,11 @@ impl AwsKek {
     }
 
     async fn unname(&self, alias: &str) -> Result<()> {
-        Ok(self.answer(self.client.delete_alias().alias_name(alias).send()).await.map(drop)?)
+        match self.answer(self.client.delete_alias().alias_name(alias).send()).await {
+            // Nobody heard that it was done.
+            Err(refusal) if refusal.code.as_deref() == Some("NotFoundException") => Ok(()),
+            answer => Ok(answer.map(drop)?),
+        }
     }
 
     /// Waits until the alias names the key.

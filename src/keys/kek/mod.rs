@@ -2,7 +2,8 @@
 //! of those files alone opens nothing. A KEK need not be able to forget; the slot is.
 //!
 //! A KEK has versions. The newest wraps; each wrapped secret names the one that it needs, and a version goes only after
-//! nothing names it any more ([rotate]).
+//! nothing names it any more ([rotate]). A KEK serves one vault: it knows which, and so does whatever it wraps. Of what
+//! another vault needs nobody here could know, and a rotation would destroy it.
 
 #[cfg(feature = "aws-kms")]
 mod aws;
@@ -21,7 +22,18 @@ pub use succession::Succession;
 use async_trait::async_trait;
 
 use crate::crypto::SecretBytes;
-use crate::model::Result;
+use crate::model::{Error, Reason, Result};
+
+/// What to do about a KEK of which there is no version yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Refuse: it was lost, or is somewhere else.
+    Refuse,
+    /// Make the first one: the vault is new, or the former KEK still opens everything.
+    Make,
+    /// Go on without: another KEK is still there, of which this one is to take the place.
+    Await,
+}
 
 /// Wraps small secrets.
 #[async_trait]
@@ -32,10 +44,10 @@ pub trait Kek: Send + Sync {
     /// Unwraps what [`Kek::wrap`] made under the same label. `KeyCustodianUnavailable` for anything else.
     async fn unwrap(&self, label: &'static str, wrapped: &[u8]) -> Result<SecretBytes>;
 
-    /// Which version a wrapped secret needs, if it is one of this KEK's.
-    fn version_of(&self, wrapped: &[u8]) -> Option<String>;
+    /// Which version a wrapped secret needs, after opening it.
+    async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String>;
 
-    /// Its versions, the newest last.
+    /// Its versions, the newest last. None before the first was made.
     async fn versions(&self) -> Result<Vec<String>>;
 
     /// Makes a version that wraps from now on, in every process.
@@ -51,6 +63,17 @@ pub trait Kek: Send + Sync {
     fn describe(&self) -> String;
 }
 
+/// Wraps what is about to take the place of something, and makes sure that it opens: what a KEK was never seen to open may
+/// be lost for ever.
+pub async fn wrap(kek: &dyn Kek, label: &'static str, plain: &SecretBytes) -> Result<Vec<u8>> {
+    let wrapped = kek.wrap(label, plain).await?;
+    if kek.unwrap(label, &wrapped).await?.expose() == plain.expose() {
+        return Ok(wrapped);
+    }
+    let message = format!("the {} does not open what it has wrapped; nothing was replaced", kek.describe());
+    Err(Error::new(Reason::KeyCustodianUnavailable, message))
+}
+
 /// Something that a KEK wraps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrappedCopy {
@@ -61,9 +84,8 @@ pub struct WrappedCopy {
 }
 
 impl WrappedCopy {
-    /// Tells about a wrapped secret, which must be one of the KEK's.
-    pub fn of(kek: &dyn Kek, place: &std::path::Path, wrapped: &[u8]) -> Self {
-        let version = kek.version_of(wrapped).unwrap_or_else(|| "unknown".to_owned());
-        Self { place: place.display().to_string(), version }
+    /// Tells about a wrapped secret, after opening it.
+    pub async fn of(kek: &dyn Kek, label: &'static str, place: &std::path::Path, wrapped: &[u8]) -> Result<Self> {
+        Ok(Self { place: place.display().to_string(), version: kek.needs(label, wrapped).await? })
     }
 }

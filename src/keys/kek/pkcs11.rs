@@ -1,11 +1,13 @@
-//! A KEK in a PKCS#11 token: AES keys that never leave it, each version with its number as `CKA_ID`.
+//! A KEK in a PKCS#11 token: AES keys that never leave it. Their label names the vault that they serve, so that vaults in
+//! one token do not see each other's; each version has its number as `CKA_ID`.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Kek;
+use super::{Absent, Kek};
 use crate::crypto::{Aad, Random, SecretBytes};
+use crate::keys::checkpoint::hex;
 use crate::keys::token::{Desk, KeyObject, Token, Trouble};
 use crate::model::{Error, Reason, Result};
 
@@ -22,10 +24,16 @@ pub struct TokenKek {
 }
 
 impl TokenKek {
-    /// The key in `token`, after making one if `create` and there is none. `label` tells vaults in one token apart.
-    pub async fn open(token: Arc<Token>, label: &str, create: bool, random: Arc<dyn Random>) -> Result<Self> {
-        let kek = Self { token, label: format!("{label}-kek"), random };
-        if create && kek.numbers().await?.is_empty() {
+    /// The key in `token` for the vault of `tree`. What begins with `label` in the token is Lacuna's.
+    pub async fn open(
+        token: Arc<Token>,
+        label: &str,
+        tree: [u8; 16],
+        absent: Absent,
+        random: Arc<dyn Random>,
+    ) -> Result<Self> {
+        let kek = Self { token, label: format!("{label}-kek:{}", hex(&tree)), random };
+        if absent == Absent::Make && kek.numbers().await?.is_empty() {
             kek.add_version().await?;
         }
         Ok(kek)
@@ -33,6 +41,16 @@ impl TokenKek {
 
     /// Its versions by number, in order.
     async fn numbers(&self) -> Result<Vec<u32>> {
+        let found = self.search().await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // A module that lost sight of its token has to say it twice.
+        self.token.reopen().await?;
+        self.search().await
+    }
+
+    async fn search(&self) -> Result<Vec<u32>> {
         let label = self.label.clone();
         let found = self.token.run(move |desk| versions(desk, &label)).await?;
         Ok(found.into_iter().map(|(number, _)| number).collect())
@@ -92,8 +110,9 @@ impl Kek for TokenKek {
         self.token.run(unwrap).await
     }
 
-    fn version_of(&self, wrapped: &[u8]) -> Option<String> {
-        parse(wrapped).map(|(number, ..)| number.to_string())
+    async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String> {
+        self.unwrap(label, wrapped).await?;
+        Ok(parse(wrapped).map(|(number, ..)| number).unwrap_or_default().to_string())
     }
 
     async fn versions(&self) -> Result<Vec<String>> {

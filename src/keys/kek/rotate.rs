@@ -47,15 +47,20 @@ pub(in crate::keys) struct Wrapped<'a> {
 }
 
 impl Custody {
-    /// Rotates the key-encrypting key. Repeating it after an error goes on where it stopped.
+    /// Tells what a rotation of the key-encrypting key would do, unless it is told `from` which versions another has to
+    /// take over. Then it does so; repeating that, after an error or without need, makes no further version.
     ///
     /// # Errors
     /// `KeyCustodianUnavailable` when the KEK, a copy of the slot or a copy of the signing key cannot be used; no
     /// version is destroyed then that anything needs.
-    pub async fn rotate_kek(&self, dry_run: bool, tell: &(dyn Fn(Progress) + Send + Sync)) -> Result<KekRotation> {
+    pub async fn rotate_kek(
+        &self,
+        from: Option<&[String]>,
+        tell: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<KekRotation> {
         let (kek, slot, signer) = (&*self.parts.kek, &*self.parts.slot, &self.parts.signer);
-        let done = Wrapped { kek, slot, signer }.rotate(dry_run, tell).await?;
-        if !dry_run {
+        let done = Wrapped { kek, slot, signer }.rotate(from, tell).await?;
+        if !done.dry_run {
             let detail = format!("{} to version {}", done.kek, done.to.as_deref().unwrap_or_default());
             tracing::info!(kek = done.kek, version = done.to, "the key-encrypting key was rotated");
             self.note(KeyEventKind::KekChanged, detail).await?;
@@ -65,18 +70,26 @@ impl Custody {
 }
 
 impl Wrapped<'_> {
-    pub async fn rotate(&self, dry_run: bool, tell: &(dyn Fn(Progress) + Send + Sync)) -> Result<KekRotation> {
+    pub async fn rotate(
+        &self,
+        from: Option<&[String]>,
+        tell: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<KekRotation> {
         let _turn = self.signer.turn().await?;
         let (copies, versions) = (self.copies().await?, self.kek.versions().await?);
-        let newest = versions.last().ok_or_else(|| refuse("the key-encrypting key has no version"))?;
-        // Either a rotation was interrupted, or another KEK has taken the place of the former one.
-        let resumed = versions.len() > 1 || copies.iter().any(|copy| copy.version != *newest);
-        let from = if resumed {
-            versions.iter().filter(|version| *version != newest).cloned().collect()
-        } else {
-            versions.clone()
+        // A key in a KMS that lost its tag has none, and gets it again.
+        let newest = versions.last();
+        let dry_run = from.is_none();
+        let from = match from {
+            Some(from) => from.to_vec(),
+            // A copy that needs another version than the newest tells of a rotation that was interrupted.
+            None if versions.len() > 1 || copies.iter().any(|copy| Some(&copy.version) != newest) => {
+                versions.iter().filter(|version| Some(*version) != newest).cloned().collect()
+            }
+            None => versions.clone(),
         };
-        let to = resumed.then(|| newest.clone());
+        let to = newest.filter(|newest| !from.contains(newest)).cloned();
+        let resumed = to.is_some();
         let mut rotation = KekRotation { kek: self.kek.describe(), dry_run, resumed, from, to, copies };
         if dry_run {
             return Ok(rotation);

@@ -40,9 +40,14 @@ impl Kek for Succession {
         }
     }
 
-    fn version_of(&self, wrapped: &[u8]) -> Option<String> {
-        let former = || self.former.version_of(wrapped).map(|version| format!("{FORMER}{version}"));
-        self.present.version_of(wrapped).or_else(former)
+    async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String> {
+        match self.present.needs(label, wrapped).await {
+            Ok(version) => Ok(version),
+            Err(error) => {
+                let former = self.former.needs(label, wrapped).await.map_err(|_| error)?;
+                Ok(format!("{FORMER}{former}"))
+            }
+        }
     }
 
     async fn versions(&self) -> Result<Vec<String>> {

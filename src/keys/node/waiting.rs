@@ -1,6 +1,28 @@
 //! Waiting for the other nodes: until they have done something, or certainly use their keys no more.
 
-use super::{Custody, Error, LOOK, Node, RENEW, Reason, Result, STILL, Watched, in_time};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Custody, Error, LOOK, Node, NodeId, RENEW, Reason, Result, STILL, in_time, platform, uptime};
+
+/// Rows that should move, with when each was first seen as it is.
+#[derive(Default)]
+pub struct Watched(HashMap<NodeId, (u64, Duration)>);
+
+impl Watched {
+    /// Whether a node is certainly out: its process has ended, or its row has stood still for longer than a lease lasts.
+    pub fn is_out(&mut self, id: NodeId, renewals: u64, process: &str) -> bool {
+        if platform::has_ended(process) {
+            return true;
+        }
+        let now = uptime();
+        let (seen, since) = self.0.entry(id).or_insert((renewals, now));
+        if *seen != renewals {
+            (*seen, *since) = (renewals, now);
+        }
+        now.saturating_sub(*since) >= STILL
+    }
+}
 
 impl Custody {
     /// Returns when no reveal is under way on any node any more that has read its facts before.

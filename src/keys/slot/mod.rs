@@ -53,11 +53,24 @@ pub struct Content {
     pub current: Root,
     /// The root prepared to follow it.
     pub next: Option<Root>,
+    /// The epoch of a later one that was prepared and does not open. It never counts; its number is taken.
+    pub spoiled: Option<u64>,
 }
 
 impl Content {
+    /// What a slot is set to hold at first.
+    #[must_use]
+    pub const fn first(tree: [u8; 16], root: Root) -> Self {
+        Self { tree, current: root, next: None, spoiled: None }
+    }
+
     pub(super) fn copy(&self) -> Self {
-        Self { tree: self.tree, current: self.current.copy(), next: self.next.as_ref().map(Root::copy) }
+        Self {
+            tree: self.tree,
+            current: self.current.copy(),
+            next: self.next.as_ref().map(Root::copy),
+            spoiled: self.spoiled,
+        }
     }
 
     /// The epoch of the next root to be prepared. A number is never used twice: not that of a root which was prepared
@@ -70,7 +83,8 @@ impl Content {
     /// The latest epoch that a checkpoint can be of, because a root is prepared before its checkpoint is written.
     #[must_use]
     pub fn latest_epoch(&self) -> u64 {
-        self.next.as_ref().map_or(self.current.epoch, |next| next.epoch.max(self.current.epoch))
+        let next = self.next.as_ref().map(|next| next.epoch);
+        self.current.epoch.max(next.max(self.spoiled).unwrap_or_default())
     }
 }
 

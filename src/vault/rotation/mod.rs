@@ -20,6 +20,8 @@ use crate::batch::{Batch, Limits};
 use crate::crash;
 use crate::keys::Custody;
 use crate::keys::checkpoint::unhex;
+use crate::keys::kek::KekRotation;
+use crate::keys::signer::SigningKeyRotation;
 use crate::model::{
     Clock, Error, KeyEvent, KeyEventId, KeyEventKind, Reason, Result, Rotation, RotationId, RotationKind,
     RotationState, Time, TokenRow,
@@ -44,7 +46,11 @@ pub(super) enum Step {
         detail: String,
     },
     /// Changes a key outside the tree.
-    Custodian,
+    Custodian {
+        /// What has to go, by its public name: versions of the KEK, or a signing key. Written down before anything is done,
+        /// so that doing it twice changes one key.
+        from: Option<Vec<String>>,
+    },
 }
 
 /// Where a step leads.
@@ -145,8 +151,13 @@ impl Worker {
                 let Some((tx, rotation)) = self.lock(seen).await? else { return Ok(()) };
                 self.settle(tx, rotation, Next::End(RotationState::Done, detail)).await
             }
-            Step::Custodian => {
-                let detail = at_the_custodian(&self.custody, seen.kind, false).await?;
+            Step::Custodian { from: None } => {
+                let (from, _) = plan_at_the_custodian(&self.custody, seen.kind).await?;
+                let Some((tx, rotation)) = self.lock(seen).await? else { return Ok(()) };
+                self.settle(tx, rotation, Next::Step(Step::Custodian { from: Some(from) }, 0)).await
+            }
+            Step::Custodian { from: Some(from) } => {
+                let detail = at_the_custodian(&self.custody, seen.kind, &from).await?;
                 crash::point("rotation::renewed");
                 let Some((tx, rotation)) = self.lock(seen).await? else { return Ok(()) };
                 self.settle(tx, rotation, Next::End(RotationState::Done, detail)).await
@@ -227,14 +238,32 @@ pub(super) fn unknown(id: RotationId) -> Error {
     Error::new(Reason::RotationUnknown, "there is no such rotation").with("rotation", id)
 }
 
-/// Rotates a key that a custodian has, or tells what that would do. Answers what came of it.
-pub(super) async fn at_the_custodian(custody: &Custody, kind: RotationKind, dry_run: bool) -> Result<String> {
+/// Looks at a key that a custodian has: what has to go when it is rotated, and in words what would be done.
+pub(super) async fn plan_at_the_custodian(custody: &Custody, kind: RotationKind) -> Result<(Vec<String>, String)> {
     if kind == RotationKind::Kek {
-        let done = custody.rotate_kek(dry_run, &|_| {}).await?;
-        let to = done.to.map_or_else(|| "a new version".to_owned(), |to| format!("version {to}"));
-        return Ok(format!("{}: {} copies to {to}, in place of {}", done.kek, done.copies.len(), done.from.join(", ")));
+        let plan = custody.rotate_kek(None, &|_| {}).await?;
+        return Ok((plan.from.clone(), kek_in_words(&plan)));
     }
-    let done = custody.rotate_signing_key(dry_run).await?;
-    let present = done.present.as_deref().unwrap_or("a new key");
-    Ok(format!("{present} in place of {}; {} public keys are listed", done.former, done.listed))
+    let plan = custody.rotate_signing_key(None).await?;
+    Ok((vec![plan.former.clone()], signing_in_words(&plan)))
+}
+
+/// Rotates a key that a custodian has, so that `from` goes. Answers what came of it.
+async fn at_the_custodian(custody: &Custody, kind: RotationKind, from: &[String]) -> Result<String> {
+    if kind == RotationKind::Kek {
+        return Ok(kek_in_words(&custody.rotate_kek(Some(from), &|_| {}).await?));
+    }
+    let former = from.first().ok_or_else(|| Error::internal("a rotation's step names no key"))?;
+    Ok(signing_in_words(&custody.rotate_signing_key(Some(former)).await?))
+}
+
+fn kek_in_words(rotation: &KekRotation) -> String {
+    let to = rotation.to.as_ref().map_or_else(|| "a new version".to_owned(), |to| format!("version {to}"));
+    let from = if rotation.from.is_empty() { "the former KEK".to_owned() } else { rotation.from.join(", ") };
+    format!("{}: {} copies to {to}, in place of {from}", rotation.kek, rotation.copies.len())
+}
+
+fn signing_in_words(rotation: &SigningKeyRotation) -> String {
+    let present = rotation.present.as_deref().unwrap_or("a new key");
+    format!("{present} in place of {}; {} public keys are listed", rotation.former, rotation.listed)
 }

@@ -45,7 +45,7 @@ impl Stored {
             Some(next) => Some(root(next)?),
             None => None,
         };
-        let content = Content { tree: *tree, current: root(current)?, next };
+        let content = Content { next, ..Content::first(*tree, root(current)?) };
         Some(Self { content, places: serde_json::from_slice(places).ok()? })
     }
 

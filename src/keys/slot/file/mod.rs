@@ -26,7 +26,7 @@ use super::lock::{SlotLock, Turn, unusable};
 use super::{Assurance, Content, CopyStatus, Root, RootSlot, check_prepare, moved, refused};
 use crate::crash;
 use crate::keys::files;
-use crate::keys::kek::{Kek, WrappedCopy};
+use crate::keys::kek::{self, Kek, WrappedCopy};
 use crate::model::{Error, Result};
 
 const LABEL: &str = "lacuna/root-slot/v1";
@@ -151,7 +151,7 @@ impl FileSlot {
         let named = |other: &&PathBuf| *other == path || other.exists() || is_known(other);
         let places: Vec<_> =
             self.paths.iter().filter(named).map(|place| place.to_string_lossy().into_owned()).collect();
-        let wrapped = self.kek.wrap(LABEL, &Stored::encode(content, &places)?).await?;
+        let wrapped = kek::wrap(&*self.kek, LABEL, &Stored::encode(content, &places)?).await?;
         let (target, bytes, new) = (path.to_owned(), wrapped.clone(), !is_known(path));
         let written = tokio::task::spawn_blocking(move || {
             if new {
@@ -226,7 +226,7 @@ impl RootSlot for FileSlot {
         let found = self.read_all().await;
         let Stored { content, places } = self.whole(&found)?;
         check_prepare(content, expect, next)?;
-        let content = Content { tree: content.tree, current: content.current.copy(), next: Some(next.copy()) };
+        let content = Content { next: Some(next.copy()), ..content.copy() };
         self.write_all(&found, (&content, places), || crash::point("slot::copy-prepared")).await
     }
 
@@ -239,7 +239,7 @@ impl RootSlot for FileSlot {
         }
         match &content.next {
             Some(prepared) if content.current.id == *expect && prepared.id == *next => {
-                let content = Content { tree: content.tree, current: prepared.copy(), next: None };
+                let content = Content { current: prepared.copy(), next: None, ..content.copy() };
                 self.write_all(&found, (&content, places), copy_set).await
             }
             _ => Err(moved(content.current.epoch)),
@@ -258,8 +258,7 @@ impl RootSlot for FileSlot {
         let mut copies = Vec::new();
         for path in &self.paths {
             let Some(wrapped) = read_bytes(path).await? else { continue };
-            self.open(path, &wrapped).await?;
-            copies.push(WrappedCopy::of(&*self.kek, path, &wrapped));
+            copies.push(WrappedCopy::of(&*self.kek, LABEL, path, &wrapped).await?);
         }
         Ok(copies)
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::crypto::{Secret, SystemRandom, derive};
-use crate::keys::kek::LocalKek;
+use crate::keys::kek::{Absent, LocalKek};
 
 fn fresh_root(epoch: u64) -> Root {
     let key = Secret::random(&SystemRandom::new());
@@ -21,7 +21,7 @@ impl Place {
     }
 
     fn slot(&self) -> FileSlot {
-        let kek = LocalKek::open(&self.path("kek"), true, Arc::new(SystemRandom::new())).unwrap();
+        let kek = LocalKek::open(&self.path("kek"), [7; 16], Absent::Make, Arc::new(SystemRandom::new())).unwrap();
         let lock = SlotLock::take(&self.path("a/root.slot")).unwrap();
         FileSlot::hold(lock, &self.path("a/root.slot"), &[self.path("b/root.slot")], Arc::new(kek))
     }
@@ -30,7 +30,7 @@ impl Place {
 async fn created(slot: &FileSlot) -> [u8; 16] {
     let current = fresh_root(0);
     let id = current.id;
-    slot.create(&Content { tree: [7; 16], current, next: None }).await.unwrap();
+    slot.create(&Content::first([7; 16], current)).await.unwrap();
     id
 }
 
@@ -64,7 +64,7 @@ async fn a_writer_who_saw_an_older_root_is_refused() {
     assert!(slot.advance(&old, &one.id).await.is_err(), "the second preparation replaced the first");
     slot.advance(&old, &two.id).await.unwrap();
     assert!(slot.prepare(&old, &fresh_root(3)).await.is_err());
-    assert!(slot.create(&Content { tree: [7; 16], current: fresh_root(0), next: None }).await.is_err());
+    assert!(slot.create(&Content::first([7; 16], fresh_root(0))).await.is_err());
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn two_roots_of_one_epoch_are_refused() {
     let (one, other) = (fresh_root(1), fresh_root(1));
     slot.prepare(&old, &other).await.unwrap();
     slot.advance(&old, &other.id).await.unwrap();
-    let stray = Content { tree: [7; 16], current: one, next: None };
+    let stray = Content::first([7; 16], one);
     slot.write(&place.path("b/root.slot"), &stray, &[]).await.unwrap();
     assert!(slot.load().await.is_err());
 }
@@ -152,7 +152,7 @@ async fn one_process_holds_a_slot_and_a_wrong_kek_is_told_apart() {
     let place = Place::new();
     let slot = place.slot();
     created(&slot).await;
-    let other = LocalKek::open(&place.path("other"), true, Arc::new(SystemRandom::new())).unwrap();
+    let other = LocalKek::open(&place.path("other"), [7; 16], Absent::Make, Arc::new(SystemRandom::new())).unwrap();
     let other: Arc<dyn Kek> = Arc::new(other);
     assert!(SlotLock::take(&place.path("a/root.slot")).is_err());
     let wrong = FileSlot::look(&place.path("a/root.slot"), &[], other);

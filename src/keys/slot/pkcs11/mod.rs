@@ -53,6 +53,13 @@ impl TokenSlot {
         Self { lock: Some((lock, primary)), ..self }
     }
 
+    /// The present epoch, and the former ones of which there is a key.
+    async fn epochs(&self) -> Result<Option<(u64, Vec<u64>)>> {
+        let Some(content) = self.load().await? else { return Ok(None) };
+        let present = content.current.epoch;
+        Ok(Some((present, protocol::former(&self.drawer.search().await?, &content.tree, present))))
+    }
+
     /// The turn among the processes of this machine. The protocol does not need it: it keeps them from overtaking each
     /// other in vain.
     async fn turn(&self) -> Result<Turn> {
@@ -102,12 +109,16 @@ impl RootSlot for TokenSlot {
     }
 
     async fn status(&self) -> Vec<CopyStatus> {
-        let epoch = match self.load().await {
-            Ok(Some(content)) => Ok(content.current.epoch),
-            Ok(None) => Err("missing".to_owned()),
-            Err(error) => Err(error.message.into_owned()),
-        };
-        vec![CopyStatus { place: self.drawer.token.describe(), epoch }]
+        let told = |epoch, what| CopyStatus { place: format!("{}{what}", self.drawer.token.describe()), epoch };
+        match self.epochs().await {
+            Ok(Some((epoch, former))) => {
+                // What was destroyed may have come back with a backup of the token, or from a member of its group.
+                let former = former.into_iter().map(|epoch| told(Ok(epoch), ", which still has a former root"));
+                std::iter::once(told(Ok(epoch), "")).chain(former).collect()
+            }
+            Ok(None) => vec![told(Err("missing".to_owned()), "")],
+            Err(error) => vec![told(Err(error.message.into_owned()), "")],
+        }
     }
 }
 

@@ -7,8 +7,9 @@
 //!
 //! - The **current** root is the armed one of the highest epoch whose key exists.
 //! - **Preparing** makes a candidate and looks again. It destroys nothing, so it disturbs nobody. Whoever then finds
-//!   another candidate of its epoch or a later one has been overtaken and begins again.
-//! - **Advancing** marks the next root as armed, destroys everything of lower epochs, and looks again: no key of a lower
+//!   another candidate of its epoch or a later one has been overtaken and begins again. A candidate that does not open is
+//!   garbage: its epoch is taken, and nothing else comes of it.
+//! - **Advancing** asks the token anew for the next root and opens it, marks it as armed, destroys everything of lower epochs, and looks again: no key of a lower
 //!   epoch is left, and the current root is the one that was meant. Anything else is an error, and repeating goes on from
 //!   wherever it stopped.
 //!
@@ -81,22 +82,40 @@ pub async fn load(cabinet: &dyn Cabinet) -> Result<Option<Content>> {
     loop {
         let found = cabinet.search().await?;
         let Some(current) = current(&found)? else { return Ok(None) };
-        let next = candidate(&found, &current);
-        match open(cabinet, &current, next.as_ref()).await {
-            Ok(content) => return Ok(Some(content)),
+        let candidates: Vec<_> = candidates(&found, &current).rev().collect();
+        let opened = open(cabinet, &current, &candidates).await;
+        let seen = (current, candidates);
+        match opened {
+            Ok(content) if content.spoiled.is_none() || before.as_ref() == Some(&seen) => return Ok(Some(content)),
+            Err(error) if before.as_ref() == Some(&seen) => return Err(error),
             // Another writer may have been faster between the search and the opening.
-            Err(_) if before != Some((current, next)) => before = Some((current, next)),
-            Err(error) => return Err(error),
+            _ => before = Some(seen),
         }
     }
 }
 
-async fn open(cabinet: &dyn Cabinet, current: &Name, next: Option<&Name>) -> Result<Content> {
-    let next = match next {
-        Some(next) => Some(cabinet.open(next).await?),
-        None => None,
-    };
-    Ok(Content { tree: current.tree, current: cabinet.open(current).await?, next })
+/// Opens the current root, and of the candidates, the latest first, the first that opens.
+async fn open(cabinet: &dyn Cabinet, current: &Name, candidates: &[Name]) -> Result<Content> {
+    let (mut next, mut spoiled) = (None, None);
+    for name in candidates {
+        match cabinet.open(name).await {
+            Ok(root) => {
+                next = Some(root);
+                break;
+            }
+            Err(_) => spoiled = spoiled.max(Some(name.epoch)),
+        }
+    }
+    Ok(Content { tree: current.tree, current: cabinet.open(current).await?, next, spoiled })
+}
+
+/// Makes sure that the token really keeps a root and opens it: it may believe that it keeps what it could not write, and
+/// seal what it cannot open. Answers what is there afterwards.
+async fn verify(cabinet: &dyn Cabinet, name: &Name) -> Result<Found> {
+    cabinet.refresh().await?;
+    cabinet.open(name).await?;
+    let found = cabinet.search().await?;
+    if found.get(name).is_some_and(|parts| parts.whole()) { Ok(found) } else { Err(lost_by_token()) }
 }
 
 /// Sets the register for the first time.
@@ -107,10 +126,13 @@ pub async fn create(cabinet: &dyn Cabinet, content: &Content) -> Result<()> {
     let name = Name::of(content.tree, &content.current);
     cabinet.make_key(&name).await?;
     cabinet.seal(&name, &content.current).await?;
+    verify(cabinet, &name).await?;
     cabinet.arm(&name).await?;
+    cabinet.refresh().await?;
     match current(&cabinet.search().await?)? {
         Some(current) if current == name => Ok(()),
-        _ => Err(refused("the root slot was set by another writer at the same moment")),
+        Some(_) => Err(refused("the root slot was set by another writer at the same moment")),
+        None => Err(lost_by_token()),
     }
 }
 
@@ -146,12 +168,17 @@ pub async fn advance(cabinet: &dyn Cabinet, expect: &[u8; 16], next: &[u8; 16]) 
         return sweep(cabinet, &current).await;
     }
     let prepared = found.iter().find(|(name, parts)| name.id == *next && parts.whole()).map(|(name, _)| *name);
-    let latest = candidate(&found, &current);
-    let name = match prepared {
-        Some(name) if current.id == *expect && latest.is_some_and(|latest| latest.epoch <= name.epoch) => name,
-        _ => return Err(moved(current.epoch)),
-    };
-    cabinet.arm(&name).await?;
+    let name = prepared.ok_or_else(|| moved(current.epoch))?;
+    // What is found now decides, because others may have done something since.
+    let found = verify(cabinet, &name).await?;
+    let current = self::current(&found)?.ok_or_else(empty)?;
+    let is_latest = candidates(&found, &current).next_back().is_some_and(|latest| latest.epoch <= name.epoch);
+    if current != name {
+        if current.id != *expect || !is_latest {
+            return Err(moved(current.epoch));
+        }
+        cabinet.arm(&name).await?;
+    }
     sweep(cabinet, &name).await
 }
 
@@ -174,7 +201,7 @@ async fn sweep(cabinet: &dyn Cabinet, armed: &Name) -> Result<()> {
         cabinet.refresh().await?;
         match current(&cabinet.search().await?)? {
             Some(decides) if decides == *armed => cabinet.open(armed).await.map(drop)?,
-            _ => return Err(refused("the token did not keep the root that it was given; is it full?")),
+            _ => return Err(lost_by_token()),
         }
     }
     for name in &lower {
@@ -225,12 +252,22 @@ fn current(found: &Found) -> Result<Option<Name>> {
     Ok(Some(*best))
 }
 
-/// The candidate of the highest epoch above the current root.
-fn candidate(found: &Found, current: &Name) -> Option<Name> {
-    let follows = |(name, parts): &(&Name, &Parts)| {
-        parts.whole() && !parts.armed && name.tree == current.tree && name.epoch > current.epoch
-    };
-    found.iter().filter(follows).map(|(name, _)| *name).max()
+/// The candidates above the current root, in the order of their epochs.
+fn candidates(found: &Found, current: &Name) -> impl DoubleEndedIterator<Item = Name> {
+    let (tree, epoch) = (current.tree, current.epoch);
+    let follows =
+        move |(name, parts): &(&Name, &Parts)| parts.whole() && !parts.armed && name.tree == tree && name.epoch > epoch;
+    found.iter().filter(follows).map(|(name, _)| *name)
+}
+
+/// The epochs before the present one whose keys exist.
+pub fn former(found: &Found, tree: &[u8; 16], present: u64) -> Vec<u64> {
+    let is_former = |(name, parts): &(&Name, &Parts)| parts.key && name.tree == *tree && name.epoch < present;
+    found.iter().filter(is_former).map(|(name, _)| name.epoch).collect()
+}
+
+fn lost_by_token() -> Error {
+    refused("the token did not keep the root that it was given; is it full?")
 }
 
 fn empty() -> Error {

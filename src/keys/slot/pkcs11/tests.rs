@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
-use super::protocol::{advance, create, load, prepare, settle};
+use super::protocol::{Parts, advance, create, load, prepare, settle};
 use super::*;
 use crate::crypto::SystemRandom;
 
@@ -25,6 +25,10 @@ struct Inside {
     found: Found,
     roots: BTreeMap<Name, Secret<32>>,
     destroyed: BTreeSet<Name>,
+    /// What it forgets when it is asked anew: it never wrote it.
+    unwritten: BTreeMap<Name, Parts>,
+    /// What does not open.
+    spoiled: BTreeSet<Name>,
 }
 
 /// Ready at the second poll.
@@ -86,12 +90,24 @@ impl Cabinet for Memory {
     async fn open(&self, name: &Name) -> Result<Root> {
         Step(false).await;
         let inside = self.0.lock().unwrap();
+        if inside.spoiled.contains(name) {
+            return Err(refused("it does not open"));
+        }
         let key = inside.roots.get(name).ok_or_else(|| refused("gone"))?;
         Ok(Root { id: name.id, epoch: name.epoch, key: Secret::from_slice(key.expose()).unwrap() })
     }
 
     async fn refresh(&self) -> Result<()> {
         Step(false).await;
+        let mut guard = self.0.lock().unwrap();
+        let Inside { found, unwritten, .. } = &mut *guard;
+        unwritten.retain(|name, lost| {
+            let parts = found.entry(*name).or_default();
+            let before = *parts;
+            (parts.key, parts.sealed, parts.armed) =
+                (parts.key && !lost.key, parts.sealed && !lost.sealed, parts.armed && !lost.armed);
+            before == *parts
+        });
         Ok(())
     }
 }
@@ -129,7 +145,7 @@ fn root(epoch: u64) -> Root {
 fn created() -> (Memory, [u8; 16]) {
     let (memory, genesis) = (Memory::default(), root(0));
     let id = genesis.id;
-    alone(create(&memory, &Content { tree: TREE, current: genesis, next: None })).unwrap();
+    alone(create(&memory, &Content::first(TREE, genesis))).unwrap();
     (memory, id)
 }
 
@@ -198,8 +214,59 @@ fn it_prepares_advances_and_forgets() {
         assert_eq!((memory.decides(), memory.keys_below(1)), (1, 0));
     }
     assert!(alone(prepare(&memory, &old, &root(2))).is_err());
-    assert!(alone(create(&memory, &Content { tree: TREE, current: root(0), next: None })).is_err());
+    assert!(alone(create(&memory, &Content::first(TREE, root(0)))).is_err());
     assert_goes_on(&memory);
+}
+
+/// Which object of a root a token loses.
+const LOSSES: [Parts; 3] = [
+    Parts { key: true, sealed: false, armed: false },
+    Parts { key: false, sealed: true, armed: false },
+    Parts { key: false, sealed: false, armed: true },
+];
+
+#[test]
+fn a_root_that_the_token_did_not_keep_is_never_relied_on() {
+    for lost in LOSSES {
+        let (memory, old) = created();
+        let next = root(1);
+        alone(prepare(&memory, &old, &next)).unwrap();
+        memory.0.lock().unwrap().unwritten.insert(Name::of(TREE, &next), lost);
+        assert!(alone(advance(&memory, &old, &next.id)).is_err(), "{lost:?}");
+        assert_eq!(alone(load(&memory)).unwrap().unwrap().current.id, old, "{lost:?}");
+        assert_goes_on(&memory);
+
+        let (memory, genesis) = (Memory::default(), root(0));
+        memory.0.lock().unwrap().unwritten.insert(Name::of(TREE, &genesis), lost);
+        assert!(alone(create(&memory, &Content::first(TREE, genesis))).is_err(), "{lost:?}");
+        let again = root(0);
+        alone(create(&memory, &Content::first(TREE, again.copy()))).unwrap();
+        assert_eq!(alone(load(&memory)).unwrap().unwrap().current.id, again.id);
+    }
+}
+
+#[test]
+fn a_root_that_does_not_open_is_never_relied_on_and_its_epoch_is_taken() {
+    let (memory, old) = created();
+    let next = root(1);
+    alone(prepare(&memory, &old, &next)).unwrap();
+    memory.0.lock().unwrap().spoiled.insert(Name::of(TREE, &next));
+    assert!(alone(advance(&memory, &old, &next.id)).is_err());
+    let content = alone(load(&memory)).unwrap().unwrap();
+    assert_eq!((content.current.id, content.next.is_none(), content.next_epoch()), (old, true, 2));
+    // Below it there may be one that does open.
+    let (memory, old) = created();
+    let (good, bad) = (root(1), root(2));
+    alone(prepare(&memory, &old, &good)).unwrap();
+    alone(prepare(&memory, &old, &bad)).unwrap();
+    memory.0.lock().unwrap().spoiled.insert(Name::of(TREE, &bad));
+    let content = alone(load(&memory)).unwrap().unwrap();
+    assert_eq!((content.next.as_ref().map(|next| next.id), content.next_epoch()), (Some(good.id), 3));
+    assert_goes_on(&memory);
+
+    let (memory, genesis) = (Memory::default(), root(0));
+    memory.0.lock().unwrap().spoiled.insert(Name::of(TREE, &genesis));
+    assert!(alone(create(&memory, &Content::first(TREE, genesis))).is_err());
 }
 
 #[test]
@@ -218,7 +285,7 @@ fn two_who_prepare_never_both_have_one_epoch() {
 
 #[test]
 fn two_who_advance_leave_one_root_however_they_run_into_each_other() {
-    for schedule in schedules(8, 8) {
+    for schedule in schedules(9, 9) {
         for crash in [None, Some(0), Some(1)] {
             let (memory, old) = created();
             let (one, other) = (root(1), root(2));

@@ -1,8 +1,8 @@
 //! The rest of `ConsentService`: withdrawing by a link, and what is shown to people and auditors.
 
-use super::consent::wire_consent;
-use super::parse;
-use super::subject::subject_id;
+use super::super::parse;
+use super::super::subject::subject_id;
+use super::wire::wire_consent;
 use crate::keys::statement;
 use crate::model::{Label, Result};
 use crate::policy::Caller;
