@@ -4,7 +4,8 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 52] = [
+const PLAINTEXT: [&str; 54] = [
+    ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.BatchCheckPermissionRequest",
     ".lacuna.v1.CancelErasureRequest",
     ".lacuna.v1.CheckPermissionRequest",
@@ -35,6 +36,7 @@ const PLAINTEXT: [&str; 52] = [
     ".lacuna.v1.ListCollectionPointsRequest",
     ".lacuna.v1.ListConsentEventsRequest",
     ".lacuna.v1.ListConsentsRequest",
+    ".lacuna.v1.ListDueForReviewRequest",
     ".lacuna.v1.ListErasuresRequest",
     ".lacuna.v1.ListKeyEventsRequest",
     ".lacuna.v1.ListPurposesRequest",

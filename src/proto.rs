@@ -38,6 +38,7 @@ macro_rules! opaque_debug {
 }
 
 opaque_debug!(
+    v1::AuditConsentsRequest,
     v1::BatchCheckPermissionRequest,
     v1::CancelErasureRequest,
     v1::CheckPermissionRequest,
@@ -68,6 +69,7 @@ opaque_debug!(
     v1::ListCollectionPointsRequest,
     v1::ListConsentEventsRequest,
     v1::ListConsentsRequest,
+    v1::ListDueForReviewRequest,
     v1::ListErasuresRequest,
     v1::ListKeyEventsRequest,
     v1::ListPurposesRequest,

@@ -38,5 +38,5 @@ CREATE TABLE standing (
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (subject, purpose)
 );
-CREATE INDEX standing_due ON standing (due_at);
+CREATE INDEX standing_due ON standing (due_at, subject, purpose);
 CREATE INDEX standing_purpose ON standing (purpose, subject);

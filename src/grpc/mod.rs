@@ -9,7 +9,6 @@ mod identity;
 mod key;
 mod landing;
 mod parse;
-mod proof;
 mod status;
 mod subject;
 mod token;

@@ -136,6 +136,15 @@ sixteen_bytes!(ConsentEventId);
 time_ordered!(ConsentEventId);
 shown!(ConsentEventId, "cev_", "consent_event");
 
+impl ConsentEventId {
+    /// What sorts before every id of this moment and after.
+    #[must_use]
+    pub fn floor(time: Time) -> Self {
+        let millis = u64::try_from(time.micros() / 1000).unwrap_or(0);
+        Self((u128::from(millis) << 80).to_be_bytes())
+    }
+}
+
 /// One receipt of consents: `rcp_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptId([u8; 16]);

@@ -113,6 +113,21 @@ impl Catalogue {
         self.points.values()
     }
 
+    /// Whether a purpose, or a notice that tells of it, has changed so that what its consents are due for cannot be told
+    /// from when they were given.
+    #[must_use]
+    pub fn has_changed(&self, code: &str) -> bool {
+        let versions = self.purposes.get(code).map(Vec::as_slice).unwrap_or_default();
+        let major = versions.iter().skip(1).any(|version| version.change == Change::Major);
+        let review =
+            versions.windows(2).any(|pair| matches!(pair, [one, next] if one.review_after != next.review_after));
+        let told = |versions: &Vec<Notice>| {
+            versions.iter().any(|notice| notice.tells_of(code))
+                && versions.iter().skip(1).any(|version| version.change == Change::Major)
+        };
+        major || review || self.notices.values().any(told)
+    }
+
     /// Whether a consent to a purpose has to be confirmed at `now`: a major version of the purpose or of the notice
     /// came after it.
     #[must_use]

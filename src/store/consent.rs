@@ -124,6 +124,17 @@ pub trait Consents {
     /// A page of all standings, by person and purpose.
     async fn scan_standings(&mut self, after: Option<(SubjectId, String)>, limit: u32) -> Result<Vec<Stood>>;
 
+    /// A page of the standings of people who are not erased that are due by `before`, by when they are due, person and
+    /// purpose; from the one named on, itself included.
+    async fn due_standings(&mut self, before: Time, from: &(Time, SubjectId, String), limit: u32)
+    -> Result<Vec<Stood>>;
+
+    /// A page of the standings of people who are not erased to one purpose, by person, from one on.
+    async fn standings_to(&mut self, purpose: &str, from: SubjectId, limit: u32) -> Result<Vec<Stood>>;
+
+    /// A page of everybody's events, in the order of their recording, after one.
+    async fn consent_events_after(&mut self, after: ConsentEventId, limit: u32) -> Result<Vec<Recorded>>;
+
     /// Whether anybody has recorded an event of a purpose.
     async fn has_standing(&mut self, purpose: &str) -> Result<bool>;
 }

@@ -54,6 +54,7 @@ mod python_client;
 mod refusals;
 mod restore;
 mod reuse;
+mod reviews;
 mod rewrapping;
 mod rotating;
 #[cfg(feature = "failpoints")]

@@ -1,5 +1,6 @@
 //! `ConsentService`.
 
+mod proof;
 mod wire;
 
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::identity::caller;
 use super::subject::subject_id;
-use super::{answer, parse, proof, status};
+use super::{answer, parse, status};
 use crate::model::{Error, Notice, Purpose, PurposeState, Result};
 use crate::proto::v1;
 use crate::proto::v1::consent_service_server::ConsentService;
@@ -258,6 +259,21 @@ impl ConsentService for Consents {
     ) -> Result<Response<v1::IssueReceiptResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("IssueReceipt", proof::issue(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn list_due_for_review(
+        &self,
+        request: Request<v1::ListDueForReviewRequest>,
+    ) -> Result<Response<v1::ListDueForReviewResponse>, Status> {
+        answer("ListDueForReview", proof::due(&self.vault, request.into_inner())).await
+    }
+
+    async fn audit_consents(
+        &self,
+        request: Request<v1::AuditConsentsRequest>,
+    ) -> Result<Response<v1::AuditConsentsResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("AuditConsents", proof::audit(&self.vault, &caller)).await
     }
 
     async fn create_withdrawal_link(

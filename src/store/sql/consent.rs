@@ -2,7 +2,7 @@ use async_trait::async_trait;
 
 use super::super::super::consent::{Consents, Document, DocumentKind, Recorded, Stood};
 use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent};
-use crate::model::{ConsentEvent, ConsentEventId, Error, Standing, SubjectId, Time};
+use crate::model::{ConsentEvent, ConsentEventId, Error, Standing, SubjectId, SubjectState, Time};
 
 macro_rules! documents {
     () => {
@@ -212,6 +212,54 @@ impl Consents for SqlTx {
         .await
         .map_err(failed)?;
         rows.iter().map(stood).collect()
+    }
+
+    async fn due_standings(
+        &mut self,
+        before: Time,
+        from: &(Time, SubjectId, String),
+        limit: u32,
+    ) -> Result<Vec<Stood>> {
+        let rows = sqlx::query(concat! {
+            "SELECT ", standings!(), " FROM standing w JOIN subject s ON s.id = w.subject WHERE w.due_at <= $1 AND ",
+            "(w.due_at, w.subject, w.purpose) >= ($2, $3, $4) AND s.state < $5 ",
+            "ORDER BY w.due_at, w.subject, w.purpose LIMIT $6"
+        })
+        .bind(before.micros())
+        .bind(from.0.micros())
+        .bind(from.1.as_bytes().as_slice())
+        .bind(from.2.as_str())
+        .bind(i64::from(SubjectState::Shredding.number()))
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        rows.iter().map(stood).collect()
+    }
+
+    async fn standings_to(&mut self, purpose: &str, from: SubjectId, limit: u32) -> Result<Vec<Stood>> {
+        let rows = sqlx::query(concat! {
+            "SELECT ", standings!(), " FROM standing w JOIN subject s ON s.id = w.subject WHERE w.purpose = $1 AND ",
+            "w.subject >= $2 AND s.state < $3 ORDER BY w.subject LIMIT $4"
+        })
+        .bind(purpose)
+        .bind(from.as_bytes().as_slice())
+        .bind(i64::from(SubjectState::Shredding.number()))
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        rows.iter().map(stood).collect()
+    }
+
+    async fn consent_events_after(&mut self, after: ConsentEventId, limit: u32) -> Result<Vec<Recorded>> {
+        let rows = sqlx::query(concat! { events!(), "WHERE v.id > $1 ORDER BY v.id LIMIT $2" })
+            .bind(after.as_bytes().as_slice())
+            .bind(i64::from(limit))
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(recorded).collect()
     }
 
     async fn has_standing(&mut self, purpose: &str) -> Result<bool> {

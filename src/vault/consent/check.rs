@@ -127,18 +127,7 @@ impl Vault {
             }
             let known = Arc::new(purpose.clone());
             for channel in channels {
-                let check = Check { subject: id, purpose: purpose.code.clone(), channel, at: None };
-                let consent = standing.consent(channel);
-                let checked = answer(&catalogue, &check, person, standing, now)?;
-                shown.push(Shown {
-                    purpose: Arc::clone(&known),
-                    channel,
-                    state: state(&catalogue, purpose, &consent, now),
-                    review_at: purpose.review(Time::from_micros(consent.since)).filter(|_| consent.state.is_yes()),
-                    consent,
-                    objected: standing.objection(channel).is_some(),
-                    checked,
-                });
+                shown.push(shown_over(&catalogue, &known, channel, person, standing, now)?);
             }
         }
         Ok((shown, person.suppressed_at.is_some()))
@@ -161,6 +150,29 @@ impl Vault {
         let next = found.last().map(|event| event.number).filter(|_| more);
         Ok((found, next))
     }
+}
+
+/// How a consent stands over a channel, and what follows from it.
+pub(super) fn shown_over(
+    catalogue: &Catalogue,
+    purpose: &Arc<Purpose>,
+    channel: Channel,
+    person: &PersonFacts,
+    standing: &Standing,
+    now: Time,
+) -> Result<Shown> {
+    let check = Check { subject: person.subject, purpose: purpose.code.clone(), channel, at: None };
+    let consent = standing.consent(channel);
+    let checked = answer(catalogue, &check, person, standing, now)?;
+    Ok(Shown {
+        purpose: Arc::clone(purpose),
+        channel,
+        state: state(catalogue, purpose, &consent, now),
+        review_at: purpose.review(Time::from_micros(consent.since)).filter(|_| consent.state.is_yes()),
+        consent,
+        objected: standing.objection(channel).is_some(),
+        checked,
+    })
 }
 
 /// How a consent stands, changes of the catalogue included.

@@ -8,9 +8,13 @@ mod link;
 mod prove;
 pub mod receipt;
 mod record;
+mod report;
+mod review;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
 pub use check::{Check, Checked, Shown};
 pub use library::Library;
 pub use link::Withdrawn;
 pub use record::{Given, RecordConsent};
+pub use report::Report;
+pub use review::{Due, DueReason, Position};

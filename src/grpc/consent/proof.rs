@@ -1,13 +1,15 @@
 //! The rest of `ConsentService`: withdrawing by a link, and what is shown to people and auditors.
 
-use super::parse;
-use super::subject::subject_id;
+use super::super::parse;
+use super::super::subject::subject_id;
+use super::wire::wire_consent;
 use crate::keys::statement;
 use crate::model::{Error, Label, Result};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;
 use crate::vault::consent::Check;
+use crate::vault::page_size;
 
 pub(super) async fn create_link(
     vault: &Vault,
@@ -60,4 +62,37 @@ pub(super) async fn issue(
     let issued = vault.issue_receipt(caller, subject_id(&ask.subject)?).await?;
     let json = statement::json(&issued.document)?;
     Ok(v1::IssueReceiptResponse { receipt: issued.id.to_string(), document: issued.document, json })
+}
+
+pub(super) async fn due(vault: &Vault, ask: v1::ListDueForReviewRequest) -> Result<v1::ListDueForReviewResponse> {
+    let before = ask.before.map(|time| parse::time("before", time)).transpose()?;
+    let from = Some(ask.page_token.as_str()).filter(|token| !token.is_empty()).map(str::parse).transpose()?;
+    let (due, next) = vault.list_due(before, from, page_size(ask.page_size)?).await?;
+    let due = due.into_iter().map(|due| v1::DueConsent {
+        subject: due.subject.to_string(),
+        consent: Some(wire_consent(&due.shown)),
+        reason: due.reason as i32,
+        due_time: Some(parse::wire_time(due.due_at)),
+    });
+    Ok(v1::ListDueForReviewResponse {
+        due: due.collect(),
+        next_page_token: next.map(|position| position.to_string()).unwrap_or_default(),
+    })
+}
+
+pub(super) async fn audit(vault: &Vault, caller: &Caller) -> Result<v1::AuditConsentsResponse> {
+    let report = vault.audit_consents(caller).await?;
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let counts = report.counts.into_iter().map(|((purpose, state), number)| v1::ConsentCount {
+        purpose,
+        state: state.number(),
+        count: count(number),
+    });
+    Ok(v1::AuditConsentsResponse {
+        counts: counts.collect(),
+        invalid_methods: count(report.invalid_methods),
+        without_notice: count(report.without_notice),
+        purposes_without_notice: report.purposes_without_notice,
+        silent_collection_points: report.silent_points,
+    })
 }
