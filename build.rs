@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 54] = [
+const PLAINTEXT: [&str; 55] = [
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.BatchCheckPermissionRequest",
     ".lacuna.v1.CancelErasureRequest",
@@ -39,6 +39,7 @@ const PLAINTEXT: [&str; 54] = [
     ".lacuna.v1.ListDueForReviewRequest",
     ".lacuna.v1.ListErasuresRequest",
     ".lacuna.v1.ListKeyEventsRequest",
+    ".lacuna.v1.ListNoticesRequest",
     ".lacuna.v1.ListPurposesRequest",
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",

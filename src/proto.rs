@@ -72,6 +72,7 @@ opaque_debug!(
     v1::ListDueForReviewRequest,
     v1::ListErasuresRequest,
     v1::ListKeyEventsRequest,
+    v1::ListNoticesRequest,
     v1::ListPurposesRequest,
     v1::ListRotationsRequest,
     v1::ListSubjectsRequest,

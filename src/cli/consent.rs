@@ -1,16 +1,23 @@
 //! `lacuna consent`: what people decided, and what follows from it.
 
+mod link;
+mod proof;
+mod record;
+mod review;
+mod shown;
+
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::Remote;
 use super::failure::Result;
+use super::names::Channel;
 use super::page::Paging;
-use super::print::{self, Answer};
-use super::{proof, table, value};
+use super::print::Answer;
+use super::{table, value};
 use crate::proto::v1;
 
 /// A noun's connection and verb.
@@ -26,12 +33,19 @@ pub struct Args {
 /// What can be done with consents.
 #[derive(Subcommand)]
 enum Verb {
-    /// Show how a person's consents stand: purpose by purpose and channel by channel.
+    /// Show what is permitted of a person: purposes down, channels across.
+    #[command(after_help = "Example:\n  lacuna consent list sub_a4k3cj6b3f6twla36ga64eaaaa --long")]
     List {
         /// The person.
         subject: String,
+        /// Show how each consent stands, since when and until when
+        #[arg(long)]
+        long: bool,
     },
     /// Ask whether a person's data may be used; exit status 1 when not.
+    #[command(after_help = "\
+Example:
+  lacuna consent check sub_a4k3cj6b3f6twla36ga64eaaaa marketing.email --channel email --at 2026-03-03T10:00:00Z")]
     Check {
         #[command(flatten)]
         about: About,
@@ -40,6 +54,7 @@ enum Verb {
         at: Option<Timestamp>,
     },
     /// List what was recorded of a person, oldest first; works after erasure.
+    #[command(after_help = "Example:\n  lacuna consent events sub_a4k3cj6b3f6twla36ga64eaaaa --output json")]
     Events {
         /// The person.
         subject: String,
@@ -47,8 +62,53 @@ enum Verb {
         paging: Paging,
     },
     /// Record what a person decided, or what became of a decision.
-    Record(Box<Record>),
+    #[command(after_help = record::EXAMPLES)]
+    Record(Box<record::Record>),
+    /// Make a link by which a person withdraws one consent without logging in (RFC 8058).
+    #[command(after_help = "\
+Example:
+  lacuna consent link sub_a4k3cj6b3f6twla36ga64eaaaa marketing.email --channel email")]
+    Link {
+        #[command(flatten)]
+        about: About,
+    },
+    /// Withdraw by a link, as the person who follows it does; again changes nothing.
+    #[command(after_help = "Example:\n  lacuna consent withdraw-by-link - --purpose marketing.email <link.txt")]
+    WithdrawByLink {
+        /// The link; standard input for -
+        #[arg(value_name = "LINK|-")]
+        link: String,
+        /// The purpose that the person believes to withdraw from; another one than the link's is refused
+        #[arg(long, default_value = "", hide_default_value = true)]
+        purpose: String,
+    },
+    /// Fetch the signed proof of what was permitted at a moment, and on what evidence; works after erasure.
+    #[command(after_help = "\
+Example:
+  lacuna consent prove sub_a4k3cj6b3f6twla36ga64eaaaa marketing.email --at 2026-03-03T10:00:00Z --file proof.json")]
+    Prove {
+        #[command(flatten)]
+        about: About,
+        /// At this moment (RFC 3339); now unless given
+        #[arg(long, value_name = "TIME", value_parser = value::time)]
+        at: Option<Timestamp>,
+        /// Where to write it; standard output unless given
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Fetch a signed receipt of a person's consents (ISO/IEC TS 27560); works after erasure.
+    #[command(after_help = "Example:\n  lacuna consent receipt sub_a4k3cj6b3f6twla36ga64eaaaa --file receipt.json")]
+    Receipt {
+        /// The person.
+        subject: String,
+        /// Where to write it; standard output unless given
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Check a proof or a receipt of consents offline: its signature and, of a proof, the chain, the texts and the decision
+    #[command(after_help = "\
+Example:
+  lacuna consent verify proof.json --public-key lacuna-slot/receipt-signing.pub")]
     Verify {
         /// File with the signed bundle or receipt, as the API gave it
         file: PathBuf,
@@ -56,6 +116,18 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         public_key: Option<PathBuf>,
     },
+    /// List consents that should be looked at: to be reviewed, about to end, or under what has changed since.
+    #[command(after_help = "Example:\n  lacuna consent due --before 2027-01-01T00:00:00Z")]
+    Due {
+        /// Due before this moment (RFC 3339); 30 days from now unless given
+        #[arg(long, value_name = "TIME", value_parser = value::time)]
+        before: Option<Timestamp>,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Report on all consents what an auditor asks; takes time with the number of people.
+    #[command(after_help = "Example:\n  lacuna consent audit --output json")]
+    Audit,
 }
 
 /// Whose data, and what for.
@@ -70,73 +142,9 @@ struct About {
     channel: Option<Channel>,
 }
 
-/// What `consent record` records.
-#[derive(clap::Args)]
-struct Record {
-    #[command(flatten)]
-    about: About,
-    /// What happened.
-    #[arg(value_enum)]
-    kind: Kind,
-    /// How the person decided
-    #[arg(long, value_enum)]
-    method: Option<Method>,
-    /// What the person did: `ticked "I agree"`
-    #[arg(long, default_value = "", hide_default_value = true)]
-    action: String,
-    /// Which notice the person was shown
-    #[arg(long, default_value = "", hide_default_value = true)]
-    notice: String,
-    /// In which language; the text's digest is looked up in the present version
-    #[arg(long, default_value = "", hide_default_value = true, requires = "notice")]
-    language: String,
-    /// Where it was collected
-    #[arg(long, default_value = "", hide_default_value = true)]
-    collection_point: String,
-    /// Why: a ticket or a code
-    #[arg(long, default_value = "", hide_default_value = true)]
-    reason: String,
-    /// When it was expressed (RFC 3339); now unless given
-    #[arg(long, value_name = "TIME", value_parser = value::time)]
-    at: Option<Timestamp>,
-    /// The person said so in so many words
-    #[arg(long)]
-    explicit: bool,
-    /// A UUID; repeating the call with the same one gives the first answer
-    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
-    request_id: String,
-}
-
-/// An enumeration of the API by its names on the command line.
-macro_rules! named {
-    ($(#[$meta:meta])* $name:ident: $wire:ident { $($variant:ident),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, ValueEnum)]
-        enum $name { $($variant),+ }
-
-        impl $name {
-            const fn number(self) -> i32 {
-                match self { $(Self::$variant => v1::$wire::$variant as i32),+ }
-            }
-        }
-    };
-}
-
-named! {
-    /// By which way a person is reached.
-    Channel: Channel { Email, Sms, Voice, Post, Push, Web, InPerson }
-}
-named! {
-    /// What is recorded, as `consent_service.proto` documents it.
-    Kind: ConsentEventKind {
-        Give, Refuse, Request, Confirm, Renew, Withdraw, Object, Revoke, Invalidate, Defer, WithdrawObjection,
-        OverrideObjection, Acknowledge,
-    }
-}
-named! {
-    /// How a person decided.
-    Method: ConsentMethod {
-        Form, Oral, KeyPress, Signature, Message, Link, BrowserSignal, Api, PreTicked, Assumed, Silence,
+impl About {
+    fn channel(&self) -> i32 {
+        self.channel.map_or(0, Channel::number)
     }
 }
 
@@ -144,52 +152,44 @@ named! {
 pub async fn run(args: Args) -> Result<()> {
     let remote = args.remote;
     let answer = match args.verb {
-        Verb::List { subject } => list(&remote, subject).await?,
+        Verb::List { subject, long } => list(&remote, subject, long).await?,
         Verb::Check { about, at } => check(&remote, about, at).await?,
         Verb::Events { subject, paging } => events(&remote, subject, paging).await?,
         Verb::Record(record) => record.run(&remote).await?,
+        Verb::Link { about } => link::create(&remote, about).await?,
+        Verb::WithdrawByLink { link, purpose } => link::follow(&remote, link, purpose).await?,
+        Verb::Prove { about, at, file } => proof::prove(&remote, about, at, file.as_deref()).await?,
+        Verb::Receipt { subject, file } => proof::receipt(&remote, subject, file.as_deref()).await?,
         Verb::Verify { file, public_key } => proof::check(&file, public_key)?,
+        Verb::Due { before, paging } => review::due(&remote, before, paging).await?,
+        Verb::Audit => review::audit(&remote).await?,
     };
     remote.output.show(&answer)
 }
 
-async fn list(remote: &Remote, subject: String) -> Result<Answer> {
+async fn list(remote: &Remote, subject: String, long: bool) -> Result<Answer> {
     let response = remote.open().await?.consents.list_consents(v1::ListConsentsRequest { subject }).await?.into_inner();
-    let consents: Vec<Value> = response.consents.iter().map(consent).collect();
-    let rows = response.consents.iter().map(|consent| {
-        let permission = consent.permission.clone().unwrap_or_default();
-        vec![
-            consent.purpose.clone(),
-            channel(consent.channel),
-            if permission.allowed { "yes".to_owned() } else { permission.reason },
-            state(consent.state),
-            table::time(consent.since),
-            table::time(consent.valid_until),
-        ]
-    });
-    let mut human = table::table(&["purpose", "channel", "permitted", "consent", "since", "until"], rows);
+    let show = if long { shown::consents_table } else { shown::permissions };
+    let mut human = show(&response.consents);
     if response.suppressed {
         human.push_str("\n\nThe person has objected to all direct marketing.");
     }
+    let consents: Vec<Value> = response.consents.iter().map(shown::consent).collect();
     Ok(Answer::new(json!({ "consents": consents, "suppressed": response.suppressed }), human))
 }
 
 async fn check(remote: &Remote, about: About, at: Option<Timestamp>) -> Result<Answer> {
-    let request = v1::CheckPermissionRequest {
-        subject: about.subject,
-        purpose: about.purpose,
-        channel: about.channel.map_or(0, Channel::number),
-        at,
-    };
+    let channel = about.channel();
+    let request = v1::CheckPermissionRequest { subject: about.subject, purpose: about.purpose, channel, at };
     let response = remote.open().await?.consents.check_permission(request).await?.into_inner();
     let given = response.permission.unwrap_or_default();
     let human = table::record(&[
         ("permitted", if given.allowed { "yes".to_owned() } else { format!("no: {}", given.reason) }),
-        ("consent", state(given.state)),
+        ("consent", shown::state(given.state)),
         ("event", given.evidence_event.clone()),
         ("until", table::time(given.valid_until)),
     ]);
-    Ok(Answer { json: json!({ "permission": permission(&given) }), human, failed: !given.allowed })
+    Ok(Answer { json: json!({ "permission": shown::permission(&given) }), human, failed: !given.allowed })
 }
 
 async fn events(remote: &Remote, subject: String, paging: Paging) -> Result<Answer> {
@@ -200,128 +200,7 @@ async fn events(remote: &Remote, subject: String, paging: Paging) -> Result<Answ
         Ok((response.events, response.next_page_token))
     };
     let listed = paging.collect(page).await?;
-    let events: Vec<Value> = listed.entries.iter().map(event).collect();
+    let events: Vec<Value> = listed.entries.iter().map(shown::event).collect();
     let json = json!({ "events": events, "next_page_token": listed.next_page_token });
-    Ok(Answer::new(json, listed.human("event", events_table)))
-}
-
-impl Record {
-    async fn run(self, remote: &Remote) -> Result<Answer> {
-        let mut vault = remote.open().await?;
-        let mut notice_sha256 = Vec::new();
-        if !self.notice.is_empty() {
-            let request = v1::GetNoticeRequest { notice: self.notice.clone(), version: 0 };
-            let texts = vault.consents.get_notice(request).await?.into_inner().notice.unwrap_or_default().texts;
-            let shown = texts.into_iter().find(|text| self.language.is_empty() || text.language == self.language);
-            notice_sha256 = shown
-                .ok_or_else(|| anyhow::anyhow!("the notice {} has no text in {}", self.notice, self.language))?
-                .sha256;
-        }
-        let request = v1::RecordConsentRequest {
-            subject: self.about.subject,
-            purpose: self.about.purpose,
-            channel: self.about.channel.map_or(0, Channel::number),
-            kind: self.kind.number(),
-            method: self.method.map_or(0, Method::number),
-            affirmative_action: self.action,
-            explicit_consent: self.explicit,
-            notice: self.notice,
-            notice_sha256,
-            collection_point: self.collection_point,
-            effective_time: self.at,
-            reason: self.reason,
-            request_id: self.request_id,
-            ..Default::default()
-        };
-        let recorded = vault.consents.record_consent(request).await?.into_inner().events;
-        let events: Vec<Value> = recorded.iter().map(event).collect();
-        Ok(Answer::new(json!({ "events": events }), events_table(&recorded)))
-    }
-}
-
-fn events_table(events: &[v1::ConsentEvent]) -> String {
-    let rows = events.iter().map(|event| {
-        vec![
-            event.consent_event.clone(),
-            event.purpose.clone(),
-            channel(event.channel),
-            kind(event.kind),
-            state(event.state),
-            table::time(event.effective_time),
-            event.caller.clone(),
-        ]
-    });
-    table::table(&["event", "purpose", "channel", "what", "consent", "when", "recorded by"], rows)
-}
-
-fn channel(number: i32) -> String {
-    if number == 0 {
-        return "any".to_owned();
-    }
-    table::short(&print::enum_name(number, v1::Channel::as_str_name), "CHANNEL_")
-}
-
-fn state(number: i32) -> String {
-    if number == 0 {
-        return String::new();
-    }
-    table::short(&print::enum_name(number, v1::ConsentState::as_str_name), "CONSENT_STATE_")
-}
-
-fn kind(number: i32) -> String {
-    table::short(&print::enum_name(number, v1::ConsentEventKind::as_str_name), "CONSENT_EVENT_KIND_")
-}
-
-fn permission(permission: &v1::Permission) -> Value {
-    json!({
-        "allowed": permission.allowed,
-        "reason": permission.reason,
-        "basis": print::enum_name(permission.basis, v1::LawfulBasis::as_str_name),
-        "evidence_event": permission.evidence_event,
-        "purpose_version": permission.purpose_version,
-        "notice_version": permission.notice_version,
-        "valid_until": print::time(permission.valid_until),
-        "state": print::enum_name(permission.state, v1::ConsentState::as_str_name),
-    })
-}
-
-fn consent(consent: &v1::Consent) -> Value {
-    json!({
-        "purpose": consent.purpose,
-        "channel": print::enum_name(consent.channel, v1::Channel::as_str_name),
-        "state": print::enum_name(consent.state, v1::ConsentState::as_str_name),
-        "since": print::time(consent.since),
-        "valid_until": print::time(consent.valid_until),
-        "review_time": print::time(consent.review_time),
-        "objected": consent.objected,
-        "last_event": consent.last_event,
-        "permission": consent.permission.as_ref().map(permission),
-    })
-}
-
-fn event(event: &v1::ConsentEvent) -> Value {
-    let hex = |bytes: &[u8]| crate::keys::checkpoint::hex(bytes);
-    json!({
-        "consent_event": event.consent_event,
-        "subject": event.subject,
-        "purpose": event.purpose,
-        "purpose_version": event.purpose_version,
-        "channel": print::enum_name(event.channel, v1::Channel::as_str_name),
-        "kind": print::enum_name(event.kind, v1::ConsentEventKind::as_str_name),
-        "state": print::enum_name(event.state, v1::ConsentState::as_str_name),
-        "method": print::enum_name(event.method, v1::ConsentMethod::as_str_name),
-        "affirmative_action": event.affirmative_action,
-        "actor": print::enum_name(event.actor, v1::ConsentActor::as_str_name),
-        "notice": event.notice,
-        "notice_version": event.notice_version,
-        "language": event.language,
-        "collection_point": event.collection_point,
-        "effective_time": print::time(event.effective_time),
-        "record_time": print::time(event.record_time),
-        "valid_until": print::time(event.valid_until),
-        "reason": event.reason,
-        "caller": event.caller,
-        "previous_hash": hex(&event.previous_hash),
-        "hash": hex(&event.hash),
-    })
+    Ok(Answer::new(json, listed.human("event", shown::events_table)))
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Subcommand;
 use data_encoding::BASE64;
 use serde_json::json;
@@ -88,14 +87,7 @@ async fn cancel(remote: &Remote, erasure: String) -> Result<Answer> {
 async fn receipt(remote: &Remote, erasure: String, file: Option<PathBuf>) -> Result<Answer> {
     let request = v1::GetReceiptRequest { erasure };
     let response = remote.open().await?.subjects.get_receipt(request).await?.into_inner();
-    let human = match file {
-        None => String::from_utf8_lossy(&response.receipt).into_owned(),
-        Some(file) => {
-            let name = file.display();
-            std::fs::write(&file, &response.receipt).with_context(|| format!("cannot write the receipt to {name}"))?;
-            format!("The receipt is in {name}. Check it, on any machine, with: lacuna receipt verify {name}")
-        }
-    };
+    let human = print::signed(&response.receipt, "receipt", file.as_deref(), "lacuna receipt verify")?;
     Ok(Answer::new(json!({ "receipt": BASE64.encode(&response.receipt), "json": response.json }), human))
 }
 

@@ -119,9 +119,24 @@ impl Refusal {
         })
     }
 
+    /// What was wrong: a value of `lacuna.v1.ErrorReason`, or the code where the server gave none.
+    pub fn reason(&self) -> &str {
+        if self.reason.is_empty() { code_name(self.code) } else { &self.reason }
+    }
+
+    /// The field at fault, if it was one.
+    pub fn field(&self) -> &str {
+        self.violations.first().map_or("", |(field, _)| field)
+    }
+
+    /// What is said of it.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The error on one line, for a cell of a table.
     pub fn brief(&self) -> String {
-        let mut line = if self.reason.is_empty() { code_name(self.code).to_owned() } else { self.reason.clone() };
+        let mut line = self.reason().to_owned();
         let _ = write!(line, ": {}", self.message);
         for (field, description) in &self.violations {
             let _ = write!(line, " ({field}: {description})");

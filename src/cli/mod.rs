@@ -12,16 +12,19 @@ mod client;
 mod consent;
 mod custodian;
 mod demo;
+mod document;
 mod drill;
 mod erasure;
 mod failure;
 mod import;
 mod keys;
+mod names;
+mod notice;
 mod open;
 mod page;
+mod point;
 mod preflight;
 mod print;
-mod proof;
 mod purpose;
 mod report;
 pub mod serve;
@@ -85,9 +88,15 @@ enum Command {
     /// Ask what is permitted, and record what people decide.
     #[command(after_help = EXIT_STATUS)]
     Consent(consent::Args),
-    /// Look at the purposes that there are, and retire them.
+    /// Define what personal data may be used for, look at it, and retire it.
     #[command(after_help = EXIT_STATUS)]
     Purpose(purpose::Args),
+    /// Publish what people are told before they decide.
+    #[command(after_help = EXIT_STATUS)]
+    Notice(notice::Args),
+    /// Say where consent is collected.
+    #[command(after_help = EXIT_STATUS)]
+    CollectionPoint(point::Args),
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(erasure::Args),
@@ -118,6 +127,8 @@ impl Cli {
             Command::Subject(args) => args.remote.output.finish(subject::run(args).await),
             Command::Consent(args) => args.remote.output.finish(consent::run(args).await),
             Command::Purpose(args) => args.remote.output.finish(purpose::run(args).await),
+            Command::Notice(args) => args.remote.output.finish(notice::run(args).await),
+            Command::CollectionPoint(args) => args.remote.output.finish(point::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
@@ -134,10 +145,35 @@ fn completions(shell: clap_complete::Shell) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{Command, CommandFactory as _, Parser as _};
 
     #[test]
     fn command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    /// The commands that a help shows, without what the shell does with them.
+    fn examples(command: &Command, found: &mut Vec<Vec<String>>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines().filter_map(|line| line.find("lacuna ").and_then(|at| line.get(at..))) {
+            // Every other piece stands in quotation marks.
+            let pieces = line.split(" <").next().unwrap_or_default().split('\'').enumerate();
+            let words = pieces.flat_map(|(at, piece)| match at % 2 {
+                0 => piece.split_whitespace().map(str::to_owned).collect(),
+                _ => vec![piece.to_owned()],
+            });
+            found.push(words.collect());
+        }
+        command.get_subcommands().for_each(|below| examples(below, found));
+    }
+
+    #[test]
+    fn examples_are_commands() {
+        let mut found = Vec::new();
+        examples(&super::Cli::command(), &mut found);
+        assert!(found.len() > 15, "{found:?}");
+        for words in found {
+            assert!(super::Cli::try_parse_from(&words).map_err(|error| println!("{error}")).is_ok(), "{words:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::failure::Result;
 const LARGEST_PAGE: usize = 1000;
 
 /// How much of a list to show.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Paging {
     /// Stop after so many entries; everything unless given
     #[arg(long, value_name = "N")]

@@ -68,6 +68,14 @@ pub fn line(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes what somebody signed to a file, byte by byte, and says how to check it; without a file it is the answer.
+pub fn signed(bytes: &[u8], noun: &str, file: Option<&std::path::Path>, check: &str) -> Result<String> {
+    let Some(file) = file else { return Ok(String::from_utf8_lossy(bytes).into_owned()) };
+    let name = file.display();
+    std::fs::write(file, bytes).with_context(|| format!("cannot write the {noun} to {name}"))?;
+    Ok(format!("The {noun} is in {name}. Check it, on any machine, with: {check} {name}"))
+}
+
 /// Writes several lines.
 pub fn lines(texts: &[String]) -> Result<()> {
     texts.iter().try_for_each(|text| line(text))
@@ -160,6 +168,11 @@ fn plan_item(item: &v1::ErasurePlanItem) -> Value {
 /// A time as RFC 3339; null when absent.
 pub fn time(time: Option<prost_types::Timestamp>) -> Value {
     time.map_or(Value::Null, |time| json!(rfc3339(&time)))
+}
+
+/// A length of time as Protocol Buffers write it in JSON, `86400s`; null when absent.
+pub fn duration(duration: Option<prost_types::Duration>) -> Value {
+    duration.map_or(Value::Null, |duration| json!(format!("{}s", duration.seconds)))
 }
 
 /// A time as RFC 3339.

@@ -167,6 +167,19 @@ pub fn field_type(number: i32) -> String {
     short(&enum_name(number, v1::FieldType::as_str_name), "FIELD_TYPE_")
 }
 
+/// A channel; one that is unstated is any.
+pub fn channel(number: i32) -> String {
+    match short(&enum_name(number, v1::Channel::as_str_name), "CHANNEL_") {
+        unstated if unstated.is_empty() => "any".to_owned(),
+        name => name,
+    }
+}
+
+/// What a version changed.
+pub fn change(number: i32) -> String {
+    short(&enum_name(number, v1::VersionChange::as_str_name), "VERSION_CHANGE_")
+}
+
 /// Text that cannot move the cursor or end the line: control characters are escaped.
 pub fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut safe, letter| {

@@ -96,6 +96,11 @@ impl Catalogue {
         self.notices.get(name).and_then(|versions| versions.last())
     }
 
+    /// The present version of every notice, by name and without the texts.
+    pub fn notices(&self) -> impl Iterator<Item = &Notice> {
+        self.notices.values().filter_map(|versions| versions.last())
+    }
+
     /// Every version of a notice, the first one first.
     #[must_use]
     pub fn notice_versions(&self, name: &str) -> &[Notice] {

@@ -18,6 +18,7 @@ mod buckets;
 mod cli_client;
 mod configuration;
 mod confirmation;
+mod consent_cli;
 mod consent_nodes;
 mod consents;
 mod copies;

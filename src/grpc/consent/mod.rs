@@ -130,6 +130,24 @@ impl ConsentService for Consents {
         .await
     }
 
+    async fn list_notices(
+        &self,
+        request: Request<v1::ListNoticesRequest>,
+    ) -> Result<Response<v1::ListNoticesResponse>, Status> {
+        answer("ListNotices", async {
+            let ask = request.into_inner();
+            let size = page_size(ask.page_size)? as usize;
+            let catalogue = self.vault.catalogue().await?;
+            let later = catalogue.notices().filter(|notice| notice.notice > ask.page_token);
+            let mut notices: Vec<_> = later.take(size + 1).cloned().map(wire_notice).collect();
+            let more = notices.len() > size;
+            notices.truncate(size);
+            let next = notices.last().filter(|_| more).map(|notice| notice.notice.clone());
+            Ok(v1::ListNoticesResponse { notices, next_page_token: next.unwrap_or_default() })
+        })
+        .await
+    }
+
     async fn define_collection_point(
         &self,
         request: Request<v1::DefineCollectionPointRequest>,

@@ -1,19 +1,45 @@
-//! Proofs and receipts of consents, checked without a server.
+//! Proofs and receipts of consents: fetched, and checked without a server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use data_encoding::BASE64;
+use prost_types::Timestamp;
 use serde_json::json;
 
-use super::admin::{read_public_keys, trust};
-use super::failure::Result;
-use super::print::Answer;
-use super::table::record;
+use super::About;
+use crate::cli::admin::{read_public_keys, trust};
+use crate::cli::client::Remote;
+use crate::cli::failure::Result;
+use crate::cli::print::{self, Answer};
+use crate::cli::table::record;
 use crate::keys::statement::{self, Statement, Verified};
 use crate::model::Error;
+use crate::proto::v1;
 use crate::vault::consent::bundle::{self, Bundle};
 use crate::vault::consent::receipt::Receipt;
+
+/// How both are checked.
+const CHECK: &str = "lacuna consent verify";
+
+/// Fetches the proof of what was permitted at a moment.
+pub async fn prove(remote: &Remote, about: About, at: Option<Timestamp>, file: Option<&Path>) -> Result<Answer> {
+    let channel = about.channel();
+    let request = v1::ProveConsentRequest { subject: about.subject, purpose: about.purpose, channel, at };
+    let proof = remote.open().await?.consents.prove_consent(request).await?.into_inner();
+    let human = print::signed(&proof.bundle, "proof", file, CHECK)?;
+    Ok(Answer::new(json!({ "bundle": BASE64.encode(&proof.bundle), "json": proof.json }), human))
+}
+
+/// Fetches a receipt of a person's consents.
+pub async fn receipt(remote: &Remote, subject: String, file: Option<&Path>) -> Result<Answer> {
+    let request = v1::IssueReceiptRequest { subject };
+    let issued = remote.open().await?.consents.issue_receipt(request).await?.into_inner();
+    let human = print::signed(&issued.document, "receipt", file, CHECK)?;
+    let document = BASE64.encode(&issued.document);
+    Ok(Answer::new(json!({ "receipt": issued.receipt, "document": document, "json": issued.json }), human))
+}
 
 /// Checks a file with a proof or a receipt; of which keys one must have signed, `public_key` says.
 pub fn check(file: &Path, public_key: Option<PathBuf>) -> Result<Answer> {
