@@ -1,5 +1,6 @@
 //! `lacuna consent`: what people decided, and what follows from it.
 
+mod import;
 mod link;
 mod proof;
 mod record;
@@ -64,6 +65,9 @@ Example:
     /// Record what a person decided, or what became of a decision.
     #[command(after_help = record::EXAMPLES)]
     Record(Box<record::Record>),
+    /// Record existing consents from CSV or JSON lines, and tell of each row what became of it.
+    #[command(after_help = import::EXAMPLES)]
+    Import(Box<import::Import>),
     /// Make a link by which a person withdraws one consent without logging in (RFC 8058).
     #[command(after_help = "\
 Example:
@@ -156,6 +160,7 @@ pub async fn run(args: Args) -> Result<()> {
         Verb::Check { about, at } => check(&remote, about, at).await?,
         Verb::Events { subject, paging } => events(&remote, subject, paging).await?,
         Verb::Record(record) => record.run(&remote).await?,
+        Verb::Import(import) => return import.run(&remote).await,
         Verb::Link { about } => link::create(&remote, about).await?,
         Verb::WithdrawByLink { link, purpose } => link::follow(&remote, link, purpose).await?,
         Verb::Prove { about, at, file } => proof::prove(&remote, about, at, file.as_deref()).await?,

@@ -19,6 +19,7 @@ mod cli_client;
 mod configuration;
 mod confirmation;
 mod consent_cli;
+mod consent_import;
 mod consent_nodes;
 mod consents;
 mod copies;
