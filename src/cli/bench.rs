@@ -9,6 +9,7 @@ mod echo;
 mod keys;
 mod load;
 mod measure;
+mod permission;
 mod report;
 
 use std::time::Duration;
@@ -55,6 +56,8 @@ enum Choice {
     All,
     /// `Detokenize` beside changes of keys: what readers notice of rotations and of erasures of others.
     Keys,
+    /// `Detokenize` under a purpose that rests on a contract, and under one that rests on consent: what the decision costs.
+    Permission,
 }
 
 /// One thing that is measured.
@@ -103,7 +106,7 @@ impl Choice {
             Self::RevealBatch => &[What::RevealBatch],
             Self::RevealStream => &[What::RevealStream],
             Self::Erase => &[What::Erase],
-            Self::Keys => &[],
+            Self::Keys | Self::Permission => &[],
             Self::All => &[What::Tokenize, What::Reveal, What::RevealBatch, What::RevealStream, What::Erase],
         }
     }
@@ -114,6 +117,9 @@ pub async fn run(args: Args) -> Result<()> {
     let pace = Pace { in_flight: args.in_flight, span: Duration::from_secs(args.seconds.into()) };
     if args.what == Choice::Keys {
         return args.remote.output.show(&keys::run(&args.remote, pace).await?);
+    }
+    if args.what == Choice::Permission {
+        return args.remote.output.show(&permission::run(&args.remote, pace).await?);
     }
     let mut report = Report::new(args.remote.address(), pace);
     for what in args.what.list() {

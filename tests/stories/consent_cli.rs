@@ -321,3 +321,20 @@ on_both_stores! {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cost_of_a_decision_is_measured_beside_a_contract() {
+    let house = House::on_sqlite().await;
+    let bench = ["bench", "permission", "--seconds=1", "--in-flight=8"];
+    // The second time there is a notice and a purpose already.
+    for _ in 0..2 {
+        let told = house.told(&bench);
+        let sides = told["results"].as_array().unwrap();
+        let names: Vec<_> = sides.iter().map(|side| side["under"].as_str().unwrap()).collect();
+        assert_eq!(names, ["contract", "consent", "contract again"]);
+        for side in sides {
+            assert!(side["errors"] == 0 && side["operations"].as_u64().unwrap() > 0, "{side}");
+            assert!(side["rate_ratio"].as_f64().unwrap() > 0.0, "{side}");
+        }
+    }
+}

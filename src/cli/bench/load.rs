@@ -23,12 +23,13 @@ const ERASED_PER_CALL_SECOND: usize = 40;
 const MOST_ERASED: usize = 200_000;
 
 /// The purpose that an unconfigured vault grants.
-const PURPOSE: &str = "customer_care";
+pub const PURPOSE: &str = "customer_care";
 
 /// What calls draw from. Clones share the drawing.
 #[derive(Clone)]
 pub struct Corpus {
     run: u32,
+    purpose: &'static str,
     next: Arc<AtomicUsize>,
     tokens: Arc<Vec<String>>,
     subjects: Arc<Vec<String>>,
@@ -56,6 +57,7 @@ impl Corpus {
         let tokens = sealed.iter().flat_map(|person| person.tokens.iter().map(|token| token.token.clone()));
         Ok(Self {
             run,
+            purpose: PURPOSE,
             next: Arc::new(AtomicUsize::new(people)),
             tokens: Arc::new(tokens.collect()),
             subjects: Arc::new(sealed.iter().map(|person| person.subject.clone()).collect()),
@@ -66,6 +68,16 @@ impl Corpus {
     /// The same corpus, drawn from the beginning.
     pub fn again(&self) -> Self {
         Self { next: Arc::new(AtomicUsize::new(0)), ..self.clone() }
+    }
+
+    /// The same corpus, revealed for a purpose.
+    pub fn for_purpose(&self, purpose: &'static str) -> Self {
+        Self { purpose, ..self.again() }
+    }
+
+    /// The people.
+    pub fn subjects(&self) -> &[String] {
+        &self.subjects
     }
 
     /// The request that the next call makes; `None` when there is nobody left to erase.
@@ -94,7 +106,7 @@ impl Corpus {
         v1::DetokenizeRequest {
             channel: 0,
             tokens: tokens.cloned().collect(),
-            purpose: PURPOSE.to_owned(),
+            purpose: self.purpose.to_owned(),
             redaction: v1::Redaction::PlainText.into(),
             justification: String::new(),
         }

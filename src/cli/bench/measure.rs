@@ -92,6 +92,12 @@ impl Measure {
         self
     }
 
+    /// This measurement, gone on with in another.
+    pub fn then(self, other: Self) -> Self {
+        let elapsed = self.elapsed + other.elapsed;
+        Self { elapsed, ..self.merge(other) }
+    }
+
     /// Operations that succeeded, each second.
     #[expect(clippy::cast_precision_loss, reason = "a count of operations is far below 2^52")]
     pub fn rate(&self) -> f64 {
