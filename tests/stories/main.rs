@@ -21,6 +21,7 @@ mod confirmation;
 mod consent_cli;
 mod consent_import;
 mod consent_nodes;
+mod consent_walk;
 mod consents;
 mod copies;
 #[cfg(feature = "failpoints")]
