@@ -5,6 +5,7 @@ use super::write::{NewTokens, Owner};
 use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
 use crate::policy::Caller;
 use crate::store::Tx;
+use crate::store::journal::Mark;
 use crate::store::request::Answer;
 use crate::store::subject::Filter;
 
@@ -115,6 +116,7 @@ impl Vault {
             return Err(super::erasure::tell_due(&mut *tx, &subject, error).await?);
         }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        tx.mark(&[Mark::Subject(id)]).await?;
         tx.commit().await?;
         // A reveal that read the facts before the change has landed when this returns, on every node.
         self.custody.land_all().await?;

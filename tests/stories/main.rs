@@ -31,6 +31,7 @@ mod health;
 mod hoard;
 mod house;
 mod idempotency;
+mod journal;
 mod keks;
 mod kills;
 #[cfg(feature = "aws-kms")]

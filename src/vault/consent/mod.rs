@@ -2,6 +2,7 @@
 
 pub mod bundle;
 mod catalogue;
+mod chain;
 mod check;
 mod library;
 mod link;
@@ -12,6 +13,7 @@ mod report;
 mod review;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
+pub(super) use chain::append_recorded;
 pub use check::{Check, Checked, Shown};
 pub use library::Library;
 pub use link::Withdrawn;
