@@ -289,10 +289,12 @@ fn wire_plan_item(item: PlanItem) -> v1::ErasurePlanItem {
     let element = match item.element {
         Element::Fields => "fields",
         Element::Tokens => "tokens",
+        Element::Suppression => "suppression",
     };
     let verdict = match item.verdict {
         Verdict::Destroy => "DESTROY",
         Verdict::KeepPseudonym => "KEEP_PSEUDONYM",
+        Verdict::KeepDigest => "KEEP_DIGEST",
     };
     v1::ErasurePlanItem {
         element: element.to_owned(),

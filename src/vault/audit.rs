@@ -50,8 +50,8 @@ pub struct Touched {
     pub row: Option<String>,
     /// The subject.
     pub subject: String,
-    /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, or `SAME` for a token that was
-    /// answered because it stands for the same value.
+    /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
+    /// because it stands for the same value, or `SUPPRESSED` for one whose value is on the suppression list.
     pub outcome: String,
 }
 

@@ -15,6 +15,7 @@ mod read;
 pub mod reveal;
 mod rotation;
 pub mod subject;
+mod suppression;
 pub mod token;
 pub mod upkeep;
 mod write;

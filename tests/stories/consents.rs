@@ -347,6 +347,8 @@ on_both_stores! {
         assert_eq!(reason(&office.record(yes).await.unwrap_err()), "SUPPRESSED");
         let taken_back = v1::RecordConsentRequest {
             kind: v1::ConsentEventKind::WithdrawObjection.into(),
+            method: v1::ConsentMethod::Form.into(),
+            affirmative_action: "ticked \"write to me again\"".to_owned(),
             collection_point: FORM.to_owned(),
             ..object
         };

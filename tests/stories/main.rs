@@ -73,6 +73,7 @@ mod storm;
 mod streams;
 mod subjects;
 mod successions;
+mod suppression;
 mod tidy;
 mod tokens;
 mod transplant;
