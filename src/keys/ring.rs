@@ -275,11 +275,17 @@ pub(super) fn index_digest(index: &Secret<32>, kind: FieldType, normal: &[u8]) -
 }
 
 fn gone(place: &Place<'_>) -> Error {
-    Error::new(
-        Reason::KeyRetired,
-        "the value is sealed under a key that was rotated away; a later backup of the database has it under the new one",
-    )
-    .with("subject", place.subject)
+    let message = match place.kind {
+        FieldType::Score => {
+            "the score is sealed under a key that is gone: rotated away, and then a later backup of the database has it \
+             under the new one, or destroyed when the person switched profiling off"
+        }
+        _ => {
+            "the value is sealed under a key that was rotated away; a later backup of the database has it under the new \
+             one"
+        }
+    };
+    Error::new(Reason::KeyRetired, message).with("subject", place.subject)
 }
 
 fn damaged(source: String) -> Error {

@@ -161,6 +161,8 @@ pub fn token_state(facts: &Facts, now: Time) -> TokenState {
         TokenState::Deleted
     } else if token.spent_at.is_some() {
         TokenState::Spent
+    } else if token.kind == FieldType::Score && token.sealed.is_none() {
+        TokenState::Purged
     } else if token.expires_at.is_some_and(|time| time <= now) {
         TokenState::Expired
     } else {
@@ -243,6 +245,7 @@ fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
     let error = match token_state(facts, now) {
         TokenState::Active | TokenState::Erased => return Ok(()),
         TokenState::Deleted => return Err(unknown_token(token)),
+        TokenState::Purged => return Err(tell_erasure(purged(token), &person)),
         TokenState::Spent => Error::new(Reason::TokenSpent, "the single-use token has been revealed before"),
         TokenState::Expired => Error::new(Reason::TokenExpired, "the token has expired"),
     };
@@ -260,6 +263,13 @@ pub fn tell_erasure(error: Error, person: &PersonFacts) -> Error {
     let error = person.execute_at.iter().fold(error, |error, time| error.with("execute_time", time));
     let restricted = error.reason == Reason::SubjectRestricted;
     person.restricted_at.iter().filter(|_| restricted).fold(error, |error, time| error.with("since", time))
+}
+
+/// The refusal for a token whose value was destroyed when its person switched profiling off.
+#[must_use]
+pub fn purged(token: &str) -> Error {
+    let message = "the value was inferred about the person and is gone for ever: they switched profiling off";
+    Error::new(Reason::ValuePurged, message).with("token", token)
 }
 
 /// The refusal for a token that does not exist, or no longer does.

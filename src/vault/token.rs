@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched};
+use super::profiling::class_of;
 use super::read::{Ask, Name};
 use super::reveal::{entry, unknown};
 use super::subject::DEFAULT_KIND;
@@ -85,8 +86,11 @@ pub struct Described {
 
 impl Vault {
     /// Seals values under their subject's keys and answers with tokens.
-    pub async fn tokenize(&self, caller: &Caller, ask: Tokenize) -> Result<Kept> {
+    pub async fn tokenize(&self, caller: &Caller, mut ask: Tokenize) -> Result<Kept> {
         let now = self.clock.now();
+        for (at, field) in ask.fields.iter_mut().enumerate() {
+            field.class = class_of(field).map_err(|error| error.within(&format!("fields[{at}]")))?;
+        }
         let over = ask.fields.iter().position(|field| field.expires_at.is_some_and(|time| time <= now));
         // Unless it is the repetition of a request that was made in time.
         if let Some(at) = over
@@ -369,6 +373,7 @@ impl Vault {
         match policy::token_state(facts, self.clock.now()) {
             TokenState::Deleted | TokenState::Erased => Err(policy::unknown_token(text)),
             TokenState::Active | TokenState::Expired => Ok(()),
+            TokenState::Purged => Err(policy::tell_erasure(policy::purged(text), &facts.person())),
             TokenState::Spent => {
                 Err(Error::new(Reason::TokenSpent, "the single-use token has been revealed before").with("token", text))
             }

@@ -47,6 +47,7 @@ mod moto;
 mod nodes;
 mod outside;
 mod process;
+mod profiling;
 mod proofs;
 mod protocol;
 mod purposes;
