@@ -10,6 +10,7 @@ use crate::keys::condemn;
 use crate::model::{Error, FieldType, KeyState, Label, Reason, Result, Subject, SubjectId};
 use crate::policy::Caller;
 use crate::store::Tx;
+use crate::store::key::Punctured;
 
 /// What the retention classes of scores begin with.
 const SCORES: &str = "score/";
@@ -84,10 +85,13 @@ impl Vault {
         }
         let mut keys = tx.subject_keys(&[person.id]).await?;
         keys.retain(|key| key.class.starts_with(SCORES));
+        // What this process has no key of any more may still be under a root that the slot has: of a run that was
+        // interrupted, or that is under way.
+        let waiting = waiting(tx).await?;
         let mut leaves = Vec::new();
-        for key in &keys {
-            if self.custody.ring.is_live(key.leaf)? {
-                leaves.push(key.leaf);
+        for leaf in keys.iter().map(|key| key.leaf) {
+            if self.custody.ring.is_live(leaf)? || is_among(leaf, &waiting) {
+                leaves.push(leaf);
             }
         }
         if person.restriction.is_some() {
@@ -136,10 +140,8 @@ impl Vault {
         if leaves.is_empty() {
             return Ok(true);
         }
-        let mut tx = self.custody.store().read().await?;
-        let epoch = tx.tree_head().await?.map_or(0, |head| head.epoch);
-        let waiting = tx.punctured_after(epoch).await?;
-        Ok(!leaves.iter().any(|leaf| waiting.iter().any(|range| (range.first..=range.last).contains(leaf))))
+        let waiting = waiting(&mut *self.custody.store().read().await?).await?;
+        Ok(!leaves.iter().any(|leaf| is_among(*leaf, &waiting)))
     }
 
     /// Changes the root if somebody waits for that: somebody who may be gone.
@@ -150,6 +152,16 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// Leaves that are to go and that the root leads to as far as anybody knows.
+async fn waiting(tx: &mut dyn Tx) -> Result<Vec<Punctured>> {
+    let epoch = tx.tree_head().await?.map_or(0, |head| head.epoch);
+    tx.punctured_after(epoch).await
+}
+
+fn is_among(leaf: u32, ranges: &[Punctured]) -> bool {
+    ranges.iter().any(|range| (range.first..=range.last).contains(&leaf))
 }
 
 /// Asks for another root than the present one, of whoever changes it next.

@@ -18,6 +18,8 @@ mod buckets;
 mod cli_client;
 mod configuration;
 mod confirmation;
+#[cfg(feature = "failpoints")]
+mod consent_crash;
 mod consent_nodes;
 mod consents;
 mod copies;
@@ -31,6 +33,7 @@ mod health;
 mod hoard;
 mod house;
 mod idempotency;
+mod journeys;
 mod keks;
 mod kills;
 #[cfg(feature = "aws-kms")]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::rules::{self, Deed, Suppression};
+use crate::crash;
 use crate::crypto::SecretBytes;
 use crate::model::{
     Consent, ConsentEvent, ConsentEventId, ConsentState, Content, Error, FieldType, Label, Mode, Purpose, RequestId,
@@ -202,7 +203,9 @@ impl Vault {
         tx.put_standings(&stood, now).await?;
         let ids: Vec<String> = chain.added.iter().map(|recorded| recorded.event.id.to_string()).collect();
         self.remember_answer(&mut *tx, caller, "RecordConsent", ask.request, Some(id), ids.join(",")).await?;
+        crash::point("consent::before-commit");
         tx.commit().await?;
+        crash::point("consent::recorded");
         Ok(chain.added)
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::catalogue::unknown_notice;
 use super::record::{Age, RecordConsent};
 use crate::model::{
-    Actor, Basis, Channel, ConsentEvent, ConsentState, Error, EventKind, Method, PointKind, Purpose, PurposeState,
-    Reason, Result, Standing, Subject, Time,
+    Actor, Basis, Channel, Consent, ConsentEvent, ConsentState, Error, EventKind, Method, PointKind, Purpose,
+    PurposeState, Reason, Result, Standing, Subject, Time,
 };
 use crate::policy::{Catalogue, unknown_purpose};
 
@@ -236,6 +236,11 @@ pub(super) fn check_follows(
     }
     match event.kind {
         EventKind::Confirm if state != ConsentState::Pending => mismatch("there is no yes that waits to be confirmed"),
+        // Or a child would be their own guardian.
+        EventKind::Confirm if event.actor != Actor::Guardian && is_child(&consent, event) => {
+            let message = "the person is below the age of consent; a guardian confirms (Art. 8 GDPR)";
+            Err(Error::new(Reason::GuardianRequired, message).with("purpose", &purpose.code))
+        }
         EventKind::Renew if !state.is_yes() && state != ConsentState::ReconfirmDue => {
             mismatch("there is no yes to be renewed; record a GIVE")
         }
@@ -256,6 +261,11 @@ pub(super) fn check_follows(
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a yes that waits to be confirmed is one for a child.
+fn is_child(consent: &Consent, event: &ConsentEvent) -> bool {
+    consent.of_age_at.is_some_and(|time| time > event.effective_at.micros())
 }
 
 /// What an event does to a person's objection to direct marketing. It is to all of it, whichever purpose it names.
