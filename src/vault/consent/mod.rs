@@ -1,5 +1,6 @@
 //! Purposes, notices and consent: what is defined, what people decide, and what follows from it.
 
+mod after_end;
 pub mod bundle;
 mod catalogue;
 mod check;

@@ -19,7 +19,7 @@ use crate::vault::token::{Field, Tokenize};
 /// The retention class of evidence.
 const CLASS: &str = "consent_evidence";
 /// Most events of a person about one purpose.
-const MOST_EVENTS: u32 = 10_000;
+pub(super) const MOST_EVENTS: u32 = 10_000;
 
 /// What somebody decided, as it was told.
 pub struct RecordConsent {
