@@ -78,7 +78,7 @@ pub struct Subject {
     pub restriction: Option<Restriction>,
     /// Whether its values may feed a profile (Art. 21 and 22 GDPR).
     pub profiling: bool,
-    /// Since when it objects to direct marketing (Art. 21(2) GDPR); for good.
+    /// Since when it objects to direct marketing (Art. 21(2) GDPR); for good, unless it takes that back.
     pub suppressed_at: Option<Time>,
     /// When it was opened.
     pub created_at: Time,
@@ -165,7 +165,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Objects to direct marketing, for good. Answers whether that is news.
+    /// Objects to direct marketing. Answers whether that is news.
     pub fn suppress(&mut self, since: Time) -> bool {
         if self.suppressed_at.is_some() {
             return false;
@@ -185,7 +185,10 @@ impl Subject {
     /// Takes over the terms of a younger version, which this record, being of a backup, does not know. Answers whether
     /// they are younger, and the subject not past all terms.
     pub fn take_over(&mut self, terms: Terms) -> bool {
-        if terms.version <= self.version || self.alive().is_err() {
+        // That somebody was recognised as one who objects is not told by the version.
+        let younger = terms.version > self.version
+            || (terms.version == self.version && terms.suppressed_at.is_some() && self.suppressed_at.is_none());
+        if !younger || self.alive().is_err() {
             return false;
         }
         (self.restriction, self.profiling) = (terms.restriction, terms.profiling);
@@ -193,6 +196,26 @@ impl Subject {
         if self.state != SubjectState::Scheduled {
             self.state = if self.restriction.is_some() { SubjectState::Restricted } else { SubjectState::Active };
         }
+        true
+    }
+
+    /// Finds that it objects to direct marketing under an identifier that it was given. Answers whether that is news. The
+    /// version stays: whoever may not know of the list must not learn of it by the etag.
+    pub const fn recognise(&mut self, now: Time) -> bool {
+        let news = self.suppressed_at.is_none();
+        if news {
+            self.suppressed_at = Some(now);
+        }
+        news
+    }
+
+    /// Takes back its objection to all direct marketing. Answers whether there was one, before `at`.
+    pub fn release(&mut self, at: Time) -> bool {
+        if self.suppressed_at.is_none_or(|since| since > at) {
+            return false;
+        }
+        self.suppressed_at = None;
+        self.changed();
         true
     }
 

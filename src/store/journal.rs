@@ -1,8 +1,10 @@
 //! What is to go into the journal of the sinks.
 
 use async_trait::async_trait;
+use data_encoding::HEXLOWER;
 
 use super::consent::DocumentKind;
+use super::suppression::Name;
 use crate::model::{ConsentEventId, ErasureId, Error, Result, SubjectId};
 
 /// Something that has changed and that a restored backup must be told of.
@@ -16,6 +18,8 @@ pub enum Mark {
     Subject(SubjectId),
     /// An erasure was scheduled or cancelled.
     Erasure(ErasureId),
+    /// A name was put on the suppression list, or taken off it.
+    Suppression(Name),
 }
 
 impl Mark {
@@ -27,6 +31,7 @@ impl Mark {
             Self::Subject(id) => (2, id.to_string()),
             Self::ConsentEvent(id) => (3, id.to_string()),
             Self::Erasure(id) => (4, id.to_string()),
+            Self::Suppression(name) => (5, HEXLOWER.encode(name)),
         }
     }
 
@@ -46,6 +51,11 @@ impl Mark {
             2 => key.parse().map(Self::Subject).map_err(Error::internal),
             3 => key.parse().map(Self::ConsentEvent).map_err(Error::internal),
             4 => key.parse().map(Self::Erasure).map_err(Error::internal),
+            5 => HEXLOWER
+                .decode(key.as_bytes())
+                .ok()
+                .and_then(|name| Some(Self::Suppression(name.try_into().ok()?)))
+                .ok_or_else(|| super::inconsistent("journal_mark", "key")),
             _ => Err(super::inconsistent("journal_mark", "kind")),
         }
     }
@@ -93,11 +103,12 @@ mod tests {
             Mark::ConsentEvent(ConsentEventId::from_bytes([1; 16])),
             Mark::Subject(SubjectId::from_bytes([2; 16])),
             Mark::Erasure(ErasureId::from_bytes([3; 16])),
+            Mark::Suppression([4; 32]),
         ];
         for mark in marks {
             let (kind, key) = mark.key();
             assert_eq!(Mark::of(kind, &key).unwrap(), mark);
         }
-        assert!(Mark::of(5, "x").is_err() && Mark::of(1, "purpose x y").is_err());
+        assert!(Mark::of(6, "x").is_err() && Mark::of(1, "purpose x y").is_err());
     }
 }

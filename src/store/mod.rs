@@ -22,6 +22,7 @@ pub mod node;
 pub mod request;
 pub mod rotation;
 pub mod subject;
+pub mod suppression;
 pub mod token;
 
 use std::path::{Path, PathBuf};
@@ -105,6 +106,7 @@ pub trait Tx:
     + request::Requests
     + rotation::Rotations
     + subject::Subjects
+    + suppression::Suppressions
     + token::Tokens
     + Send
 {

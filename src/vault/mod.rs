@@ -12,10 +12,12 @@ pub mod erasure;
 pub mod journal;
 mod keep;
 pub mod key;
+mod profiling;
 mod read;
 pub mod reveal;
 mod rotation;
 pub mod subject;
+mod suppression;
 pub mod token;
 pub mod upkeep;
 mod write;
@@ -95,7 +97,8 @@ impl Vault {
     }
 }
 
-/// How long whoever asks for an erasure is kept waiting. A call may take longer, so that they get an answer.
+/// How long whoever asks for an erasure, or for another change of the root, is kept waiting. A call may take longer, so
+/// that they get an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The runs of the shredder.

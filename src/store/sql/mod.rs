@@ -12,6 +12,7 @@ mod node;
 mod request;
 mod rotation;
 mod subject;
+mod suppression;
 mod token;
 
 use async_trait::async_trait;

@@ -1,5 +1,6 @@
 //! Purposes, notices and consent: what is defined, what people decide, and what follows from it.
 
+mod after_end;
 pub mod bundle;
 mod catalogue;
 mod chain;
@@ -11,6 +12,7 @@ pub mod receipt;
 mod record;
 mod report;
 mod review;
+mod rules;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
 pub(super) use chain::append_recorded;

@@ -8,6 +8,7 @@ use crate::model::{
 use crate::store::Tx;
 use crate::store::consent::{self, DocumentKind};
 use crate::store::journal::{Mark, Marked};
+use crate::store::suppression::Name;
 
 /// One record: a line of JSON.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub enum Record {
     ConsentEvent(Recorded),
     /// An erasure that was scheduled or cancelled.
     Erasure(Scheduled),
+    /// A name that is on the suppression list, or is not any more.
+    Suppression(Named),
 }
 
 /// A version of a document of the catalogue.
@@ -63,6 +66,14 @@ pub struct Scheduled {
     requested_at: i64,
     execute_at: Option<i64>,
     cancelled: bool,
+}
+
+/// A name of the suppression list.
+#[derive(Serialize, Deserialize)]
+pub struct Named {
+    #[serde(with = "crate::model::consent::hex")]
+    pub name: Name,
+    pub listed: bool,
 }
 
 impl Definition {
@@ -117,12 +128,14 @@ impl Scheduled {
 /// What there is to say about what is marked, in the order in which it is to be done again.
 pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
     let (mut documents, mut subjects, mut events, mut erasures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut names = Vec::new();
     for Marked { mark, .. } in marks {
         match mark {
             Mark::Document(kind, code, version) => documents.push((*kind, code, *version)),
             Mark::Subject(id) => subjects.push(*id),
             Mark::ConsentEvent(id) => events.push(*id),
             Mark::Erasure(id) => erasures.push(*id),
+            Mark::Suppression(name) => names.push(*name),
         }
     }
     let mut records = Vec::with_capacity(marks.len());
@@ -140,6 +153,9 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
     records.extend(events.into_iter().map(|(_, _, found)| event(found)));
     let due = |erasure: &Erasure| matches!(erasure.state, ErasureState::Scheduled | ErasureState::Cancelled);
     records.extend(tx.erasures(&erasures).await?.into_iter().filter(due).map(erasure));
+    let listed = tx.suppressed(&names).await?;
+    let named = |name: Name| Record::Suppression(Named { listed: listed.contains(&name), name });
+    records.extend(names.into_iter().map(named));
     Ok(records)
 }
 

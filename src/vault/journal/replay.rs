@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fetch;
-use super::record::Record;
+use super::record::{Named, Record};
 use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureState, Reason, Result, SubjectId, SubjectState, Terms};
 use crate::store::consent::{Document, Recorded};
@@ -30,6 +30,8 @@ pub struct Replayed {
     pub consent_events: u64,
     /// Erasures that were scheduled or cancelled again.
     pub erasures: u64,
+    /// Identifiers that were put on the suppression list again, or taken off it.
+    pub suppressions: u64,
     /// Records about people that the database has never known.
     pub of_unknown_people: u64,
     /// What could not be done again, because entries before it are missing or damaged.
@@ -83,6 +85,7 @@ struct Replay<'r> {
 impl Replay<'_> {
     async fn apply(&mut self, records: Vec<Record>) -> Result<()> {
         let (mut documents, mut terms, mut erasures) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut names = Vec::new();
         let mut events: BTreeMap<SubjectId, Vec<Recorded>> = BTreeMap::new();
         for record in records {
             match record {
@@ -96,6 +99,7 @@ impl Replay<'_> {
                     events.entry(recorded.event.subject).or_default().push(recorded);
                 }
                 Record::Erasure(scheduled) => erasures.push(scheduled.erasure()?),
+                Record::Suppression(named) => names.push(named),
             }
         }
         self.documents(documents).await?;
@@ -104,7 +108,7 @@ impl Replay<'_> {
         for erasure in erasures {
             self.erasure(erasure).await?;
         }
-        Ok(())
+        self.names(&names).await
     }
 
     async fn documents(&mut self, documents: Vec<Document>) -> Result<()> {
@@ -168,6 +172,18 @@ impl Replay<'_> {
             tx.commit().await?;
         }
         Ok(())
+    }
+
+    async fn names(&mut self, names: &[Named]) -> Result<()> {
+        let (on, off): (Vec<&Named>, _) = names.iter().partition(|named| named.listed);
+        let names = |some: Vec<&Named>| some.into_iter().map(|named| named.name).collect::<Vec<_>>();
+        let (on, off) = (names(on), names(off));
+        let mut tx = self.custody.store().write().await?;
+        self.replayed.suppressions += (on.len() - tx.suppressed(&on).await?.len()) as u64;
+        tx.suppress(&on).await?;
+        self.replayed.suppressions += tx.suppressed(&off).await?.len() as u64;
+        tx.release(&off).await?;
+        tx.commit().await
     }
 
     async fn erasure(&mut self, mut erasure: Erasure) -> Result<()> {
