@@ -74,6 +74,8 @@ on_both_stores! {
         house.stop().await;
         yesterday.put_back(&house);
         house.reopen().await;
+        assert!(!house.subject(&ada.subject).await.profiling, "the journal tells of the switch");
+        house.profile(&ada.subject, true).await;
         let lost = house.reveal(&scores, CARE).await;
         assert_eq!(lost, vec![Err("KEY_RETIRED".to_owned()); 2], "the backup has the rows, and nothing opens them");
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());
