@@ -154,8 +154,8 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
     let due = |erasure: &Erasure| matches!(erasure.state, ErasureState::Scheduled | ErasureState::Cancelled);
     records.extend(tx.erasures(&erasures).await?.into_iter().filter(due).map(erasure));
     let listed = tx.suppressed(&names).await?;
-    let named = |name: Name| Record::Suppression(Named { listed: listed.contains(&name), name });
-    records.extend(names.into_iter().map(named));
+    let entry = |name: Name| Record::Suppression(Named { listed: listed.contains(&name), name });
+    records.extend(names.into_iter().map(entry));
     Ok(records)
 }
 

@@ -85,7 +85,7 @@ struct Replay<'r> {
 impl Replay<'_> {
     async fn apply(&mut self, records: Vec<Record>) -> Result<()> {
         let (mut documents, mut terms, mut erasures) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut names = Vec::new();
+        let mut listed = Vec::new();
         let mut events: BTreeMap<SubjectId, Vec<Recorded>> = BTreeMap::new();
         for record in records {
             match record {
@@ -99,7 +99,7 @@ impl Replay<'_> {
                     events.entry(recorded.event.subject).or_default().push(recorded);
                 }
                 Record::Erasure(scheduled) => erasures.push(scheduled.erasure()?),
-                Record::Suppression(named) => names.push(named),
+                Record::Suppression(named) => listed.push(named),
             }
         }
         self.documents(documents).await?;
@@ -108,7 +108,7 @@ impl Replay<'_> {
         for erasure in erasures {
             self.erasure(erasure).await?;
         }
-        self.names(&names).await
+        self.names(&listed).await
     }
 
     async fn documents(&mut self, documents: Vec<Document>) -> Result<()> {

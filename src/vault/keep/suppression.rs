@@ -40,8 +40,8 @@ impl Keeping<'_> {
             self.record(new, hits);
         }
         if objection > Objection::None {
-            let names = named.into_iter().map(|(name, _)| name);
-            self.new_names.extend(names.filter(|name| self.suppressed.insert(*name)));
+            let all = named.into_iter().map(|(name, _)| name);
+            self.new_names.extend(all.filter(|name| self.suppressed.insert(*name)));
         }
         objection
     }
