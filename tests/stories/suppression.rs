@@ -42,23 +42,23 @@ impl Office {
         flagged
     }
 
-    fn taken_back(&self, subject: &str) -> v1::RecordConsentRequest {
-        v1::RecordConsentRequest {
-            subject: subject.to_owned(),
-            purpose: NEWS.to_owned(),
-            kind: v1::ConsentEventKind::WithdrawObjection.into(),
-            method: v1::ConsentMethod::Form.into(),
-            affirmative_action: "ticked \"write to me again\"".to_owned(),
-            collection_point: FORM.to_owned(),
-            ..Default::default()
-        }
-    }
-
     async fn come_back(&mut self, yesterday: &Yesterday) {
         self.house.stop().await;
         yesterday.put_back(&self.house);
         self.house.reopen().await;
         self.door = self.house.consents().await;
+    }
+}
+
+fn taken_back(subject: &str) -> v1::RecordConsentRequest {
+    v1::RecordConsentRequest {
+        subject: subject.to_owned(),
+        purpose: NEWS.to_owned(),
+        kind: v1::ConsentEventKind::WithdrawObjection.into(),
+        method: v1::ConsentMethod::Form.into(),
+        affirmative_action: "ticked \"write to me again\"".to_owned(),
+        collection_point: FORM.to_owned(),
+        ..Default::default()
     }
 }
 
@@ -173,7 +173,7 @@ on_both_stores! {
         };
         let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
         office.door.define_collection_point(request).await.unwrap();
-        let good = office.taken_back(&again.subject);
+        let good = taken_back(&again.subject);
         let ticked = v1::RecordConsentRequest { method: v1::ConsentMethod::PreTicked.into(), ..good.clone() };
         let silent = v1::RecordConsentRequest {
             method: v1::ConsentMethod::Silence.into(),

@@ -39,8 +39,8 @@ impl Keeping<'_> {
             self.record(new, hits);
         }
         if objection > Objection::None {
-            let names = named.into_iter().map(|(name, _)| name);
-            self.new_names.extend(names.filter(|name| self.suppressed.insert(*name)));
+            let news = named.into_iter().map(|(name, _)| name).filter(|name| self.suppressed.insert(*name));
+            self.new_names.extend(news);
         }
         objection
     }
