@@ -17,6 +17,8 @@ pub enum HouseKey {
     WithdrawalLink,
     /// Names identifiers on the suppression list.
     Suppression,
+    /// The journal in the sinks.
+    Journal,
 }
 
 impl HouseKey {
@@ -24,6 +26,7 @@ impl HouseKey {
         match self {
             Self::WithdrawalLink => "withdrawal-link",
             Self::Suppression => "suppression",
+            Self::Journal => "journal",
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod consent;
 pub mod erasure;
 pub mod index;
+pub mod journal;
 pub mod key;
 pub mod leaf;
 pub mod node;
@@ -98,6 +99,7 @@ pub trait Tx:
     + consent::Consents
     + erasure::Erasures
     + index::Indexes
+    + journal::Journals
     + key::Keys
     + leaf::Leaves
     + node::Nodes

@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::policy::Caller;
 use crate::store::Tx;
+use crate::store::journal::Mark;
 
 /// A person to be erased.
 pub struct Erase {
@@ -77,6 +78,9 @@ impl Vault {
             }
         };
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        if erasure.state == ErasureState::Scheduled {
+            tx.mark(&[Mark::Erasure(erasure.id)]).await?;
+        }
         let answer = erasure.id.to_string();
         self.remember_answer(&mut *tx, caller, "EraseSubject", ask.request, Some(ask.subject), answer).await?;
         crash::point("erase::before-request");
@@ -147,6 +151,7 @@ impl Vault {
         subject.cancel()?;
         tx.update_erasures(std::slice::from_ref(&erasure)).await?;
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        tx.mark(&[Mark::Erasure(id)]).await?;
         tx.commit().await?;
         Ok(erasure)
     }

@@ -1,12 +1,13 @@
 //! People: opening, describing, restricting.
 
 use super::Vault;
-use super::profiling::Purged;
+use super::profiling::{Purged, purge_scores};
 use super::write::{NewTokens, Owner};
 use crate::crash;
 use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
 use crate::policy::Caller;
 use crate::store::Tx;
+use crate::store::journal::Mark;
 use crate::store::request::Answer;
 use crate::store::subject::Filter;
 
@@ -110,7 +111,8 @@ impl Vault {
             return Err(super::erasure::tell_due(&mut *tx, &subject, error).await?);
         }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
-        let purged = self.purge_scores(&mut *tx, &subject).await?;
+        tx.mark(&[Mark::Subject(id)]).await?;
+        let purged = purge_scores(&self.custody, &mut *tx, &subject).await?;
         crash::point("subject::before-change");
         tx.commit().await?;
         crash::point("subject::changed");

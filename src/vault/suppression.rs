@@ -7,6 +7,7 @@ use super::write::{Objection, Record};
 use crate::model::{Facts, Result, Token, Value};
 use crate::policy::Caller;
 use crate::store::Tx;
+use crate::store::journal::Mark;
 
 impl Vault {
     /// Sees whether the new value of a token is on the suppression list, or belongs there. The person must be locked, and
@@ -14,7 +15,7 @@ impl Vault {
     pub(super) async fn heed_suppression(&self, tx: &mut dyn Tx, facts: &Facts, value: &Value) -> Result<Objection> {
         let Some(name) = self.custody.ring.suppression_name(value)? else { return Ok(Objection::None) };
         if facts.suppressed_at.is_some() {
-            tx.suppress(&[name]).await?;
+            self.custody.list(tx, &[name]).await?;
             return Ok(Objection::Known);
         }
         if tx.suppressed(&[name]).await?.is_empty() {
@@ -26,6 +27,7 @@ impl Vault {
             self.custody.remember_objection(tx, person).await?;
         }
         tx.update_subjects(&people).await?;
+        tx.mark(&[Mark::Subject(facts.token.subject)]).await?;
         Ok(Objection::Found)
     }
 

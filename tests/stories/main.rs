@@ -33,6 +33,7 @@ mod health;
 mod hoard;
 mod house;
 mod idempotency;
+mod journal;
 mod journeys;
 mod keks;
 mod kills;

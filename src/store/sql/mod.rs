@@ -5,6 +5,7 @@ mod audit;
 mod consent;
 mod erasure;
 mod index;
+mod journal;
 mod key;
 mod leaf;
 mod node;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::record::MOST_EVENTS;
+use super::chain::MOST_EVENTS;
 use crate::model::{Basis, ConsentEvent, ConsentState, Mode, Result, Standing, SubjectId, Time};
 use crate::policy::Catalogue;
 use crate::store::Tx;

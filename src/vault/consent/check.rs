@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::chain::MOST_EVENTS;
 use crate::model::{
     Basis, Channel, Consent, ConsentEvent, ConsentState, Error, PersonFacts, Purpose, Reason, Result, Standing,
     Subject, SubjectId, Time,
@@ -12,9 +13,6 @@ use crate::store::Tx;
 use crate::store::consent::{Recorded, Stood};
 use crate::vault::Vault;
 use crate::vault::subject::unknown;
-
-/// Most events of a person about one purpose.
-const MOST_EVENTS: u32 = 10_000;
 
 /// A question.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 mod after_end;
 pub mod bundle;
 mod catalogue;
+mod chain;
 mod check;
 mod library;
 mod link;
@@ -14,6 +15,7 @@ mod review;
 mod rules;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
+pub(super) use chain::append_recorded;
 pub use check::{Check, Checked, Shown};
 pub use library::Library;
 pub use link::Withdrawn;

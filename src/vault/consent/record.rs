@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
+use super::chain::{Chain, MOST_EVENTS, stood};
 use super::rules::{self, Deed, Suppression};
 use crate::crash;
 use crate::crypto::SecretBytes;
 use crate::model::{
-    Consent, ConsentEvent, ConsentEventId, ConsentState, Content, Error, FieldType, Label, Mode, Purpose, RequestId,
-    Result, Standing, Subject, SubjectId, Time, TokenFormat, Value, comes_of_age,
+    ConsentEvent, ConsentEventId, ConsentState, Content, Error, FieldType, Label, Mode, Purpose, RequestId, Result,
+    Standing, Subject, SubjectId, Time, TokenFormat, Value, comes_of_age,
 };
 use crate::policy::{self, Caller, Catalogue, Upkeep};
 use crate::store::Tx;
 use crate::store::consent::{Recorded, Stood};
+use crate::store::journal::Mark;
 use crate::vault::Vault;
 use crate::vault::subject::unknown;
 use crate::vault::token::{Field, Tokenize};
 
 /// The retention class of evidence.
 const CLASS: &str = "consent_evidence";
-/// Most events of a person about one purpose.
-pub(super) const MOST_EVENTS: u32 = 10_000;
 
 /// What somebody decided, as it was told.
 pub struct RecordConsent {
@@ -188,17 +188,18 @@ impl Vault {
                 }
             }
         }
-        match Suppression::of(&purpose, &ask.event, &mut person) {
-            Suppression::Begins => {
-                tx.update_subjects(std::slice::from_ref(&person)).await?;
-                self.custody.suppress(&mut *tx, id).await?;
-            }
-            Suppression::Ends => {
-                tx.update_subjects(std::slice::from_ref(&person)).await?;
-                self.custody.release(&mut *tx, id).await?;
-            }
+        let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(added.event.id)).collect();
+        let suppression = Suppression::of(&purpose, &ask.event, &mut person);
+        if suppression != Suppression::Stays {
+            tx.update_subjects(std::slice::from_ref(&person)).await?;
+            marks.push(Mark::Subject(id));
+        }
+        match suppression {
+            Suppression::Begins => self.custody.suppress(&mut *tx, id).await?,
+            Suppression::Ends => self.custody.release(&mut *tx, id).await?,
             Suppression::Stays => {}
         }
+        tx.mark(&marks).await?;
         tx.insert_consent_events(&chain.added).await?;
         tx.put_standings(&stood, now).await?;
         let ids: Vec<String> = chain.added.iter().map(|recorded| recorded.event.id.to_string()).collect();
@@ -226,9 +227,7 @@ impl Vault {
         let after = Standing::of(&events, event.effective_at).consent(event.channel);
         event.state = after.state_at(event.effective_at);
         chain.push(event)?;
-        let standing = Standing::of(&events, Time::from_micros(i64::MAX));
-        let due_at = standing.consents.values().filter_map(|consent| due(purpose, consent)).min();
-        Ok(Stood { subject: person.id, purpose: purpose.code.clone(), standing, due_at })
+        Ok(stood(purpose, person.id, &events))
     }
 }
 
@@ -249,40 +248,4 @@ async fn is_withdrawn(tx: &mut dyn Tx, catalogue: &Catalogue, purpose: &Purpose,
         other => one.mode == Mode::OptOut && !ended(other),
     };
     Ok(ended(state(purpose)) && !below.iter().any(permits))
-}
-
-/// When a consent should be looked at, whatever the notices say.
-fn due(purpose: &Purpose, consent: &Consent) -> Option<Time> {
-    if !consent.state.is_yes() {
-        return None;
-    }
-    let ends = [consent.valid_until, consent.of_age_at].map(|time| time.map(Time::from_micros));
-    ends.into_iter().flatten().chain(purpose.review(Time::from_micros(consent.since))).min()
-}
-
-/// A person's chain, as it grows.
-struct Chain {
-    number: u64,
-    hash: Option<[u8; 32]>,
-    added: Vec<Recorded>,
-}
-
-impl Chain {
-    async fn of(tx: &mut dyn Tx, subject: SubjectId) -> Result<Self> {
-        let last = tx.last_consent_event(subject).await?;
-        Ok(Self {
-            number: last.as_ref().map_or(0, |last| last.number),
-            hash: last.map(|last| last.hash),
-            added: Vec::new(),
-        })
-    }
-
-    fn push(&mut self, event: &ConsentEvent) -> Result<()> {
-        let document = event.document()?;
-        let hash = ConsentEvent::hash(self.hash.as_ref(), &document);
-        self.number += 1;
-        let previous_hash = self.hash.replace(hash);
-        self.added.push(Recorded { event: event.clone(), number: self.number, document, previous_hash, hash });
-        Ok(())
-    }
 }

@@ -4,6 +4,7 @@
 use super::{Keeping, touched};
 use crate::model::{Result, Subject, Token};
 use crate::store::Tx;
+use crate::store::journal::Mark;
 use crate::store::suppression::Name;
 use crate::vault::audit::Touched;
 use crate::vault::write::{NewTokens, Objection, Owner};
@@ -53,7 +54,8 @@ impl Keeping<'_> {
         }
         if !found.is_empty() {
             tx.update_subjects(&found).await?;
+            tx.mark(&found.iter().map(|person| Mark::Subject(person.id)).collect::<Vec<_>>()).await?;
         }
-        tx.suppress(&self.new_names).await
+        self.custody.list(tx, &self.new_names).await
     }
 }
