@@ -15,18 +15,18 @@ use crate::model::{Error, Result};
 pub enum HouseKey {
     /// Links by which a person withdraws a consent.
     WithdrawalLink,
-    /// The journal in the sinks.
-    Journal,
     /// Names identifiers on the suppression list.
     Suppression,
+    /// The journal in the sinks.
+    Journal,
 }
 
 impl HouseKey {
     const fn name(self) -> &'static str {
         match self {
             Self::WithdrawalLink => "withdrawal-link",
-            Self::Journal => "journal",
             Self::Suppression => "suppression",
+            Self::Journal => "journal",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::ring::Keyring;
 use crate::model::{Reason, Result, Subject, SubjectId, Token, Value};
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
+use crate::store::journal::Mark;
 use crate::store::suppression::Name;
 
 impl Keyring {
@@ -58,13 +59,20 @@ impl Custody {
             Ok(buckets)
         };
         super::index::lock(tx, &self.generations(), touched).await?;
-        tx.suppress(&names).await
+        self.list(tx, &names).await
     }
 
     /// Takes the identifiers off the list that a person has at present.
     pub async fn release(&self, tx: &mut dyn Tx, subject: SubjectId) -> Result<()> {
         let names: Vec<Name> = self.identifiers(tx, subject).await?.into_iter().map(|(_, name)| name).collect();
-        tx.release(&names).await
+        tx.release(&names).await?;
+        mark(tx, &names).await
+    }
+
+    /// Puts names on the list.
+    pub async fn list(&self, tx: &mut dyn Tx, names: &[Name]) -> Result<()> {
+        tx.suppress(names).await?;
+        mark(tx, names).await
     }
 
     /// By what the objection of a person to direct marketing, if there is one, outlives their keys.
@@ -78,9 +86,14 @@ impl Custody {
     /// Makes certain that it does. Answers how many names it is.
     pub async fn remember_objection(&self, tx: &mut dyn Tx, person: &Subject) -> Result<usize> {
         let names: Vec<Name> = self.objection(tx, person).await?.into_iter().collect();
-        tx.suppress(&names).await?;
+        self.list(tx, &names).await?;
         Ok(names.len())
     }
+}
+
+/// Has the journal tell how it is with names.
+async fn mark(tx: &mut dyn Tx, names: &[Name]) -> Result<()> {
+    tx.mark(&names.iter().copied().map(Mark::Suppression).collect::<Vec<_>>()).await
 }
 
 #[cfg(test)]

@@ -175,30 +175,6 @@ impl Subject {
         true
     }
 
-    /// What holds of the use of the subject's values.
-    #[must_use]
-    pub fn terms(&self) -> Terms {
-        let (restriction, profiling) = (self.restriction.clone(), self.profiling);
-        Terms { restriction, profiling, suppressed_at: self.suppressed_at, version: self.version }
-    }
-
-    /// Takes over the terms of a younger version, which this record, being of a backup, does not know. Answers whether
-    /// they are younger, and the subject not past all terms.
-    pub fn take_over(&mut self, terms: Terms) -> bool {
-        // That somebody was recognised as one who objects is not told by the version.
-        let younger = terms.version > self.version
-            || (terms.version == self.version && terms.suppressed_at.is_some() && self.suppressed_at.is_none());
-        if !younger || self.alive().is_err() {
-            return false;
-        }
-        (self.restriction, self.profiling) = (terms.restriction, terms.profiling);
-        (self.suppressed_at, self.version) = (terms.suppressed_at, terms.version);
-        if self.state != SubjectState::Scheduled {
-            self.state = if self.restriction.is_some() { SubjectState::Restricted } else { SubjectState::Active };
-        }
-        true
-    }
-
     /// Finds that it objects to direct marketing under an identifier that it was given. Answers whether that is news. The
     /// version stays: whoever may not know of the list must not learn of it by the etag.
     pub const fn recognise(&mut self, now: Time) -> bool {
@@ -216,6 +192,29 @@ impl Subject {
         }
         self.suppressed_at = None;
         self.changed();
+        true
+    }
+
+    /// What holds of the use of the subject's values.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        let (restriction, profiling) = (self.restriction.clone(), self.profiling);
+        Terms { restriction, profiling, suppressed_at: self.suppressed_at, version: self.version }
+    }
+
+    /// Takes over the terms of a younger version, which this record, being of a backup, does not know. Answers whether
+    /// they are younger, and the subject not past all terms.
+    pub fn take_over(&mut self, terms: Terms) -> bool {
+        // That somebody was recognised on the suppression list makes no new version.
+        let recognised = terms.version == self.version && self.suppressed_at.is_none() && terms.suppressed_at.is_some();
+        if (terms.version <= self.version && !recognised) || self.alive().is_err() {
+            return false;
+        }
+        (self.restriction, self.profiling) = (terms.restriction, terms.profiling);
+        (self.suppressed_at, self.version) = (terms.suppressed_at, terms.version);
+        if self.state != SubjectState::Scheduled {
+            self.state = if self.restriction.is_some() { SubjectState::Restricted } else { SubjectState::Active };
+        }
         true
     }
 

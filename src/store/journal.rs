@@ -18,7 +18,7 @@ pub enum Mark {
     Subject(SubjectId),
     /// An erasure was scheduled or cancelled.
     Erasure(ErasureId),
-    /// A name was put on the suppression list, or taken off it.
+    /// A name has come onto the suppression list, or off it.
     Suppression(Name),
 }
 
@@ -46,16 +46,13 @@ impl Mark {
             let version = parts.next()?.parse().ok()?;
             Some(Self::Document(kind, parts.next()?.to_owned(), version))
         };
+        let name = || HEXLOWER.decode(key.as_bytes()).ok()?.try_into().ok();
         match kind {
             1 => document().ok_or_else(|| super::inconsistent("journal_mark", "key")),
             2 => key.parse().map(Self::Subject).map_err(Error::internal),
             3 => key.parse().map(Self::ConsentEvent).map_err(Error::internal),
             4 => key.parse().map(Self::Erasure).map_err(Error::internal),
-            5 => HEXLOWER
-                .decode(key.as_bytes())
-                .ok()
-                .and_then(|name| Some(Self::Suppression(name.try_into().ok()?)))
-                .ok_or_else(|| super::inconsistent("journal_mark", "key")),
+            5 => name().map(Self::Suppression).ok_or_else(|| super::inconsistent("journal_mark", "key")),
             _ => Err(super::inconsistent("journal_mark", "kind")),
         }
     }
@@ -109,6 +106,6 @@ mod tests {
             let (kind, key) = mark.key();
             assert_eq!(Mark::of(kind, &key).unwrap(), mark);
         }
-        assert!(Mark::of(6, "x").is_err() && Mark::of(1, "purpose x y").is_err());
+        assert!(Mark::of(6, "x").is_err() && Mark::of(5, "ab").is_err() && Mark::of(1, "purpose x y").is_err());
     }
 }

@@ -6,7 +6,7 @@
 
 use super::token::Field;
 use super::{PATIENCE, Vault, renew_root};
-use crate::keys::condemn;
+use crate::keys::{Custody, condemn};
 use crate::model::{Error, FieldType, KeyState, Label, Reason, Result, Subject, SubjectId};
 use crate::policy::Caller;
 use crate::store::Tx;
@@ -77,41 +77,6 @@ impl Vault {
         Ok(Switched { subject, destroyed: values, pending })
     }
 
-    /// Takes the scores of a person out of their rows, when that person is not to be profiled, and condemns what they are
-    /// under. While processing is restricted they stay, as everything does. The person must be locked.
-    pub(super) async fn purge_scores(&self, tx: &mut dyn Tx, person: &Subject) -> Result<Purged> {
-        if person.profiling {
-            return Ok(Purged::default());
-        }
-        let mut keys = tx.subject_keys(&[person.id]).await?;
-        keys.retain(|key| key.class.starts_with(SCORES));
-        // What this process has no key of any more may still be under a root that the slot has: of a run that was
-        // interrupted, or that is under way.
-        let waiting = waiting(tx).await?;
-        let mut leaves = Vec::new();
-        for leaf in keys.iter().map(|key| key.leaf) {
-            if self.custody.ring.is_live(leaf)? || is_among(leaf, &waiting) {
-                leaves.push(leaf);
-            }
-        }
-        if person.restriction.is_some() {
-            return Ok(Purged { kept: !leaves.is_empty(), ..Purged::default() });
-        }
-        let fresh = keys.iter().filter(|key| key.state != KeyState::Retired && leaves.contains(&key.leaf));
-        let fresh: Vec<u32> = fresh.map(|key| key.leaf).collect();
-        // Should this process end before it has changed the root itself. Where there are several, whoever leads them would
-        // change it at once, and this one again.
-        if !leaves.is_empty() && !self.custody.store().is_shared() {
-            want_root(tx).await?;
-        }
-        if !fresh.is_empty() {
-            condemn(tx, fresh.clone()).await?;
-            tx.put_key_states(&fresh, KeyState::Retired).await?;
-        }
-        let values = tx.delete_values_of(person.id, FieldType::Score).await?;
-        Ok(Purged { values, leaves, kept: false })
-    }
-
     /// Changes the root until it does not lead to leaves any more. Should that have to wait, upkeep goes on with it.
     pub(super) async fn finish_purge(&self, leaves: &[u32]) -> Result<()> {
         let Err(error) = self.destroy(leaves).await else { return Ok(()) };
@@ -152,6 +117,41 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// Takes the scores of a person out of their rows, when that person is not to be profiled, and condemns what they are
+/// under. While processing is restricted they stay, as everything does. The person must be locked.
+pub(super) async fn purge_scores(custody: &Custody, tx: &mut dyn Tx, person: &Subject) -> Result<Purged> {
+    if person.profiling {
+        return Ok(Purged::default());
+    }
+    let mut keys = tx.subject_keys(&[person.id]).await?;
+    keys.retain(|key| key.class.starts_with(SCORES));
+    // What this process has no key of any more may still be under a root that the slot has: of a run that was
+    // interrupted, or that is under way.
+    let waiting = waiting(tx).await?;
+    let mut leaves = Vec::new();
+    for leaf in keys.iter().map(|key| key.leaf) {
+        if custody.ring.is_live(leaf)? || is_among(leaf, &waiting) {
+            leaves.push(leaf);
+        }
+    }
+    if person.restriction.is_some() {
+        return Ok(Purged { kept: !leaves.is_empty(), ..Purged::default() });
+    }
+    let fresh = keys.iter().filter(|key| key.state != KeyState::Retired && leaves.contains(&key.leaf));
+    let fresh: Vec<u32> = fresh.map(|key| key.leaf).collect();
+    // Should this process end before it has changed the root itself. Where there are several, whoever leads them would
+    // change it at once, and this one again.
+    if !leaves.is_empty() && !custody.store().is_shared() {
+        want_root(tx).await?;
+    }
+    if !fresh.is_empty() {
+        condemn(tx, fresh.clone()).await?;
+        tx.put_key_states(&fresh, KeyState::Retired).await?;
+    }
+    let values = tx.delete_values_of(person.id, FieldType::Score).await?;
+    Ok(Purged { values, leaves, kept: false })
 }
 
 /// Leaves that are to go and that the root leads to as far as anybody knows.

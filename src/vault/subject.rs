@@ -1,7 +1,7 @@
 //! People: opening, describing, restricting.
 
 use super::Vault;
-use super::profiling::Purged;
+use super::profiling::{Purged, purge_scores};
 use super::write::{NewTokens, Owner};
 use crate::crash;
 use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
@@ -112,7 +112,7 @@ impl Vault {
         }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.mark(&[Mark::Subject(id)]).await?;
-        let purged = self.purge_scores(&mut *tx, &subject).await?;
+        let purged = purge_scores(&self.custody, &mut *tx, &subject).await?;
         crash::point("subject::before-change");
         tx.commit().await?;
         crash::point("subject::changed");

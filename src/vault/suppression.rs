@@ -15,7 +15,7 @@ impl Vault {
     pub(super) async fn heed_suppression(&self, tx: &mut dyn Tx, facts: &Facts, value: &Value) -> Result<Objection> {
         let Some(name) = self.custody.ring.suppression_name(value)? else { return Ok(Objection::None) };
         if facts.suppressed_at.is_some() {
-            tx.suppress(&[name]).await?;
+            self.custody.list(tx, &[name]).await?;
             return Ok(Objection::Known);
         }
         if tx.suppressed(&[name]).await?.is_empty() {

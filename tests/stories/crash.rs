@@ -127,7 +127,7 @@ pub const REQUEST: &str = "0d9f5a3e-8a53-4a8e-9d0c-3a1f6d2b7c11";
 #[test]
 fn every_point_has_a_story() {
     let parts: BTreeSet<_> =
-        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING, &RECORDING, &CHANGING, &JOURNALING]
+        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING, &JOURNALING, &RECORDING, &CHANGING]
             .concat()
             .into_iter()
             .collect();

@@ -103,7 +103,7 @@ pub fn credential(house: &House) -> String {
 
 /// What is about the vault as a whole, so that nothing has to be said.
 const OF_THE_VAULT: [&str; 6] =
-    ["AuditConsents", "GetKeyStatus", "RotateRoot", "RotateIndexKey", "RotateKek", "RotateSigningKey"];
+    ["GetKeyStatus", "RotateRoot", "RotateIndexKey", "RotateKek", "RotateSigningKey", "AuditConsents"];
 
 on_both_stores! {
     async fn nobody_gets_in_without_a_known_credential(house: House) {

@@ -27,18 +27,6 @@ impl Office {
         self.door.define_collection_point(request).await.unwrap();
     }
 
-    /// What `Sec-GPC: 1` comes to.
-    fn signal(&self, subject: &str, purpose: &str, kind: Kind) -> v1::RecordConsentRequest {
-        v1::RecordConsentRequest {
-            subject: subject.to_owned(),
-            purpose: purpose.to_owned(),
-            kind: kind.into(),
-            method: v1::ConsentMethod::BrowserSignal.into(),
-            collection_point: SIGNAL.to_owned(),
-            ..Default::default()
-        }
-    }
-
     async fn due_now(&mut self) -> Vec<(String, v1::ReviewReason)> {
         let due = self.door.list_due_for_review(v1::ListDueForReviewRequest::default()).await.unwrap().into_inner().due;
         due.into_iter().map(|due| (due.subject.clone(), due.reason())).collect()
@@ -59,6 +47,18 @@ impl Office {
         let subject = self.house.subjects.create_subject(request).await.unwrap().into_inner().subject.unwrap().subject;
         self.house.tokenize(&subject, vec![field(FieldType::DateOfBirth, birth)]).await;
         subject
+    }
+}
+
+/// What `Sec-GPC: 1` comes to.
+fn signal(subject: &str, purpose: &str, kind: Kind) -> v1::RecordConsentRequest {
+    v1::RecordConsentRequest {
+        subject: subject.to_owned(),
+        purpose: purpose.to_owned(),
+        kind: kind.into(),
+        method: v1::ConsentMethod::BrowserSignal.into(),
+        collection_point: SIGNAL.to_owned(),
+        ..Default::default()
     }
 }
 
@@ -101,8 +101,8 @@ on_both_stores! {
         assert_eq!((other.code(), reason(&other).as_str()), (Code::PermissionDenied, "PURPOSE_NOT_GRANTED"));
 
         tokens.resize(1000, tokens[0].clone());
-        tokens[10] = "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned();
-        tokens[500] = "no token".to_owned();
+        "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".clone_into(&mut tokens[10]);
+        "no token".clone_into(&mut tokens[500]);
         tokens[999].clear();
         let all = mailer.detokenize(detokenize(&tokens, "order_confirmation")).await.unwrap().into_inner().results;
         let bad: Vec<(usize, String)> = all
@@ -222,32 +222,32 @@ on_both_stores! {
             office.say(&person.subject, NEWS, Kind::Give).await;
             assert_eq!(office.answer(&person.subject, "segments").await, allowed());
         }
-        let events = office.record(office.signal(&ada.subject, "segments", Kind::Object)).await.unwrap();
+        let events = office.record(signal(&ada.subject, "segments", Kind::Object)).await.unwrap();
         assert_eq!((events[0].kind(), events[0].method()), (Kind::Object, v1::ConsentMethod::BrowserSignal));
         assert_eq!((events[0].actor(), events[0].collection_point.as_str()), (v1::ConsentActor::Subject, SIGNAL));
         assert_eq!(office.answer(&ada.subject, "segments").await, denied("OBJECTED"));
         assert_eq!(office.reveal(&ada, "segments").await, Err("OBJECTED".to_owned()));
         assert_eq!(office.answer(&ada.subject, NEWS).await, allowed(), "it was about its own purposes");
-        office.record(office.signal(&ada.subject, NEWS, Kind::Withdraw)).await.unwrap();
+        office.record(signal(&ada.subject, NEWS, Kind::Withdraw)).await.unwrap();
         assert_eq!(office.reveal(&ada, NEWS).await, Err("CONSENT_WITHDRAWN".to_owned()));
-        office.record(office.signal(&bob.subject, NEWS, Kind::Object)).await.unwrap();
+        office.record(signal(&bob.subject, NEWS, Kind::Object)).await.unwrap();
         assert_eq!(office.reveal(&bob, NEWS).await, Err("SUPPRESSED".to_owned()), "marketing is objected to as a whole");
 
         // It comes from nowhere else, and nothing else comes from there.
         for point in [FORM, ""] {
             let elsewhere = v1::RecordConsentRequest {
                 collection_point: point.to_owned(),
-                ..office.signal(&ada.subject, "segments", Kind::Object)
+                ..signal(&ada.subject, "segments", Kind::Object)
             };
             assert_eq!(fields_at_fault(&office.record(elsewhere).await.unwrap_err()), ["collection_point"]);
         }
         for method in [0, v1::ConsentMethod::Form.into()] {
-            let other = v1::RecordConsentRequest { method, ..office.signal(&ada.subject, "segments", Kind::Object) };
+            let other = v1::RecordConsentRequest { method, ..signal(&ada.subject, "segments", Kind::Object) };
             assert_eq!(fields_at_fault(&office.record(other).await.unwrap_err()), ["method"]);
         }
         let by_another = v1::RecordConsentRequest {
             actor: v1::ConsentActor::Agent.into(),
-            ..office.signal(&ada.subject, "segments", Kind::Object)
+            ..signal(&ada.subject, "segments", Kind::Object)
         };
         assert_eq!(fields_at_fault(&office.record(by_another).await.unwrap_err()), ["actor"]);
         let yes = office.yes(&ada.subject, NEWS).await;

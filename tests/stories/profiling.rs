@@ -74,10 +74,8 @@ on_both_stores! {
         house.stop().await;
         yesterday.put_back(&house);
         house.reopen().await;
-        assert!(!house.subject(&ada.subject).await.profiling, "the journal tells of the switch");
-        house.profile(&ada.subject, true).await;
-        let lost = house.reveal(&scores, CARE).await;
-        assert_eq!(lost, vec![Err("KEY_RETIRED".to_owned()); 2], "the backup has the rows, and nothing opens them");
+        assert_eq!(house.reveal(&scores, CARE).await, purged(2), "the journal tells the backup");
+        assert_eq!(house.state(&scores[0]).await, v1::TokenState::Purged);
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());
         assert_eq!(house.reveal(&[other], CARE).await, [Ok("0.5".to_owned())]);
     }

@@ -42,23 +42,23 @@ impl Office {
         flagged
     }
 
-    fn taken_back(&self, subject: &str) -> v1::RecordConsentRequest {
-        v1::RecordConsentRequest {
-            subject: subject.to_owned(),
-            purpose: NEWS.to_owned(),
-            kind: v1::ConsentEventKind::WithdrawObjection.into(),
-            method: v1::ConsentMethod::Form.into(),
-            affirmative_action: "ticked \"write to me again\"".to_owned(),
-            collection_point: FORM.to_owned(),
-            ..Default::default()
-        }
-    }
-
     async fn come_back(&mut self, yesterday: &Yesterday) {
         self.house.stop().await;
         yesterday.put_back(&self.house);
         self.house.reopen().await;
         self.door = self.house.consents().await;
+    }
+}
+
+fn taken_back(subject: &str) -> v1::RecordConsentRequest {
+    v1::RecordConsentRequest {
+        subject: subject.to_owned(),
+        purpose: NEWS.to_owned(),
+        kind: v1::ConsentEventKind::WithdrawObjection.into(),
+        method: v1::ConsentMethod::Form.into(),
+        affirmative_action: "ticked \"write to me again\"".to_owned(),
+        collection_point: FORM.to_owned(),
+        ..Default::default()
     }
 }
 
@@ -173,7 +173,7 @@ on_both_stores! {
         };
         let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
         office.door.define_collection_point(request).await.unwrap();
-        let good = office.taken_back(&again.subject);
+        let good = taken_back(&again.subject);
         let ticked = v1::RecordConsentRequest { method: v1::ConsentMethod::PreTicked.into(), ..good.clone() };
         let silent = v1::RecordConsentRequest {
             method: v1::ConsentMethod::Silence.into(),
@@ -214,6 +214,7 @@ on_both_stores! {
     async fn the_list_holds_under_new_keys_and_on_a_restored_backup(house: House) {
         let mut office = Office::open(house).await;
         let [ada, bob] = [objector(&mut office, "Ada").await, objector(&mut office, "Bob").await];
+        let [cyd, dan] = [office.house.somebody("Cyd").await, office.house.somebody("Dan").await];
         // An entry that got lost, as by somebody else who shared the number and took their objection back.
         let mut tx = office.house.running().vault.custody().store().write().await.unwrap();
         let ring = &office.house.running().vault.custody().ring;
@@ -235,7 +236,16 @@ on_both_stores! {
         assert!(office.is_flagged(Phone, &bob.phone).await, "an erasure writes down once more what was objected to");
         rotate_keys(&mut office.house.key_service().await).await;
         assert!(office.is_flagged(Email, &ada.email).await);
+        // What yesterday's copy cannot know: an objection of today, of somebody who is erased today; and who was recognised.
+        office.object(&cyd.subject).await;
+        office.house.erase(&cyd.subject).await;
+        let added = tokenize(&dan.subject, vec![field(Phone, &cyd.phone)]);
+        assert!(office.house.tokens.tokenize(added).await.unwrap().into_inner().suppressed);
         office.come_back(&yesterday).await;
+        for (kind, value) in [(Email, &cyd.email), (Phone, &cyd.phone), (Email, &dan.email)] {
+            assert!(office.is_flagged(kind, value).await, "the journal knows of {value}");
+        }
+        assert_eq!(office.answer(&dan.subject, NEWS).await, denied("SUPPRESSED"));
         assert_eq!(office.house.subject(&ada.subject).await.state(), v1::SubjectState::Shredded);
         assert!(office.is_flagged(Email, &ada.email).await, "the key is the same under every root");
         assert!(!office.is_flagged(Email, "eve@example.com").await);

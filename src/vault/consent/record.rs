@@ -189,17 +189,14 @@ impl Vault {
             }
         }
         let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(added.event.id)).collect();
-        match Suppression::of(&purpose, &ask.event, &mut person) {
-            Suppression::Begins => {
-                marks.push(Mark::Subject(id));
-                tx.update_subjects(std::slice::from_ref(&person)).await?;
-                self.custody.suppress(&mut *tx, id).await?;
-            }
-            Suppression::Ends => {
-                marks.push(Mark::Subject(id));
-                tx.update_subjects(std::slice::from_ref(&person)).await?;
-                self.custody.release(&mut *tx, id).await?;
-            }
+        let suppression = Suppression::of(&purpose, &ask.event, &mut person);
+        if suppression != Suppression::Stays {
+            tx.update_subjects(std::slice::from_ref(&person)).await?;
+            marks.push(Mark::Subject(id));
+        }
+        match suppression {
+            Suppression::Begins => self.custody.suppress(&mut *tx, id).await?,
+            Suppression::Ends => self.custody.release(&mut *tx, id).await?,
             Suppression::Stays => {}
         }
         tx.mark(&marks).await?;

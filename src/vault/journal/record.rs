@@ -22,8 +22,8 @@ pub enum Record {
     ConsentEvent(Recorded),
     /// An erasure that was scheduled or cancelled.
     Erasure(Scheduled),
-    /// A name that is on the suppression list, or is not any more.
-    Suppression(Named),
+    /// A name that has come onto the suppression list, or off it.
+    Suppression(Listed),
 }
 
 /// A version of a document of the catalogue.
@@ -68,11 +68,13 @@ pub struct Scheduled {
     cancelled: bool,
 }
 
-/// A name of the suppression list.
+/// A name and whether it is on the suppression list.
 #[derive(Serialize, Deserialize)]
-pub struct Named {
+pub struct Listed {
+    /// The name.
     #[serde(with = "crate::model::consent::hex")]
     pub name: Name,
+    /// Whether it is on the list.
     pub listed: bool,
 }
 
@@ -153,9 +155,9 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
     records.extend(events.into_iter().map(|(_, _, found)| event(found)));
     let due = |erasure: &Erasure| matches!(erasure.state, ErasureState::Scheduled | ErasureState::Cancelled);
     records.extend(tx.erasures(&erasures).await?.into_iter().filter(due).map(erasure));
-    let listed = tx.suppressed(&names).await?;
-    let entry = |name: Name| Record::Suppression(Named { listed: listed.contains(&name), name });
-    records.extend(names.into_iter().map(entry));
+    let suppressed = tx.suppressed(&names).await?;
+    let listed = |name| Record::Suppression(Listed { name, listed: suppressed.contains(&name) });
+    records.extend(names.into_iter().map(listed));
     Ok(records)
 }
 

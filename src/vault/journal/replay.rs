@@ -9,7 +9,9 @@ use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureState, Reason, Result, SubjectId, SubjectState, Terms};
 use crate::store::consent::{Document, Recorded};
 use crate::store::journal::Mark;
+use crate::store::suppression::Name;
 use crate::vault::consent::{Library, append_recorded};
+use crate::vault::profiling::purge_scores;
 
 /// How long a scheduled erasure waits at least after a restore: it may have been cancelled in the last moment.
 const RECONSIDER: Duration = Duration::from_hours(24);
@@ -26,6 +28,8 @@ pub struct Replayed {
     pub documents: u64,
     /// People whose restriction, profiling switch or objection was set again.
     pub subjects: u64,
+    /// Names that came onto the suppression list.
+    pub suppressed: u64,
     /// Consent events.
     pub consent_events: u64,
     /// Erasures that were scheduled or cancelled again.
@@ -87,6 +91,7 @@ impl Replay<'_> {
         let (mut documents, mut terms, mut erasures) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut listed = Vec::new();
         let mut events: BTreeMap<SubjectId, Vec<Recorded>> = BTreeMap::new();
+        let mut names = BTreeMap::new();
         for record in records {
             match record {
                 Record::Document(document) => documents.push(document.stored()?),
@@ -99,9 +104,10 @@ impl Replay<'_> {
                     events.entry(recorded.event.subject).or_default().push(recorded);
                 }
                 Record::Erasure(scheduled) => erasures.push(scheduled.erasure()?),
-                Record::Suppression(named) => listed.push(named),
+                Record::Suppression(found) => drop(names.insert(found.name, found.listed)),
             }
         }
+        self.names(names).await?;
         self.documents(documents).await?;
         self.terms(terms).await?;
         self.events(events).await?;
@@ -109,6 +115,20 @@ impl Replay<'_> {
             self.erasure(erasure).await?;
         }
         self.names(&listed).await
+    }
+
+    async fn names(&mut self, names: BTreeMap<Name, bool>) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (on, off): (Vec<_>, Vec<_>) = names.into_iter().partition(|(_, listed)| *listed);
+        let [on, off] = [on, off].map(|names| names.into_iter().map(|(name, _)| name).collect::<Vec<Name>>());
+        let mut tx = self.custody.store().write().await?;
+        tx.suppress(&on).await?;
+        tx.release(&off).await?;
+        tx.commit().await?;
+        self.replayed.suppressed += on.len() as u64;
+        Ok(())
     }
 
     async fn documents(&mut self, documents: Vec<Document>) -> Result<()> {
@@ -144,6 +164,9 @@ impl Replay<'_> {
             let by_id: BTreeMap<_, _> = some.iter().cloned().collect();
             people.retain_mut(|person| by_id.get(&person.id).is_some_and(|terms| person.take_over(terms.clone())));
             tx.update_subjects(&people).await?;
+            for person in &people {
+                purge_scores(self.custody, &mut *tx, person).await?;
+            }
             tx.commit().await?;
             self.replayed.subjects += people.len() as u64;
         }

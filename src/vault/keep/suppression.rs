@@ -40,8 +40,8 @@ impl Keeping<'_> {
             self.record(new, hits);
         }
         if objection > Objection::None {
-            let all = named.into_iter().map(|(name, _)| name);
-            self.new_names.extend(all.filter(|name| self.suppressed.insert(*name)));
+            let news = named.into_iter().map(|(name, _)| name).filter(|name| self.suppressed.insert(*name));
+            self.new_names.extend(news);
         }
         objection
     }
@@ -56,6 +56,6 @@ impl Keeping<'_> {
             tx.update_subjects(&found).await?;
             tx.mark(&found.iter().map(|person| Mark::Subject(person.id)).collect::<Vec<_>>()).await?;
         }
-        tx.suppress(&self.new_names).await
+        self.custody.list(tx, &self.new_names).await
     }
 }
