@@ -27,8 +27,9 @@ use crate::keys::kek::Absent;
 use crate::keys::node;
 use crate::keys::recover::Report;
 use crate::keys::slot::SlotLock;
-use crate::model::{Clock as _, SystemClock};
+use crate::model::{Clock as _, SystemClock, Time};
 use crate::store;
+use crate::vault::journal::{self, Replayed};
 
 /// The name of a backup's description.
 const MANIFEST: &str = "manifest.json";
@@ -221,8 +222,11 @@ pub async fn restore(args: RestoreArgs) -> Result<()> {
     if !report.from_checkpoint {
         report.lost = opened.custody.after_restore().await.map_err(anyhow::Error::from)?;
     }
+    let replayed = journal::replay(&opened.custody, &SystemClock).await.context(
+        "the database is restored, but the journal in the sinks cannot be read; see to the sinks and restore once more",
+    )?;
     opened.close().await?;
-    args.here.output.show(&told(&manifest, &report))
+    args.here.output.show(&told(&manifest, &report, &replayed))
 }
 
 /// Refuses to replace a database while nodes serve it.
@@ -250,7 +254,7 @@ pub fn check_kind(manifest: &Manifest, url: &str) -> Result<()> {
 }
 
 /// What a restore did.
-fn told(manifest: &Manifest, report: &Report) -> Answer {
+fn told(manifest: &Manifest, report: &Report, replayed: &Replayed) -> Answer {
     let json = json!({
         "backup": { "taken_at": manifest.taken_at, "epoch": manifest.epoch, "version": manifest.version },
         "epoch_before": report.epoch_before,
@@ -263,11 +267,16 @@ fn told(manifest: &Manifest, report: &Report) -> Answer {
         "erasures_put_off": report.lost.erasures_put_off,
         "leaves_given_up": report.lost.leaves_given_up,
         "buckets_rebuilt": report.buckets_rebuilt,
+        "journal": replayed,
     });
+    let until = match replayed.until {
+        0 => "nothing younger than the backup".to_owned(),
+        until => Time::from_micros(until).to_string(),
+    };
     let key_state = if report.from_checkpoint { "from the newest checkpoint" } else { "as in the backup" };
     let human = format!(
-        "restored the backup of {}\n{}\nwhat was written after the backup is gone, restrictions and rectifications among \
-         it; see \"The database is lost\" in docs/operating.md",
+        "restored the backup of {}\n{}\nvalues and people that came after the backup are gone, rectifications among them; see \
+         \"The database is lost\" in docs/operating.md",
         manifest.taken_at,
         record(&[
             ("epoch", format!("{} in the backup, {} now", report.epoch_before, report.epoch)),
@@ -278,6 +287,15 @@ fn told(manifest: &Manifest, report: &Report) -> Answer {
             ("scheduled erasures put off", report.lost.erasures_put_off.to_string()),
             ("leaves given up", report.lost.leaves_given_up.to_string()),
             ("index buckets rebuilt", report.buckets_rebuilt.to_string()),
+            ("journal known until", until),
+            ("journal: definitions", replayed.documents.to_string()),
+            ("journal: people's terms", replayed.subjects.to_string()),
+            ("journal: consent events", replayed.consent_events.to_string()),
+            ("journal: digests on the suppression list", replayed.suppressed.to_string()),
+            ("journal: erasures", replayed.erasures.to_string()),
+            ("journal: suppressions", replayed.suppressions.to_string()),
+            ("journal: unknown people", replayed.of_unknown_people.to_string()),
+            ("journal: lost", replayed.lost.to_string()),
         ])
     );
     Answer::new(json, human)

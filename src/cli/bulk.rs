@@ -106,7 +106,8 @@ pub async fn reveal(remote: &Remote, reveal: Reveal) -> Result<()> {
 /// A subject and its tokens, on one line.
 fn sealed(response: &v1::TokenizeResponse) -> String {
     let tokens = response.tokens.iter().map(|token| token.token.as_str());
-    std::iter::once(response.subject.as_str()).chain(tokens).collect::<Vec<_>>().join(" ")
+    let flag = response.suppressed.then_some("SUPPRESSED");
+    std::iter::once(response.subject.as_str()).chain(tokens).chain(flag).collect::<Vec<_>>().join(" ")
 }
 
 /// How reading the input ended.

@@ -101,7 +101,8 @@ pub fn token(token: &v1::Token) -> Value {
 
 /// What Tokenize answers, as JSON.
 pub fn tokenized(response: &v1::TokenizeResponse) -> Value {
-    json!({ "subject": response.subject, "tokens": response.tokens.iter().map(token).collect::<Vec<_>>() })
+    let tokens: Vec<_> = response.tokens.iter().map(token).collect();
+    json!({ "subject": response.subject, "tokens": tokens, "suppressed": response.suppressed })
 }
 
 /// One outcome of Detokenize, as JSON.

@@ -116,6 +116,9 @@ impl Running {
         self.stop.send_replace(true);
         self.door.await??;
         self.upkeep.await?;
+        if let Err(error) = self.vault.ship_journal().await {
+            tracing::warn!(%error, "the last entries of the journal are written at the next start");
+        }
         if let Err(error) = self.vault.custody().leave().await {
             tracing::warn!(%error, "the others will learn of this node's end by its silence");
         }
@@ -174,6 +177,9 @@ async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<b
                     rest.lengthen(1);
                 }
             }
+        }
+        if let Err(error) = vault.ship_journal().await {
+            tracing::warn!(%error, "the journal in the sinks lags behind; a restore would not know what was decided since");
         }
         if let Err(error) = vault.custody().refresh_signer().await {
             tracing::warn!(%error, "the former key goes on signing receipts");

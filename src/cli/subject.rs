@@ -272,8 +272,22 @@ async fn lift(remote: &Remote, target: Target, informed_at: Timestamp) -> Result
 async fn profiling(remote: &Remote, target: Target, switch: Switch) -> Result<Answer> {
     let enabled = switch == Switch::On;
     let request = v1::SetProfilingRequest { subject: target.subject, enabled, etag: target.etag };
-    let subject = remote.open().await?.subjects.set_profiling(request).await?.into_inner().subject;
-    Ok(answer(subject, ""))
+    let response = remote.open().await?.subjects.set_profiling(request).await?.into_inner();
+    let subject = response.subject.unwrap_or_default();
+    let told = match (enabled, response.pending_reason.as_str()) {
+        (true, _) => String::new(),
+        (false, "") => format!("{} scores were destroyed, in every backup too.", response.scores_destroyed),
+        (false, why) => format!(
+            "{} scores were deleted. That no backup opens them waits for this: {why}.\nRun the same command again.",
+            response.scores_destroyed
+        ),
+    };
+    let json = json!({
+        "subject": print::subject(&subject),
+        "scores_destroyed": response.scores_destroyed,
+        "pending_reason": response.pending_reason,
+    });
+    Ok(Answer::new(json, format!("{}\n{told}", table::subject(&subject))))
 }
 
 /// A subject in both forms, and the next step for people.

@@ -212,9 +212,10 @@ impl Create {
         let response = remote.open().await?.tokens.tokenize(request).await?.into_inner();
         let first = response.tokens.first().map(|token| token.token.as_str()).unwrap_or_default();
         let human = format!(
-            "{}\n\nSubject {}. Read a value back with: lacuna token reveal --purpose PURPOSE {first}",
+            "{}\n\nSubject {}. Read a value back with: lacuna token reveal --purpose PURPOSE {first}{}",
             table::tokens(&response.tokens),
             if response.subject.is_empty() { "unchanged: every value was known" } else { &response.subject },
+            objection(response.suppressed),
         );
         Ok(Answer::new(print::tokenized(&response), human))
     }
@@ -328,9 +329,10 @@ impl Update {
             etag: self.etag,
             request_id: self.request_id,
         };
-        let token = vault.tokens.update_token(request).await?.into_inner().token.unwrap_or_default();
-        let human = format!("{}\nThe value was replaced.", table::token(&token));
-        Ok(Answer::new(json!({ "token": print::token(&token) }), human))
+        let response = vault.tokens.update_token(request).await?.into_inner();
+        let token = response.token.unwrap_or_default();
+        let human = format!("{}\nThe value was replaced.{}", table::token(&token), objection(response.suppressed));
+        Ok(Answer::new(json!({ "token": print::token(&token), "suppressed": response.suppressed }), human))
     }
 }
 
@@ -351,4 +353,9 @@ async fn show(remote: &Remote, token: String) -> Result<Answer> {
 async fn get(vault: &mut Vault, token: &str) -> Result<v1::Token> {
     let request = v1::GetTokenRequest { token: token.to_owned() };
     Ok(vault.tokens.get_token(request).await?.into_inner().token.unwrap_or_default())
+}
+
+/// What people are told of somebody who objects to direct marketing.
+const fn objection(suppressed: bool) -> &'static str {
+    if suppressed { "\nSUPPRESSED: the person objects to direct marketing; nothing is permitted for that." } else { "" }
 }

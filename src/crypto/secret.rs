@@ -99,19 +99,77 @@ impl From<String> for SecretBytes {
     }
 }
 
-/// How much of the stack [`scrub_stack`] writes over, in bytes: more than derivations and ciphers use.
-const DEEP: usize = 16 << 10;
+/// How much of the stack [`scrub_stack`] writes over, in bytes: more than derivations and ciphers use, which without
+/// optimisation is a lot.
+const DEEP: usize = if cfg!(debug_assertions) { 64 << 10 } else { 16 << 10 };
 
 /// Writes over the part of the stack that calls from here have used: what they kept of a key in their frames, or spilled
 /// from registers, would stay there until something else happens to go as deep.
 #[inline(never)]
+#[expect(clippy::large_stack_arrays, reason = "the stack is what it is about")]
 pub fn scrub_stack() {
     std::hint::black_box(&mut [0_u8; DEEP]);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
+
+    use super::super::{Aad, Key, SystemRandom, derive, open, seal};
     use super::*;
+
+    /// How far below this test's frame the stack is looked at.
+    const BELOW: usize = 256 << 10;
+
+    /// The stack below a frame, as the system sees it.
+    fn below(frame: &u8) -> Vec<u8> {
+        let top = std::ptr::from_ref(frame) as u64;
+        let mut bytes = vec![0; BELOW];
+        File::open("/proc/self/mem").unwrap().read_exact_at(&mut bytes, top - BELOW as u64).unwrap();
+        bytes
+    }
+
+    #[inline(never)]
+    #[expect(clippy::large_stack_arrays, reason = "the stack is what it is about")]
+    fn paint() {
+        std::hint::black_box(&mut [0xa5_u8; BELOW + 4096]);
+    }
+
+    /// All that happens to the key of a person.
+    #[inline(never)]
+    fn use_a_key(seed: &Secret<32>) {
+        let secret = derive::subject_key(seed, &[7; 16], b"subject", "identity", 3);
+        let key = Key::new(&secret);
+        let sealed = seal(&key, 20, &Aad::new("test"), b"a value", &SystemRandom::new());
+        assert_eq!(open(&key, &Aad::new("test"), &sealed).unwrap().expose(), b"a value");
+    }
+
+    #[test]
+    fn what_a_key_leaves_on_the_stack_is_written_over() {
+        let seed = Secret::random(&SystemRandom::new());
+        let halves = move |seed: &Secret<32>, stack: &[u8]| {
+            let key = derive::subject_key(seed, &[7; 16], b"subject", "identity", 3);
+            key.expose().chunks(16).filter(|half| stack.windows(16).any(|window| window == *half)).count()
+        };
+        std::thread::Builder::new()
+            .stack_size(8 << 20)
+            .spawn(move || {
+                let frame = 0_u8;
+                paint();
+                use_a_key(&seed);
+                let stack = below(&frame);
+                assert!(halves(&seed, &stack) > 0, "there is something to write over");
+                let used = stack.iter().position(|byte| *byte != 0xa5).map_or(0, |at| BELOW - at);
+                assert!(used < DEEP / 2, "{used} bytes of the stack were used");
+                use_a_key(&seed);
+                scrub_stack();
+                assert_eq!(halves(&seed, &below(&frame)), 0);
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
 
     #[test]
     fn append_grows_past_its_room() {

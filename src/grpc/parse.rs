@@ -122,6 +122,7 @@ pub const fn wire_token_state(state: TokenState) -> v1::TokenState {
         TokenState::Spent => v1::TokenState::Spent,
         TokenState::Deleted => v1::TokenState::Deleted,
         TokenState::Erased => v1::TokenState::Erased,
+        TokenState::Purged => v1::TokenState::Purged,
     }
 }
 

@@ -98,6 +98,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::TokenSpent => (Code::FailedPrecondition, ErrorReason::TokenSpent),
         Reason::TokenUnknown => (Code::NotFound, ErrorReason::TokenUnknown),
         Reason::ValueInvalid => (Code::InvalidArgument, ErrorReason::ValueInvalid),
+        Reason::ValuePurged => (Code::NotFound, ErrorReason::ValuePurged),
         Reason::ValueTooLarge => (Code::InvalidArgument, ErrorReason::ValueTooLarge),
     }
 }

@@ -144,8 +144,15 @@ impl SubjectService for Subjects {
         answer("SetProfiling", async {
             let ask = request.into_inner();
             let (id, etag) = (subject_id(&ask.subject)?, parse::etag(&ask.etag)?);
-            let subject = self.vault.set_profiling(&caller, id, ask.enabled, etag).await?;
-            Ok(v1::SetProfilingResponse { subject: Some(wire(subject)) })
+            // The work goes on if the caller hangs up: what has begun is finished.
+            let vault = Arc::clone(&self.vault);
+            let switched = tokio::spawn(async move { vault.set_profiling(&caller, id, ask.enabled, etag).await });
+            let switched = switched.await.map_err(Error::internal)??;
+            Ok(v1::SetProfilingResponse {
+                subject: Some(wire(switched.subject)),
+                scores_destroyed: switched.destroyed,
+                pending_reason: switched.pending.unwrap_or_default(),
+            })
         })
         .await
     }
@@ -289,10 +296,12 @@ fn wire_plan_item(item: PlanItem) -> v1::ErasurePlanItem {
     let element = match item.element {
         Element::Fields => "fields",
         Element::Tokens => "tokens",
+        Element::Suppression => "suppression",
     };
     let verdict = match item.verdict {
         Verdict::Destroy => "DESTROY",
         Verdict::KeepPseudonym => "KEEP_PSEUDONYM",
+        Verdict::KeepDigest => "KEEP_DIGEST",
     };
     v1::ErasurePlanItem {
         element: element.to_owned(),

@@ -155,8 +155,8 @@ impl TokenService for Tokens {
             let (source, etag) = (Label::source(&ask.source)?, parse::etag(&ask.etag)?);
             let request = parse::request_id(&ask.request_id)?;
             let content = parse::content(ask.content)?;
-            let token = self.vault.update_token(&caller, &ask.token, content, &source, etag, request).await?;
-            Ok(v1::UpdateTokenResponse { token: Some(wire(token)) })
+            let updated = self.vault.update_token(&caller, &ask.token, content, &source, etag, request).await?;
+            Ok(v1::UpdateTokenResponse { token: Some(wire(updated.0)), suppressed: updated.1 })
         })
         .await
     }
@@ -184,11 +184,12 @@ async fn tokenize(vault: &Vault, caller: &Caller, ask: v1::TokenizeRequest) -> R
     let request = parse::request_id(&ask.request_id)?;
     let field = |(at, input)| parse::field(input).map_err(|error: Error| error.within(&format!("fields[{at}]")));
     let fields = ask.fields.into_iter().enumerate().map(field).collect::<Result<Vec<_>>>()?;
-    let (subject, tokens) = vault.tokenize(caller, Tokenize { subject, source, fields, request }).await?;
-    metrics::counter!("lacuna_tokens_created_total").increment(tokens.len() as u64);
+    let kept = vault.tokenize(caller, Tokenize { subject, source, fields, request }).await?;
+    metrics::counter!("lacuna_tokens_created_total").increment(kept.tokens.len() as u64);
     Ok(v1::TokenizeResponse {
-        subject: subject.map(|id| id.to_string()).unwrap_or_default(),
-        tokens: tokens.into_iter().map(wire).collect(),
+        subject: kept.subject.map(|id| id.to_string()).unwrap_or_default(),
+        tokens: kept.tokens.into_iter().map(wire).collect(),
+        suppressed: kept.suppressed,
     })
 }
 

@@ -10,12 +10,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
 
 use super::adversary::{Loot, Spoils};
 use super::checkpoint::State;
 use super::custody::Custody;
-use super::sink::{CheckpointSink, Name, Sinks};
+use super::sink::{CheckpointSink, Sinks};
 use super::slot::{Assurance, Content, CopyStatus, RootSlot};
 use crate::crypto::Random;
 use crate::model::{ErasureState, Error, Reason, Result, SubjectId, SubjectState, TokenRow};
@@ -319,37 +318,47 @@ impl RootSlot for StillSlot {
 /// writes to it and tidies it up meanwhile.
 struct StillSink {
     sink: Arc<dyn CheckpointSink>,
-    names: OnceCell<Vec<Name>>,
-    read: Mutex<HashMap<Name, Option<Vec<u8>>>>,
+    names: tokio::sync::Mutex<HashMap<String, Vec<String>>>,
+    read: Mutex<HashMap<String, Option<Vec<u8>>>>,
 }
 
 impl StillSink {
     fn of(sink: Arc<dyn CheckpointSink>) -> Self {
-        Self { sink, names: OnceCell::new(), read: Mutex::default() }
+        Self { sink, names: tokio::sync::Mutex::default(), read: Mutex::default() }
     }
 }
 
 #[async_trait]
 impl CheckpointSink for StillSink {
-    async fn put(&self, _: &Name, _: &[u8]) -> Result<()> {
+    async fn make(&self) -> Result<()> {
         Err(refused())
     }
 
-    async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>> {
+    async fn put(&self, _: &str, _: &[u8]) -> Result<()> {
+        Err(refused())
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
         let bytes = self.sink.get(name).await?;
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), bytes.clone());
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes.clone());
         Ok(bytes)
     }
 
-    async fn list(&self) -> Result<Vec<Name>> {
-        self.names.get_or_try_init(|| self.sink.list()).await.cloned()
+    async fn list(&self, kind: &str) -> Result<Vec<String>> {
+        let mut known = self.names.lock().await;
+        if let Some(names) = known.get(kind) {
+            return Ok(names.clone());
+        }
+        let names = self.sink.list(kind).await?;
+        known.insert(kind.to_owned(), names.clone());
+        Ok(names)
     }
 
-    async fn remove(&self, _: &Name) -> Result<()> {
+    async fn remove(&self, _: &str) -> Result<()> {
         Err(refused())
     }
 

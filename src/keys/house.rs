@@ -4,6 +4,8 @@
 //! They follow from one leaf that no erasure and no rotation punctures, so they are the same under every root and in
 //! every restored backup, and end with the vault. None of them protects anything that an erasure promises to destroy.
 
+use std::sync::{Arc, PoisonError};
+
 use super::ring::{HOUSE_LEAF, Keyring, own_key};
 use crate::crypto::{Aad, Key, Secret, SecretBytes, derive, open, seal};
 use crate::model::{Error, Result};
@@ -13,12 +15,18 @@ use crate::model::{Error, Result};
 pub enum HouseKey {
     /// Links by which a person withdraws a consent.
     WithdrawalLink,
+    /// Names identifiers on the suppression list.
+    Suppression,
+    /// The journal in the sinks.
+    Journal,
 }
 
 impl HouseKey {
     const fn name(self) -> &'static str {
         match self {
             Self::WithdrawalLink => "withdrawal-link",
+            Self::Suppression => "suppression",
+            Self::Journal => "journal",
         }
     }
 }
@@ -28,10 +36,32 @@ impl HouseKey {
 const SALT: usize = 16;
 
 impl Keyring {
-    fn house_key(&self, which: HouseKey) -> Result<Secret<32>> {
+    /// A key of the vault's own. It is the same for good, so it stays ready until this process must not use any.
+    fn house_key(&self, which: HouseKey) -> Result<Arc<Secret<32>>> {
         let tree = self.epoch()?.tree;
+        let ready = |keys: &[(HouseKey, Arc<Secret<32>>)]| {
+            keys.iter().find(|(ready, _)| *ready == which).map(|(_, key)| Arc::clone(key))
+        };
+        if let Some(key) = ready(&self.house.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(key);
+        }
         let seed = tree.derive(HOUSE_LEAF).ok_or_else(|| Error::internal("the vault's own key is punctured"))?;
-        Ok(own_key(&seed, &tree.id(), which.name()))
+        let key = Arc::new(own_key(&seed, &tree.id(), which.name()));
+        let mut keys = self.house.write().unwrap_or_else(PoisonError::into_inner);
+        // The keys may have been dropped meanwhile; then it must not stay ready.
+        if self.epoch().is_ok() && ready(&keys).is_none() {
+            keys.push((which, Arc::clone(&key)));
+        }
+        Ok(key)
+    }
+
+    /// Names something for whoever asks this vault again, and for nobody else: the same for the same parts, and nothing
+    /// of them can be told from it without the key.
+    ///
+    /// # Errors
+    /// `StoreUnavailable` while this process holds no keys.
+    pub(super) fn name_own(&self, which: HouseKey, parts: &[&[u8]]) -> Result<[u8; 32]> {
+        Ok(derive::tag(&*self.house_key(which)?, parts))
     }
 
     /// Seals what only this vault can open again. Whoever sees two seals cannot tell whether they hold the same.
@@ -41,7 +71,7 @@ impl Keyring {
     pub fn seal_own(&self, which: HouseKey, plain: &[u8]) -> Result<Vec<u8>> {
         let mut sealed = vec![0; SALT];
         self.random().fill(&mut sealed);
-        let key = salted(&self.house_key(which)?, &sealed);
+        let key = salted(&*self.house_key(which)?, &sealed);
         sealed.extend(seal(&key, HOUSE_LEAF.into(), &bind(which), plain, self.random()));
         Ok(sealed)
     }

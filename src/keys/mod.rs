@@ -35,6 +35,7 @@ pub mod sink;
 pub mod slot;
 pub mod statement;
 pub mod status;
+pub mod suppression;
 pub mod token;
 pub mod tree;
 pub mod verify;

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quick_cache::sync::Cache;
 
+use super::house::HouseKey;
 use super::tree::Tree;
 use crate::crypto::{Aad, BlockKey, Key, Random, Secret, derive, open, scrub_stack, seal};
 use crate::model::{Error, FieldType, OpaqueToken, Reason, Result, SubjectId, Token, TokenRow, Value};
@@ -99,6 +100,8 @@ pub struct Keyring {
     tokens: BlockKey,
     /// The keys of the search index, by their leaves: one, or two while it is rotated.
     indexes: RwLock<Vec<(u32, Arc<Secret<32>>)>>,
+    /// Keys of the vault's own that were needed.
+    pub(super) house: RwLock<Vec<(HouseKey, Arc<Secret<32>>)>>,
 }
 
 impl Keyring {
@@ -111,7 +114,8 @@ impl Keyring {
         let seed = epoch.tree.derive(TOKEN_LEAF).ok_or_else(|| Error::internal("the token key is punctured"))?;
         let tokens = BlockKey::new(&own_key(&seed, &tree, "token"));
         let (ready, indexes) = (Cache::new(CACHED_KEYS), RwLock::new(Vec::new()));
-        Ok(Self { tree, random, ready, tokens, indexes, epoch: RwLock::new(Some(epoch)) })
+        let house = RwLock::new(Vec::new());
+        Ok(Self { tree, random, ready, tokens, indexes, house, epoch: RwLock::new(Some(epoch)) })
     }
 
     /// The tree as it is now.
@@ -148,6 +152,7 @@ impl Keyring {
         *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.ready.clear();
         self.indexes.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.house.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The source of randomness that keys and nonces are drawn from.
@@ -270,11 +275,17 @@ pub(super) fn index_digest(index: &Secret<32>, kind: FieldType, normal: &[u8]) -
 }
 
 fn gone(place: &Place<'_>) -> Error {
-    Error::new(
-        Reason::KeyRetired,
-        "the value is sealed under a key that was rotated away; a later backup of the database has it under the new one",
-    )
-    .with("subject", place.subject)
+    let message = match place.kind {
+        FieldType::Score => {
+            "the score is sealed under a key that is gone: rotated away, and then a later backup of the database has it \
+             under the new one, or destroyed when the person switched profiling off"
+        }
+        _ => {
+            "the value is sealed under a key that was rotated away; a later backup of the database has it under the new \
+             one"
+        }
+    };
+    Error::new(Reason::KeyRetired, message).with("subject", place.subject)
 }
 
 fn damaged(source: String) -> Error {

@@ -19,6 +19,12 @@ impl Time {
         self.0
     }
 
+    /// The moment `duration` earlier; the earliest moment that can be told when that overflows.
+    #[must_use]
+    pub fn minus(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// The moment `duration` later; the furthest moment that can be told when that overflows.
     #[must_use]
     pub fn plus(self, duration: std::time::Duration) -> Self {

@@ -59,6 +59,8 @@ pub enum Element {
     Fields,
     /// Tokens: random, nothing of a value in them.
     Tokens,
+    /// Names on the suppression list, of somebody who objects to direct marketing.
+    Suppression,
 }
 
 /// What an erasure does with a part.
@@ -69,6 +71,8 @@ pub enum Verdict {
     Destroy,
     /// It stays as a pseudonym that leads to nothing.
     KeepPseudonym,
+    /// It stays as a keyed digest, which tells whoever has the value that it is there, and leads to nobody.
+    KeepDigest,
 }
 
 /// The erasure of one subject.

@@ -53,6 +53,7 @@ pub enum Reason {
     TokenSpent,
     TokenUnknown,
     ValueInvalid,
+    ValuePurged,
     ValueTooLarge,
 }
 

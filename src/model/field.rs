@@ -86,6 +86,13 @@ impl FieldType {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 
+    /// Whether a value is a way to reach one person, by which their objection to direct marketing is remembered. A postal
+    /// address is none: whoever else lives there has not objected.
+    #[must_use]
+    pub const fn reaches_a_person(self) -> bool {
+        matches!(self, Self::Email | Self::Phone | Self::DeviceId)
+    }
+
     /// The most bytes a value may have.
     #[must_use]
     pub const fn limit(self) -> usize {

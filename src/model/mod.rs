@@ -33,5 +33,5 @@ pub use id::{
 pub use label::{Jurisdiction, Label, Reference};
 pub use redact::{Redaction, redact};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};
-pub use subject::{Restriction, Subject, SubjectState};
+pub use subject::{Restriction, Subject, SubjectState, Terms};
 pub use token::{TokenFormat, TokenState, looks_shaped, shape};

@@ -47,6 +47,19 @@ pub struct Restriction {
     pub since: Time,
 }
 
+/// What holds of the use of a person's values, as of a version of their record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The restriction in force.
+    pub restriction: Option<Restriction>,
+    /// Whether profiles may use them.
+    pub profiling: bool,
+    /// Since when the person objects to direct marketing.
+    pub suppressed_at: Option<Time>,
+    /// The version.
+    pub version: u64,
+}
+
 /// One person. Nothing here is personal data: this record outlives the erasure, as the fence that tells an erased
 /// subject from one that never was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +78,7 @@ pub struct Subject {
     pub restriction: Option<Restriction>,
     /// Whether its values may feed a profile (Art. 21 and 22 GDPR).
     pub profiling: bool,
-    /// Since when it objects to direct marketing (Art. 21(2) GDPR); for good.
+    /// Since when it objects to direct marketing (Art. 21(2) GDPR); for good, unless it takes that back.
     pub suppressed_at: Option<Time>,
     /// When it was opened.
     pub created_at: Time,
@@ -152,13 +165,56 @@ impl Subject {
         Ok(())
     }
 
-    /// Objects to direct marketing, for good. Answers whether that is news.
+    /// Objects to direct marketing. Answers whether that is news.
     pub fn suppress(&mut self, since: Time) -> bool {
         if self.suppressed_at.is_some() {
             return false;
         }
         self.suppressed_at = Some(since);
         self.changed();
+        true
+    }
+
+    /// Finds that it objects to direct marketing under an identifier that it was given. Answers whether that is news. The
+    /// version stays: whoever may not know of the list must not learn of it by the etag.
+    pub const fn recognise(&mut self, now: Time) -> bool {
+        let news = self.suppressed_at.is_none();
+        if news {
+            self.suppressed_at = Some(now);
+        }
+        news
+    }
+
+    /// Takes back its objection to all direct marketing. Answers whether there was one, before `at`.
+    pub fn release(&mut self, at: Time) -> bool {
+        if self.suppressed_at.is_none_or(|since| since > at) {
+            return false;
+        }
+        self.suppressed_at = None;
+        self.changed();
+        true
+    }
+
+    /// What holds of the use of the subject's values.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        let (restriction, profiling) = (self.restriction.clone(), self.profiling);
+        Terms { restriction, profiling, suppressed_at: self.suppressed_at, version: self.version }
+    }
+
+    /// Takes over the terms of a younger version, which this record, being of a backup, does not know. Answers whether
+    /// they are younger, and the subject not past all terms.
+    pub fn take_over(&mut self, terms: Terms) -> bool {
+        // That somebody was recognised on the suppression list makes no new version.
+        let recognised = terms.version == self.version && self.suppressed_at.is_none() && terms.suppressed_at.is_some();
+        if (terms.version <= self.version && !recognised) || self.alive().is_err() {
+            return false;
+        }
+        (self.restriction, self.profiling) = (terms.restriction, terms.profiling);
+        (self.suppressed_at, self.version) = (terms.suppressed_at, terms.version);
+        if self.state != SubjectState::Scheduled {
+            self.state = if self.restriction.is_some() { SubjectState::Restricted } else { SubjectState::Active };
+        }
         true
     }
 

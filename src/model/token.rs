@@ -69,10 +69,12 @@ pub enum TokenState {
     Deleted = 4,
     /// Its subject was erased.
     Erased = 5,
+    /// Its value was inferred about the subject, and destroyed when profiling was switched off.
+    Purged = 6,
 }
 
 impl TokenState {
-    /// The number that stores keep, 1 to 5.
+    /// The number that stores keep, 1 to 6.
     #[must_use]
     pub const fn number(self) -> i16 {
         self as i16
@@ -87,6 +89,7 @@ impl TokenState {
             3 => Self::Spent,
             4 => Self::Deleted,
             5 => Self::Erased,
+            6 => Self::Purged,
             _ => return None,
         })
     }
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn numbers_are_stable() {
         assert!((1..=2).all(|n| TokenFormat::from_number(n).is_some_and(|format| format.number() == n)));
-        assert!((1..=5).all(|n| TokenState::from_number(n).is_some_and(|state| state.number() == n)));
+        assert!((1..=6).all(|n| TokenState::from_number(n).is_some_and(|state| state.number() == n)));
         assert!(TokenFormat::from_number(3).is_none() && TokenState::from_number(0).is_none());
     }
 

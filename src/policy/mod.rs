@@ -36,6 +36,25 @@ pub struct Caller {
     pub grants: Grants,
 }
 
+impl Caller {
+    /// Whether they hold a grant for a purpose.
+    #[must_use]
+    pub fn may_name(&self, code: &str) -> bool {
+        match &self.grants {
+            Grants::All => true,
+            Grants::Only(codes) => codes.contains(code),
+        }
+    }
+
+    /// Whether they hold a grant for direct marketing, and so have to be told who objects to it. Nobody else is: the
+    /// answer would tell that somebody with this identifier once objected.
+    #[must_use]
+    pub fn may_market(&self, catalogue: &Catalogue) -> bool {
+        matches!(self.grants, Grants::All)
+            || catalogue.purposes().any(|purpose| purpose.direct_marketing && self.may_name(&purpose.code))
+    }
+}
+
 /// A purpose that its caller may name. The first half of every decision: it needs no token, so that a caller without
 /// the grant learns nothing of what exists.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +94,8 @@ pub enum Upkeep {
     Age,
     /// To seal it again under another key.
     Reseal,
+    /// To remember that its person objects to direct marketing, or to forget that.
+    Suppression,
     /// To see that it opens, in a copy of the vault that nobody is served from.
     Drill,
 }
@@ -83,7 +104,9 @@ pub enum Upkeep {
 #[must_use]
 pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
     match work {
-        Upkeep::Index | Upkeep::Age | Upkeep::Reseal | Upkeep::Drill => Permit { row, redaction: Redaction::Redacted },
+        Upkeep::Index | Upkeep::Age | Upkeep::Reseal | Upkeep::Suppression | Upkeep::Drill => {
+            Permit { row, redaction: Redaction::Redacted }
+        }
     }
 }
 
@@ -96,15 +119,20 @@ pub fn admit<'p>(caller: &Caller, code: &str, channel: Channel, catalogue: &'p C
         return Err(Error::new(Reason::PurposeRequired, "every reveal needs a purpose").at("purpose"));
     }
     let Some(purpose) = catalogue.purpose(code) else { return Err(unknown_purpose(code)) };
-    let granted = match &caller.grants {
-        Grants::All => true,
-        Grants::Only(codes) => codes.contains(code),
-    };
-    if !granted {
-        let error = Error::new(Reason::PurposeNotGranted, "the caller holds no grant for this purpose");
-        return Err(error.with("caller", &caller.name).with("purpose", code));
-    }
+    check_grant(caller, code)?;
     Ok(Admission { catalogue, purpose, channel })
+}
+
+/// Whether a caller holds a grant for a purpose of the catalogue.
+///
+/// # Errors
+/// `PurposeNotGranted`.
+pub fn check_grant(caller: &Caller, code: &str) -> Result<()> {
+    if caller.may_name(code) {
+        return Ok(());
+    }
+    let error = Error::new(Reason::PurposeNotGranted, "the caller holds no grant for this purpose");
+    Err(error.with("caller", &caller.name).with("purpose", code))
 }
 
 /// The refusal for a purpose that does not exist.
@@ -133,6 +161,8 @@ pub fn token_state(facts: &Facts, now: Time) -> TokenState {
         TokenState::Deleted
     } else if token.spent_at.is_some() {
         TokenState::Spent
+    } else if token.kind == FieldType::Score && token.sealed.is_none() {
+        TokenState::Purged
     } else if token.expires_at.is_some_and(|time| time <= now) {
         TokenState::Expired
     } else {
@@ -215,6 +245,7 @@ fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
     let error = match token_state(facts, now) {
         TokenState::Active | TokenState::Erased => return Ok(()),
         TokenState::Deleted => return Err(unknown_token(token)),
+        TokenState::Purged => return Err(tell_erasure(purged(token), &person)),
         TokenState::Spent => Error::new(Reason::TokenSpent, "the single-use token has been revealed before"),
         TokenState::Expired => Error::new(Reason::TokenExpired, "the token has expired"),
     };
@@ -232,6 +263,13 @@ pub fn tell_erasure(error: Error, person: &PersonFacts) -> Error {
     let error = person.execute_at.iter().fold(error, |error, time| error.with("execute_time", time));
     let restricted = error.reason == Reason::SubjectRestricted;
     person.restricted_at.iter().filter(|_| restricted).fold(error, |error, time| error.with("since", time))
+}
+
+/// The refusal for a token whose value was destroyed when its person switched profiling off.
+#[must_use]
+pub fn purged(token: &str) -> Error {
+    let message = "the value was inferred about the person and is gone for ever: they switched profiling off";
+    Error::new(Reason::ValuePurged, message).with("token", token)
 }
 
 /// The refusal for a token that does not exist, or no longer does.

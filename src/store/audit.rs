@@ -35,6 +35,12 @@ pub trait Audits {
     /// When the newest batch of any chain, erasure, subject or token was written.
     async fn newest_record(&mut self) -> Result<Option<Time>>;
 
+    /// Whose chains there are.
+    async fn audit_nodes(&mut self) -> Result<Vec<[u8; 16]>>;
+
+    /// Batches of one chain before a position, the newest first.
+    async fn audit_batches_before(&mut self, node: &[u8; 16], seq: u64, limit: u32) -> Result<Vec<Batch>>;
+
     /// Batches of every chain in order, after a position.
     async fn list_audit_batches(&mut self, after: Option<([u8; 16], u64)>, limit: u32) -> Result<Vec<Batch>>;
 }

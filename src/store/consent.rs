@@ -109,6 +109,9 @@ pub trait Consents {
         limit: u32,
     ) -> Result<Vec<Recorded>>;
 
+    /// Those of `ids` that exist.
+    async fn consent_events_by_id(&mut self, ids: &[ConsentEventId]) -> Result<Vec<Recorded>>;
+
     /// One event.
     async fn consent_event(&mut self, id: ConsentEventId) -> Result<Option<Recorded>>;
 

@@ -15,12 +15,14 @@ pub mod audit;
 pub mod consent;
 pub mod erasure;
 pub mod index;
+pub mod journal;
 pub mod key;
 pub mod leaf;
 pub mod node;
 pub mod request;
 pub mod rotation;
 pub mod subject;
+pub mod suppression;
 pub mod token;
 
 use std::path::{Path, PathBuf};
@@ -97,12 +99,14 @@ pub trait Tx:
     + consent::Consents
     + erasure::Erasures
     + index::Indexes
+    + journal::Journals
     + key::Keys
     + leaf::Leaves
     + node::Nodes
     + request::Requests
     + rotation::Rotations
     + subject::Subjects
+    + suppression::Suppressions
     + token::Tokens
     + Send
 {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::model::{Facts, Result, SubjectId, Time, Token, TokenRow};
+use crate::model::{Facts, FieldType, Result, SubjectId, Time, Token, TokenRow};
 
 /// The operations on tokens.
 #[async_trait]
@@ -50,6 +50,9 @@ pub trait Tokens {
 
     /// How many tokens have a value.
     async fn count_sealed(&mut self) -> Result<u64>;
+
+    /// Removes the values of one type from a subject's tokens and answers how many; the tokens stay.
+    async fn delete_values_of(&mut self, subject: SubjectId, kind: FieldType) -> Result<u64>;
 
     /// Removes the values of the subjects' tokens; the tokens stay.
     async fn delete_values(&mut self, subjects: &[SubjectId]) -> Result<()>;

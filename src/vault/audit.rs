@@ -4,11 +4,12 @@
 //! that an entry cannot be changed, removed or moved without breaking the chain. An entry holds pseudonyms, codes,
 //! counts and times; never a value, nor any text that a caller could have put a value into.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::crypto::{derive, merkle};
 use crate::keys::checkpoint::hex;
-use crate::model::{Error, Result, Time};
+use crate::model::consent::moment;
+use crate::model::{Error, Result, SubjectId, Time};
 use crate::store::Tx;
 use crate::store::audit::Batch;
 use crate::store::node::NodeId;
@@ -50,8 +51,8 @@ pub struct Touched {
     pub row: Option<String>,
     /// The subject.
     pub subject: String,
-    /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, or `SAME` for a token that was
-    /// answered because it stands for the same value.
+    /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
+    /// because it stands for the same value, or `SUPPRESSED` for one whose value is on the suppression list.
     pub outcome: String,
 }
 
@@ -109,6 +110,51 @@ impl Head {
 pub fn hash(batch: &Batch) -> [u8; 32] {
     let (seq, at) = (batch.seq.to_be_bytes(), batch.created_at.micros().to_be_bytes());
     derive::sha256(&[b"lacuna/audit-batch/v1", &batch.node, &seq, &batch.prev_hash, &batch.merkle, &at])
+}
+
+/// A value that was given to a caller.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reveal {
+    /// When.
+    pub time: Time,
+    /// For what.
+    pub purpose: String,
+    /// Whose it is.
+    pub subject: SubjectId,
+}
+
+/// What of an entry tells of reveals.
+#[derive(Deserialize)]
+struct Told {
+    #[serde(with = "moment")]
+    time: Time,
+    deed: String,
+    #[serde(default)]
+    purpose: String,
+    #[serde(default)]
+    touched: Vec<ToldOf>,
+}
+
+#[derive(Deserialize)]
+struct ToldOf {
+    subject: String,
+    outcome: String,
+}
+
+/// The reveals that a batch records.
+///
+/// # Errors
+/// `Internal` when an entry makes no sense.
+pub fn reveals(batch: &Batch) -> Result<Vec<Reveal>> {
+    let mut reveals = Vec::new();
+    for line in batch.body.lines() {
+        let entry: Told = serde_json::from_str(line).map_err(Error::internal)?;
+        for one in entry.touched.iter().filter(|one| entry.deed == "Detokenize" && one.outcome == "OK") {
+            let subject = SubjectId::parse(&one.subject)?;
+            reveals.push(Reveal { time: entry.time, purpose: entry.purpose.clone(), subject });
+        }
+    }
+    Ok(reveals)
 }
 
 /// Walks every node's chain. Answers how many entries they hold.

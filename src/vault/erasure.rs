@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::policy::Caller;
 use crate::store::Tx;
+use crate::store::journal::Mark;
 
 /// A person to be erased.
 pub struct Erase {
@@ -55,6 +56,7 @@ impl Vault {
         self.record_asked(caller, "EraseSubject", ask.subject, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, ask.subject).await?;
+        let kept = self.custody.remember_objection(&mut *tx, &subject).await?;
         erasure = match (subject.state, ask.execute_at) {
             (SubjectState::Shredding | SubjectState::Shredded, _) => present(&mut *tx, &subject).await?,
             (SubjectState::Scheduled, None) => {
@@ -70,12 +72,15 @@ impl Vault {
                 } else if let Err(error) = subject.schedule(id) {
                     return Err(tell_due(&mut *tx, &subject, error).await?);
                 }
-                erasure.plan = plan(&mut *tx, ask.subject).await?;
+                erasure.plan = plan(&mut *tx, ask.subject, kept).await?;
                 tx.insert_erasures(std::slice::from_ref(&erasure)).await?;
                 erasure
             }
         };
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        if erasure.state == ErasureState::Scheduled {
+            tx.mark(&[Mark::Erasure(erasure.id)]).await?;
+        }
         let answer = erasure.id.to_string();
         self.remember_answer(&mut *tx, caller, "EraseSubject", ask.request, Some(ask.subject), answer).await?;
         crash::point("erase::before-request");
@@ -89,8 +94,10 @@ impl Vault {
     async fn validate(&self, mut erasure: Erasure) -> Result<Erased> {
         let mut tx = self.custody.store().read().await?;
         let found = tx.subjects(&[erasure.subject]).await?.into_iter().next();
-        found.ok_or_else(|| super::subject::unknown(erasure.subject))?.alive()?;
-        erasure.plan = plan(&mut *tx, erasure.subject).await?;
+        let subject = found.ok_or_else(|| super::subject::unknown(erasure.subject))?;
+        subject.alive()?;
+        let kept = self.custody.objection(&mut *tx, &subject).await?.len();
+        erasure.plan = plan(&mut *tx, erasure.subject, kept).await?;
         Ok(Erased { erasure, real: false })
     }
 
@@ -144,6 +151,7 @@ impl Vault {
         subject.cancel()?;
         tx.update_erasures(std::slice::from_ref(&erasure)).await?;
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        tx.mark(&[Mark::Erasure(id)]).await?;
         tx.commit().await?;
         Ok(erasure)
     }
@@ -193,6 +201,7 @@ impl Vault {
         if !erasure.due(self.clock.now()) {
             return Ok(());
         }
+        self.custody.remember_objection(&mut *tx, &subject).await?;
         erasure.begin()?;
         subject.begin_shred(id)?;
         tx.update_erasures(std::slice::from_ref(&erasure)).await?;
@@ -230,13 +239,18 @@ async fn present(tx: &mut dyn Tx, subject: &Subject) -> Result<Erasure> {
     tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(lost)
 }
 
-async fn plan(tx: &mut dyn Tx, subject: SubjectId) -> Result<Vec<PlanItem>> {
+/// What is destroyed and what is kept; of an objection to direct marketing, by so many names.
+async fn plan(tx: &mut dyn Tx, subject: SubjectId, names: usize) -> Result<Vec<PlanItem>> {
     let classes = tx.count_values(subject).await?;
     let total = classes.iter().map(|(_, count)| count).sum();
     let destroy =
         |(class, count)| PlanItem { element: Element::Fields, class: Some(class), verdict: Verdict::Destroy, count };
     let mut plan: Vec<PlanItem> = classes.into_iter().map(destroy).collect();
     plan.push(PlanItem { element: Element::Tokens, class: None, verdict: Verdict::KeepPseudonym, count: total });
+    if names > 0 {
+        let (element, verdict) = (Element::Suppression, Verdict::KeepDigest);
+        plan.push(PlanItem { element, class: None, verdict, count: names as u64 });
+    }
     Ok(plan)
 }
 

@@ -1,9 +1,11 @@
 //! Keeping values within a shared transaction: what is read for all writes at once, what each may do, what is stored.
 
+mod suppression;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::audit::{Entry, Touched};
-use super::write::{NewToken, NewTokens, Owner, Tokenized, Write, Written};
+use super::write::{NewToken, NewTokens, Objection, Owner, Tokenized, Write, Written};
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Spot};
@@ -18,6 +20,7 @@ use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 use crate::store::request::Answer;
+use crate::store::suppression::Name;
 
 /// What a transaction has found and made, while it goes through its writes.
 struct Keeping<'c> {
@@ -37,6 +40,12 @@ struct Keeping<'c> {
     same: HashMap<Spot, Vec<Token>>,
     /// Tokens of earlier answers.
     earlier: HashMap<TokenRow, Facts>,
+    /// Those of the values that are on the suppression list.
+    suppressed: HashSet<Name>,
+    /// Those that are to be.
+    new_names: Vec<Name>,
+    /// People whom the vault had, and who were found to object to direct marketing.
+    recognised: HashSet<SubjectId>,
     new_subjects: Vec<Subject>,
     new_keys: Vec<SubjectKey>,
     new_tokens: Vec<Token>,
@@ -121,6 +130,9 @@ impl<'c> Keeping<'c> {
             due,
             same: HashMap::new(),
             earlier: HashMap::new(),
+            suppressed: HashSet::new(),
+            new_names: Vec::new(),
+            recognised: HashSet::new(),
             new_subjects: Vec::new(),
             new_keys: Vec::new(),
             new_tokens: Vec::new(),
@@ -130,6 +142,9 @@ impl<'c> Keeping<'c> {
         };
         keeping.lock_index(tx, news).await?;
         keeping.read_same(tx, news).await?;
+        // Once the buckets are locked: whoever puts one of these values on the list has done so, or waits.
+        let names: Vec<Name> = news.iter().flat_map(|(_, new)| &new.fields).filter_map(|field| field.name).collect();
+        keeping.suppressed = tx.suppressed(&names).await?;
         keeping.read_earlier(tx).await?;
         Ok(keeping)
     }
@@ -215,34 +230,36 @@ impl<'c> Keeping<'c> {
             Owner::Known(id) => Some(*id),
             Owner::New(subject) => opens.then_some(subject.id),
         };
+        let objection = self.heed_suppression(new, &planned);
         if let Owner::New(subject) = &new.owner
             && opens
         {
-            self.new_subjects.push(subject.clone());
+            let mut subject = subject.clone();
+            if objection > Objection::None {
+                subject.recognise(self.now);
+            }
+            self.new_subjects.push(subject);
         }
         let used: HashSet<u32> = planned.iter().filter(|(_, made)| *made).map(|(token, _)| token.leaf).collect();
         new.leaves.iter().filter(|leaf| used.contains(&leaf.number())).for_each(Leaf::spend);
         self.new_keys.extend(new.keys.iter().filter(|key| used.contains(&key.leaf)).cloned());
         self.record_found(new, &planned);
         let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
-        self.remember(new, subject, &tokens)?;
-        Ok(Tokenized { subject, tokens })
+        self.remember(new, subject, &tokens, objection)?;
+        Ok(Tokenized { subject, tokens, objection })
     }
 
     fn record_found(&mut self, new: &NewTokens, planned: &[(Token, bool)]) {
-        let touched: Vec<Touched> = planned
-            .iter()
-            .filter(|(_, made)| !made)
-            .map(|(token, _)| Touched {
-                row: Some(hex(token.row.as_bytes())),
-                subject: token.subject.to_string(),
-                outcome: "SAME".to_owned(),
-            })
-            .collect();
-        if !touched.is_empty() {
-            let (time, caller) = (self.now.to_string(), new.caller.clone());
-            self.found.push(Entry { time, caller, deed: new.deed, touched, ..Entry::default() });
+        let found: Vec<Touched> =
+            planned.iter().filter(|(_, made)| !made).map(|(token, _)| touched(token, "SAME")).collect();
+        if !found.is_empty() {
+            self.record(new, found);
         }
+    }
+
+    fn record(&mut self, new: &NewTokens, touched: Vec<Touched>) {
+        let (time, caller) = (self.now.to_string(), new.caller.clone());
+        self.found.push(Entry { time, caller, deed: new.deed, touched, ..Entry::default() });
     }
 
     fn check_owner(&self, new: &NewTokens) -> Result<()> {
@@ -319,10 +336,19 @@ impl<'c> Keeping<'c> {
                 Ok((facts.token.clone(), policy::token_state(facts, self.now)))
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Tokenized { subject: answer.subject, tokens })
+        let mut facts = rows_of(answer)?.into_iter().filter_map(|row| self.earlier.get(&row));
+        let objects = facts.any(|facts| facts.suppressed_at.is_some() && Some(facts.token.subject) == answer.subject);
+        let objection = if objects { Objection::Known } else { Objection::None };
+        Ok(Tokenized { subject: answer.subject, tokens, objection })
     }
 
-    fn remember(&mut self, new: &NewTokens, subject: Option<SubjectId>, tokens: &[(Token, TokenState)]) -> Result<()> {
+    fn remember(
+        &mut self,
+        new: &NewTokens,
+        subject: Option<SubjectId>,
+        tokens: &[(Token, TokenState)],
+        objection: Objection,
+    ) -> Result<()> {
         let Some(id) = new.request else { return Ok(()) };
         let rows: Vec<String> = tokens.iter().map(|(token, _)| hex(token.row.as_bytes())).collect();
         let answer = Answer {
@@ -335,7 +361,8 @@ impl<'c> Keeping<'c> {
         };
         // Two requests of the same id may share this transaction: the second gets the first one's answer as well.
         for (token, _) in tokens {
-            self.earlier.entry(token.row).or_insert_with(|| fresh(token));
+            let suppressed_at = (objection > Objection::None).then_some(self.now);
+            self.earlier.entry(token.row).or_insert_with(|| Facts { suppressed_at, ..fresh(token) });
         }
         self.answered.insert((new.caller.clone(), id), answer.clone());
         self.new_answers.push(answer);
@@ -350,6 +377,7 @@ impl<'c> Keeping<'c> {
     ) -> Result<(HashMap<TokenRow, String>, Option<Doubt>)> {
         tx.insert_subjects(&self.new_subjects).await?;
         tx.insert_subject_keys(&self.new_keys).await?;
+        self.store_suppression(tx).await?;
         let redrawn = self.insert_tokens(tx, news).await?;
         let mut doubt = None;
         if !self.new_entries.is_empty() {
@@ -396,6 +424,11 @@ fn spots(custody: &Custody, field: &NewToken, generations: &[Generation]) -> Res
         }
     }
     Ok(spots)
+}
+
+fn touched(token: &Token, outcome: &str) -> Touched {
+    let (row, subject) = (Some(hex(token.row.as_bytes())), token.subject.to_string());
+    Touched { row, subject, outcome: outcome.to_owned() }
 }
 
 fn fresh(token: &Token) -> Facts {

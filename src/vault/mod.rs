@@ -9,12 +9,15 @@
 pub mod audit;
 pub mod consent;
 pub mod erasure;
+pub mod journal;
 mod keep;
 pub mod key;
+mod profiling;
 mod read;
 pub mod reveal;
 mod rotation;
 pub mod subject;
+mod suppression;
 pub mod token;
 pub mod upkeep;
 mod write;
@@ -35,6 +38,8 @@ pub struct Vault {
     writes: write::Writes,
     shreds: Shreds,
     rotations: rotation::Rotations,
+    /// Who writes into the journal, one at a time.
+    journal: tokio::sync::Mutex<()>,
 }
 
 impl Vault {
@@ -44,6 +49,9 @@ impl Vault {
     /// # Errors
     /// `StoreUnavailable`.
     pub async fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, seeds: Vec<Purpose>) -> Result<Self> {
+        if let Err(error) = journal::replay(&custody, &*clock).await {
+            tracing::error!(%error, "whether the sinks know of more than the database could not be seen; start again");
+        }
         let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
@@ -55,6 +63,7 @@ impl Vault {
             custody,
             clock,
             library,
+            journal: tokio::sync::Mutex::default(),
         })
     }
 
@@ -88,7 +97,8 @@ impl Vault {
     }
 }
 
-/// How long whoever asks for an erasure is kept waiting. A call may take longer, so that they get an answer.
+/// How long whoever asks for an erasure, or for another change of the root, is kept waiting. A call may take longer, so
+/// that they get an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The runs of the shredder.

@@ -1,10 +1,13 @@
 //! People: opening, describing, restricting.
 
 use super::Vault;
+use super::profiling::{Purged, purge_scores};
 use super::write::{NewTokens, Owner};
+use crate::crash;
 use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
 use crate::policy::Caller;
 use crate::store::Tx;
+use crate::store::journal::Mark;
 use crate::store::request::Answer;
 use crate::store::subject::Filter;
 
@@ -71,10 +74,10 @@ impl Vault {
         etag: Option<u64>,
     ) -> Result<Subject> {
         let now = self.clock.now();
-        self.change(caller, "RestrictSubject", id, etag, |subject| subject.restrict(ground, now)).await
+        Ok(self.change(caller, "RestrictSubject", id, etag, |subject| subject.restrict(ground, now)).await?.0)
     }
 
-    /// Lifts a restriction, once the person has been told.
+    /// Lifts a restriction, once the person has been told. Scores that it kept though profiling is off go with it.
     pub async fn lift_restriction(
         &self,
         caller: &Caller,
@@ -85,28 +88,21 @@ impl Vault {
         if informed_at > self.clock.now() {
             return Err(Error::invalid("subject_informed_time", "must lie in the past: the person is told first"));
         }
-        self.change(caller, "LiftRestriction", id, etag, Subject::lift).await
+        let (subject, purged) = self.change(caller, "LiftRestriction", id, etag, Subject::lift).await?;
+        // The person is free again, whatever holds the keys.
+        let _ = self.finish_purge(&purged.leaves).await;
+        Ok(subject)
     }
 
-    /// Switches profiling on or off.
-    pub async fn set_profiling(
-        &self,
-        caller: &Caller,
-        id: SubjectId,
-        enabled: bool,
-        etag: Option<u64>,
-    ) -> Result<Subject> {
-        self.change(caller, "SetProfiling", id, etag, |subject| subject.set_profiling(enabled)).await
-    }
-
-    async fn change(
+    /// Changes what a person has decided, and takes out of the vault what must not be there then.
+    pub(super) async fn change(
         &self,
         caller: &Caller,
         deed: &'static str,
         id: SubjectId,
         etag: Option<u64>,
         change: impl FnOnce(&mut Subject) -> Result<()> + Send,
-    ) -> Result<Subject> {
+    ) -> Result<(Subject, Purged)> {
         self.record_asked(caller, deed, id, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
@@ -115,10 +111,14 @@ impl Vault {
             return Err(super::erasure::tell_due(&mut *tx, &subject, error).await?);
         }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        tx.mark(&[Mark::Subject(id)]).await?;
+        let purged = purge_scores(&self.custody, &mut *tx, &subject).await?;
+        crash::point("subject::before-change");
         tx.commit().await?;
+        crash::point("subject::changed");
         // A reveal that read the facts before the change has landed when this returns, on every node.
         self.custody.land_all().await?;
-        Ok(subject)
+        Ok((subject, purged))
     }
 
     /// The answer that the same request got before, if it did.

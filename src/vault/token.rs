@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched};
+use super::profiling::class_of;
 use super::read::{Ask, Name};
 use super::reveal::{entry, unknown};
 use super::subject::DEFAULT_KIND;
-use super::write::{NewToken, NewTokens, Owner, Record, Tokenized, Write, Written};
+use super::write::{NewToken, NewTokens, Objection, Owner, Record, Tokenized, Write, Written};
 use crate::keys::Place;
 use crate::keys::checkpoint::hex;
 use crate::keys::doubt::Doubt;
@@ -22,6 +23,7 @@ use crate::policy::{self, Caller, Change};
 use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
+use crate::store::request::Answer;
 
 /// The most values or tokens that one request may hold.
 pub const MOST: usize = 1000;
@@ -62,6 +64,16 @@ pub struct Field {
     pub single_use: bool,
 }
 
+/// Values that were kept.
+pub struct Kept {
+    /// Whose they are; `None` when every value was there already and nobody new was opened.
+    pub subject: Option<SubjectId>,
+    /// One token for each value, in order.
+    pub tokens: Vec<Described>,
+    /// Whether the person objects to direct marketing, as far as the caller is told.
+    pub suppressed: bool,
+}
+
 /// A token as it may be told to anyone who may call the vault.
 pub struct Described {
     /// The token itself.
@@ -74,8 +86,11 @@ pub struct Described {
 
 impl Vault {
     /// Seals values under their subject's keys and answers with tokens.
-    pub async fn tokenize(&self, caller: &Caller, ask: Tokenize) -> Result<(Option<SubjectId>, Vec<Described>)> {
+    pub async fn tokenize(&self, caller: &Caller, mut ask: Tokenize) -> Result<Kept> {
         let now = self.clock.now();
+        for (at, field) in ask.fields.iter_mut().enumerate() {
+            field.class = class_of(field).map_err(|error| error.within(&format!("fields[{at}]")))?;
+        }
         let over = ask.fields.iter().position(|field| field.expires_at.is_some_and(|time| time <= now));
         // Unless it is the repetition of a request that was made in time.
         if let Some(at) = over
@@ -95,11 +110,10 @@ impl Vault {
                     self.custody.forget_leaves();
                 }
                 outcome => {
-                    let Tokenized { subject, tokens } = outcome?;
-                    return Ok((
-                        subject,
-                        tokens.into_iter().map(|(token, state)| self.describe(token, state)).collect(),
-                    ));
+                    let Tokenized { subject, tokens, objection } = outcome?;
+                    let suppressed = self.tell_objection(caller, objection).await?;
+                    let tokens = tokens.into_iter().map(|(token, state)| self.describe(token, state)).collect();
+                    return Ok(Kept { subject, tokens, suppressed });
                 }
             }
         }
@@ -201,8 +215,9 @@ impl Vault {
         };
         token.sealed = Some(self.custody.ring.seal(&Place::of(&token), &field.value)?);
         let spots = self.custody.spots_near(&field.value, generations)?;
+        let name = self.custody.ring.suppression_name(&field.value)?;
         let deduplicate = field.deduplicate && !field.single_use && field.expires_at.is_none();
-        Ok(NewToken { token, spots, deduplicate, value: Arc::clone(&field.value) })
+        Ok(NewToken { token, spots, name, deduplicate, value: Arc::clone(&field.value) })
     }
 
     /// Describes a token, never its value.
@@ -244,7 +259,8 @@ impl Vault {
         Ok((found.into_iter().map(describe).collect(), next))
     }
 
-    /// Replaces the value behind a token. The token stays.
+    /// Replaces the value behind a token. The token stays. Answers also whether the person objects to direct marketing, as
+    /// far as the caller is told.
     pub async fn update_token(
         &self,
         caller: &Caller,
@@ -253,10 +269,9 @@ impl Vault {
         source: &Label,
         etag: Option<u64>,
         request: Option<RequestId>,
-    ) -> Result<Described> {
+    ) -> Result<(Described, bool)> {
         if let Some(answer) = self.answered(caller, "UpdateToken", request).await? {
-            check_same(&answer, text)?;
-            return self.token(text).await;
+            return self.updated_before(caller, &answer, text).await;
         }
         let seen = self.facts(text).await?;
         let value = Value::parse(seen.token.kind, content)?;
@@ -266,8 +281,7 @@ impl Vault {
         let before = lock(&mut *tx, &seen, text).await?;
         if let Some(answer) = self.answered_in(&mut *tx, caller, "UpdateToken", request).await? {
             drop(tx);
-            check_same(&answer, text)?;
-            return self.token(text).await;
+            return self.updated_before(caller, &answer, text).await;
         }
         let mut facts = before.clone();
         policy::check_change(facts.state, facts.profiling, Change::Correct(facts.token.kind))
@@ -280,11 +294,24 @@ impl Vault {
         facts.token.sealed = Some(self.custody.ring.seal(&Place::of(&facts.token), &value)?);
         let doubt = self.move_in_index(&mut *tx, &before.token, Some(&value)).await?;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
+        let objection = self.heed_suppression(&mut *tx, &facts, &value).await?;
         self.remember(&mut *tx, caller, "UpdateToken", request, &facts.token).await?;
         tx.commit().await?;
         doubt.into_iter().for_each(Doubt::resolve);
+        if objection == Objection::Found {
+            self.record_found(caller, "UpdateToken", &facts.token).await?;
+        }
+        let suppressed = self.tell_objection(caller, objection).await?;
         let state = policy::token_state(&facts, self.clock.now());
-        Ok(self.describe(facts.token, state))
+        Ok((self.describe(facts.token, state), suppressed))
+    }
+
+    /// The answer to a correction that was made before.
+    async fn updated_before(&self, caller: &Caller, answer: &Answer, text: &str) -> Result<(Described, bool)> {
+        check_same(answer, text)?;
+        let facts = self.facts(text).await?;
+        let objection = if facts.suppressed_at.is_some() { Objection::Known } else { Objection::None };
+        Ok((self.token(text).await?, self.tell_objection(caller, objection).await?))
     }
 
     /// Deletes a token and its value from the live vault.
@@ -304,7 +331,9 @@ impl Vault {
         if facts.token.deleted_at.is_some() {
             return Err(policy::unknown_token(text));
         }
-        self.move_in_index(&mut *tx, &facts.token, None).await?;
+        if facts.token.sealed.is_some() {
+            self.move_in_index(&mut *tx, &facts.token, None).await?;
+        }
         facts.token.deleted_at = Some(self.clock.now());
         facts.token.sealed = None;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
@@ -344,6 +373,7 @@ impl Vault {
         match policy::token_state(facts, self.clock.now()) {
             TokenState::Deleted | TokenState::Erased => Err(policy::unknown_token(text)),
             TokenState::Active | TokenState::Expired => Ok(()),
+            TokenState::Purged => Err(policy::tell_erasure(policy::purged(text), &facts.person())),
             TokenState::Spent => {
                 Err(Error::new(Reason::TokenSpent, "the single-use token has been revealed before").with("token", text))
             }
@@ -395,7 +425,7 @@ impl Vault {
 type Places = HashMap<String, (u32, u32)>;
 
 /// Refuses a request id that was used for another token.
-fn check_same(answer: &crate::store::request::Answer, text: &str) -> Result<()> {
+fn check_same(answer: &Answer, text: &str) -> Result<()> {
     let name: String = serde_json::from_str(&answer.answer).map_err(Error::internal)?;
     if name == text { Ok(()) } else { Err(super::subject::mismatch(answer.id)) }
 }

@@ -1,5 +1,5 @@
-//! The duties that run by themselves: erasures whose time has come, those that something held up, rotations, and
-//! checkpoint sinks that lag.
+//! The duties that run by themselves: erasures whose time has come, those that something held up, rotations, a root
+//! that somebody waits for, and checkpoint sinks that lag.
 
 use super::Vault;
 use crate::model::Result;
@@ -14,6 +14,9 @@ impl Vault {
         }
         let rotations = self.take_up_rotations().await?;
         let waiting = rotations + self.carry_out_due().await?;
+        if let Err(error) = self.renew_if_wanted().await {
+            tracing::warn!(%error, "the root is to change and cannot");
+        }
         // Nothing waits for a sink that lags, so its trouble is nobody else's.
         if let Err(error) = self.custody().catch_up_sinks().await {
             tracing::warn!(%error, "checkpoint sinks lag behind");

@@ -16,6 +16,7 @@ use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, To
 use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
+use crate::store::suppression::Name;
 
 /// Something to be made durable.
 pub enum Write {
@@ -76,6 +77,8 @@ pub struct NewToken {
     /// The value's places in the search index, when it is searchable: in the generations that were written a moment
     /// ago.
     pub spots: Vec<Spot>,
+    /// The value's name on the suppression list, when it is a way to reach one person.
+    pub name: Option<Name>,
     /// Whether a token for the same value is to be used instead, if there is one.
     pub deduplicate: bool,
     /// For another shape, should this one be taken; another seal, should its key be retiring; another place, should
@@ -97,6 +100,20 @@ pub struct Tokenized {
     pub subject: Option<SubjectId>,
     /// One token for each value, in order.
     pub tokens: Vec<(Token, TokenState)>,
+    /// How the subject is about direct marketing.
+    pub objection: Objection,
+}
+
+/// How a person is about direct marketing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Objection {
+    /// No objection is known.
+    #[default]
+    None,
+    /// They object to it.
+    Known,
+    /// They were found to, by a value that was just kept. Until then they may have been permitted it.
+    Found,
 }
 
 /// An audit entry, with the single-use tokens it spends.

@@ -61,7 +61,8 @@ fn tokenized(request: v1::TokenizeRequest) -> Result<v1::TokenizeResponse, Statu
         source: request.source.clone(),
         ..Default::default()
     };
-    Ok(v1::TokenizeResponse { subject: SUBJECT.to_owned(), tokens: request.fields.into_iter().map(token).collect() })
+    let tokens = request.fields.into_iter().map(token).collect();
+    Ok(v1::TokenizeResponse { subject: SUBJECT.to_owned(), tokens, suppressed: false })
 }
 
 fn item(status: &Status) -> rpc::Status {

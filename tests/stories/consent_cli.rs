@@ -314,9 +314,10 @@ on_both_stores! {
         let report = office.house.told(&["consent", "audit"]);
         let given = json!({ "purpose": "marketing.short", "state": "CONSENT_STATE_GIVEN", "count": 1 });
         assert_eq!((&report["counts"], &report["invalid_methods"]), (&json!([given]), &json!(0)));
+        assert_eq!(report["reveals_after_end"], 0);
         assert_eq!(report["purposes_without_notice"], json!(["marketing.email"]));
         let table = office.house.shown(&["consent", "audit"]);
-        for part in ["marketing.short", "given", "purposes without a notice", "marketing.email"] {
+        for part in ["marketing.short", "given", "purposes without a notice", "marketing.email", "revealed after the end"] {
             assert!(table.contains(part), "{part}: {table}");
         }
     }

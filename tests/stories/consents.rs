@@ -347,6 +347,8 @@ on_both_stores! {
         assert_eq!(reason(&office.record(yes).await.unwrap_err()), "SUPPRESSED");
         let taken_back = v1::RecordConsentRequest {
             kind: v1::ConsentEventKind::WithdrawObjection.into(),
+            method: v1::ConsentMethod::Form.into(),
+            affirmative_action: "ticked \"write to me again\"".to_owned(),
             collection_point: FORM.to_owned(),
             ..object
         };
@@ -367,10 +369,11 @@ on_both_stores! {
         office.house.tokenize(&ada.subject, vec![birth]).await;
         assert_eq!(reason(&office.record(yes.clone()).await.unwrap_err()), "GUARDIAN_REQUIRED");
         let guardian = v1::RecordConsentRequest { actor: v1::ConsentActor::Guardian.into(), ..yes.clone() };
-        let asked = office.record(guardian).await.unwrap();
+        let asked = office.record(guardian.clone()).await.unwrap();
         assert_eq!(asked[0].state(), v1::ConsentState::Pending);
         assert_eq!(office.answer(&ada.subject, NEWS).await, denied("NO_CONSENT"));
-        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Confirm).await;
+        let confirmed = v1::RecordConsentRequest { kind: v1::ConsentEventKind::Confirm.into(), ..guardian };
+        office.record(confirmed).await.unwrap();
         assert_eq!(office.answer(&ada.subject, NEWS).await, allowed());
         assert!(office.check(&ada.subject, NEWS).await.valid_until.is_some(), "until they are sixteen");
         office.house.clock.advance(DAY * 366 * 3);

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use lacuna::proto::v1;
 
-use crate::outside::{Custodian, Door, Outside, Person, outside_on_both_stores, outside_with_a_token};
+use crate::consent_crash::{CHANGING, RECORDING};
+use crate::outside::{Custodian, Door, Outside, Person, copy_folder, outside_on_both_stores, outside_with_a_token};
 use crate::undone::assert_no_leaf_is_forgotten;
 
 /// Parts of the source that come by while a value is kept.
@@ -21,6 +22,9 @@ const ERASING: [&str; 7] = ["erase", "shred", "write", "slot", "token", "sink", 
 const CREATING: [&str; 5] = ["create", "slot", "token", "sink", "files"];
 /// While a vault is opened that was interrupted, or whose database is older than its slot.
 const RECOVERING: [&str; 1] = ["recover"];
+
+/// While what was decided goes into the journal.
+const JOURNALING: [&str; 1] = ["journal"];
 
 /// While a key is rotated, beside what comes by in an erasure.
 pub const ROTATING: [&str; 3] = ["rotation", "kek", "signer"];
@@ -123,13 +127,45 @@ pub const REQUEST: &str = "0d9f5a3e-8a53-4a8e-9d0c-3a1f6d2b7c11";
 #[test]
 fn every_point_has_a_story() {
     let parts: BTreeSet<_> =
-        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING].concat().into_iter().collect();
+        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING, &JOURNALING, &RECORDING, &CHANGING]
+            .concat()
+            .into_iter()
+            .collect();
     for name in points() {
         assert!(parts.contains(name.split("::").next().unwrap()), "no story knows {name}");
     }
 }
 
 outside_on_both_stores! {
+    async fn a_crash_while_the_journal_is_written_loses_nothing_of_it(vault: Outside) {
+        let people = inhabited(&vault).await;
+        let restricted = |subject: v1::Subject| subject.state() == v1::SubjectState::Restricted;
+        for point in points_of(&vault, &JOURNALING, &[]) {
+            let (mut yesterday, vault) = (vault.copy(), vault.copy());
+            let mut door = vault.try_start(&[(&point, after(0))]).unwrap();
+            let (subject, ground) = (people[0].subject.clone(), "accuracy_contested".to_owned());
+            let request = v1::RestrictSubjectRequest { subject, ground, ..Default::default() };
+            door.subjects.restrict_subject(request).await.unwrap();
+            door.aborted();
+
+            // The journal alone tells a database that has never heard of it.
+            let sink = |vault: &Outside| vault.place.path().join("checkpoints");
+            fs::remove_dir_all(sink(&yesterday)).unwrap();
+            copy_folder(&sink(&vault), &sink(&yesterday));
+            let mut door = yesterday.start();
+            assert!(restricted(door.subject(&people[0]).await) && !restricted(door.subject(&people[1]).await));
+            door.kill();
+
+            // And nothing is in the way of what had written it.
+            let mut door = vault.start();
+            assert!(restricted(door.subject(&people[0]).await));
+            door.assert_there(&people[1]).await;
+            door.kill();
+            yesterday.take_data_of(vault);
+            assert!(restricted(yesterday.start().subject(&people[0]).await));
+        }
+    }
+
     async fn a_crash_while_a_value_is_kept_loses_nothing_that_was_acknowledged(vault: Outside) {
         let people = inhabited(&vault).await;
         for point in points_of(&vault, &TOKENIZING, &[]) {

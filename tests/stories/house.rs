@@ -165,9 +165,14 @@ impl House {
 
     /// The door for those who ask for consent.
     pub async fn consents(&self) -> ConsentServiceClient<Link> {
+        self.consents_as(&self.bearer()).await
+    }
+
+    /// The same, with any credential.
+    pub async fn consents_as(&self, token: &str) -> ConsentServiceClient<Link> {
         let address = format!("http://{}", self.running().address);
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        ConsentServiceClient::with_interceptor(channel, Bearer(self.bearer()))
+        ConsentServiceClient::with_interceptor(channel, Bearer(token.to_owned()))
     }
 
     /// Tokenizes for a subject, or for a new one; answers the subject and the tokens.

@@ -22,7 +22,7 @@ impl Office {
         Ok(self.door.withdraw_by_link(request).await?.into_inner())
     }
 
-    async fn events(&mut self, subject: &str) -> Vec<v1::ConsentEvent> {
+    pub async fn events(&mut self, subject: &str) -> Vec<v1::ConsentEvent> {
         let request = v1::ListConsentEventsRequest { subject: subject.to_owned(), ..Default::default() };
         self.door.list_consent_events(request).await.unwrap().into_inner().events
     }

@@ -87,6 +87,7 @@ fn scan(process: u32, needles: &Needles) -> Vec<String> {
         let place = words.nth(3).unwrap_or("anonymous memory");
         let (from, to) = range.split_once('-').unwrap();
         let (mut from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        let place = format!("{place} of {} KiB", (to - from) >> 10);
         // What the last part ended with, so that nothing is missed that spans two.
         let mut text = Vec::new();
         while from < to {

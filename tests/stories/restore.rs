@@ -279,6 +279,7 @@ fn there_and_back(database: Option<&str>) {
     };
     let (ada, subject) = create("email=ada@example.com");
     let (bob, _) = create("email=bob@example.com");
+    let (_, others) = create("email=dora@example.com");
     let backup = place.path().join("backup");
     let here = |verb: &str| {
         let mut command = on(&place.data(), &place.slot(), database);
@@ -289,6 +290,8 @@ fn there_and_back(database: Option<&str>) {
     let erase = ["subject", "erase", "--reason", "art17_1_b", "--yes", &subject];
     assert_eq!(answer(&mut server.client(&place), &erase)["erasure"]["state"], "ERASURE_STATE_SHREDDED");
     let (lost, _) = create("email=carl@example.com");
+    let restrict = ["subject", "restrict", "--ground", "accuracy_contested", &others];
+    answer(&mut server.client(&place), &restrict);
     let refused = here("restore").arg("--replace").output().unwrap();
     assert!(!refused.status.success(), "a vault is running on the slot");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("stop it first"));
@@ -298,6 +301,8 @@ fn there_and_back(database: Option<&str>) {
 
     let report = answer(&mut here("restore"), &["--replace"]);
     assert_eq!((&report["from_checkpoint"], &report["erasures_reapplied"]), (&Value::from(true), &Value::from(1)));
+    let journal = &report["journal"];
+    assert_eq!((&journal["subjects"], &journal["lost"]), (&Value::from(1), &Value::from(0)), "{report}");
     let server = place.start(database);
     let reveal = |token: &str| {
         let mut client = server.client(&place);

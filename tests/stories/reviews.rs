@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use lacuna::model::{Clock as _, Time};
 use lacuna::proto::v1;
+use lacuna::vault::audit::{Entry, Head, Touched};
 
+use crate::asks::HOUR;
 use crate::consents::{DAY, FORM, NEWS, OFFERS, Office, denied, notice, purpose};
 use crate::house::on_both_stores;
 
@@ -50,6 +53,25 @@ impl Office {
     async fn present(&mut self, code: &str) -> v1::Purpose {
         let request = v1::GetPurposeRequest { code: code.to_owned(), version: 0 };
         self.door.get_purpose(request).await.unwrap().into_inner().purpose.unwrap()
+    }
+
+    /// Writes into the audit log, past the vault, that a value was revealed so long ago.
+    async fn record_reveal(&self, subject: &str, purpose: &str, ago: Duration) {
+        let now = self.house.clock.now();
+        let time = Time::from_micros(now.micros() - i64::try_from(ago.as_micros()).unwrap());
+        let touched = vec![Touched { row: None, subject: subject.to_owned(), outcome: "OK".to_owned() }];
+        let entry = Entry {
+            time: time.to_string(),
+            caller: "somebody".to_owned(),
+            deed: "Detokenize",
+            purpose: purpose.to_owned(),
+            touched,
+            ..Entry::default()
+        };
+        let mut tx = self.house.running().vault.custody().store().write().await.unwrap();
+        let head = Head::read(&mut *tx, [9; 16]).await.unwrap();
+        head.append(&mut *tx, &[&entry], now).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     async fn report(&mut self) -> v1::AuditConsentsResponse {
@@ -134,6 +156,44 @@ on_both_stores! {
             (OFFERS, v1::ConsentState::Refused, 1),
         ];
         assert_eq!(counts(&report), expected);
+    }
+
+    async fn an_auditor_learns_of_reveals_after_a_consent_had_ended(house: House) {
+        let mut office = Office::open(house).await;
+        office.define_letter().await;
+        let ada = office.house.somebody("Ada").await;
+        for purpose in [NEWS, LETTER] {
+            office.say(&ada.subject, purpose, v1::ConsentEventKind::Give).await;
+            assert_eq!(office.reveal(&ada, purpose).await, Ok(ada.email.clone()));
+        }
+        office.house.clock.advance(DAY);
+        office.reveal(&ada, NEWS).await.unwrap();
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Withdraw).await;
+        office.house.clock.advance(DAY);
+        assert_eq!(office.reveal(&ada, NEWS).await, Err("CONSENT_WITHDRAWN".to_owned()));
+        assert_eq!(office.report().await.reveals_after_end, 0, "what came before the end, and what was refused");
+
+        // A vault that reveals against its own ledger: nothing but the log could tell.
+        office.record_reveal(&ada.subject, NEWS, HOUR).await;
+        office.record_reveal(&ada.subject, "customer_care", HOUR).await;
+        office.record_reveal(&ada.subject, LETTER, HOUR).await;
+        assert_eq!(office.report().await.reveals_after_end, 1, "the contract and the other consent went on");
+        office.record_reveal(&ada.subject, NEWS, DAY + HOUR).await;
+        assert_eq!(office.report().await.reveals_after_end, 1, "an hour before the withdrawal");
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Give).await;
+        office.house.clock.advance(DAY);
+        office.reveal(&ada, NEWS).await.unwrap();
+        assert_eq!(office.report().await.reveals_after_end, 1, "a new yes makes the new reveal good, not the old one");
+        office.house.erase(&ada.subject).await;
+        assert_eq!(office.report().await.reveals_after_end, 1, "what was done is not undone by an erasure");
+        office.house.clock.advance(31 * DAY);
+        assert_eq!(office.report().await.reveals_after_end, 0, "30 days are looked at");
+        let bob = office.house.somebody("Bob").await;
+        office.say(&bob.subject, LETTER, v1::ConsentEventKind::Give).await;
+        office.house.clock.advance(731 * DAY);
+        office.record_reveal(&bob.subject, LETTER, 2 * DAY).await;
+        office.record_reveal(&bob.subject, LETTER, HOUR).await;
+        assert_eq!(office.report().await.reveals_after_end, 1, "after it had expired");
     }
 
     async fn an_auditor_learns_of_bad_methods_missing_notices_and_silent_points(house: House) {

@@ -84,58 +84,61 @@ fn name(epoch: u8, bytes: &[u8]) -> Name {
 on_every_sink! {
     async fn what_is_put_comes_back_by_its_name_until_it_is_removed(bed: &dyn Bed) {
         let sink = bed.sink();
-        assert_eq!(sink.list().await.unwrap(), []);
+        sink.make().await.unwrap();
+        assert_eq!(sink.checkpoints().await.unwrap(), []);
         let names: Vec<_> = (0..12).map(|epoch| name(epoch, &[epoch, 0, 255])).collect();
         for (epoch, name) in (0..).zip(&names) {
-            sink.put(name, &[epoch, 0, 255]).await.unwrap();
+            sink.put(&name.to_string(), &[epoch, 0, 255]).await.unwrap();
         }
-        assert_eq!(sink.list().await.unwrap(), names, "in the order of epochs");
-        assert_eq!(sink.get(&names[10]).await.unwrap().unwrap(), [10, 0, 255]);
-        assert_eq!(sink.get(&name(10, b"other")).await.unwrap(), None);
-        sink.remove(&names[10]).await.unwrap();
-        sink.remove(&names[10]).await.unwrap();
-        assert_eq!(sink.get(&names[10]).await.unwrap(), None);
-        assert_eq!(sink.list().await.unwrap().len(), 11);
+        assert_eq!(sink.checkpoints().await.unwrap(), names, "in the order of epochs");
+        assert_eq!(sink.get(&names[10].to_string()).await.unwrap().unwrap(), [10, 0, 255]);
+        assert_eq!(sink.get(&name(10, b"other").to_string()).await.unwrap(), None);
+        sink.remove(&names[10].to_string()).await.unwrap();
+        sink.remove(&names[10].to_string()).await.unwrap();
+        assert_eq!(sink.get(&names[10].to_string()).await.unwrap(), None);
+        assert_eq!(sink.checkpoints().await.unwrap().len(), 11);
     }
 
     async fn a_large_one_comes_back_whole(bed: &dyn Bed) {
         let (sink, bytes) = (bed.sink(), (0..3_000_000_u32).map(|at| (at % 251) as u8).collect::<Vec<_>>());
-        sink.put(&name(0, &bytes), &bytes).await.unwrap();
-        assert!(sink.get(&name(0, &bytes)).await.unwrap().unwrap() == bytes);
+        sink.make().await.unwrap();
+        sink.put(&name(0, &bytes).to_string(), &bytes).await.unwrap();
+        assert!(sink.get(&name(0, &bytes).to_string()).await.unwrap().unwrap() == bytes);
     }
 
     async fn nothing_is_written_over(bed: &dyn Bed) {
         let (sink, name) = (bed.sink(), name(0, b"first"));
-        sink.put(&name, b"first").await.unwrap();
-        sink.put(&name, b"first").await.unwrap();
-        let error = sink.put(&name, b"second").await.unwrap_err();
+        sink.make().await.unwrap();
+        sink.put(&name.to_string(), b"first").await.unwrap();
+        sink.put(&name.to_string(), b"first").await.unwrap();
+        let error = sink.put(&name.to_string(), b"second").await.unwrap_err();
         assert!(error.reason == Reason::KeyCustodianUnavailable && error.to_string().contains(&name.to_string()), "{error}");
-        assert_eq!(sink.get(&name).await.unwrap().unwrap(), b"first");
-        assert_eq!(sink.list().await.unwrap(), [name]);
+        assert_eq!(sink.get(&name.to_string()).await.unwrap().unwrap(), b"first");
+        assert_eq!(sink.checkpoints().await.unwrap(), [name]);
     }
 
     async fn a_torn_one_stays_as_it_is_and_is_not_taken_for_whole(bed: &dyn Bed) {
         let (sink, name) = (bed.sink(), name(3, b"the whole of it"));
         bed.plant(&name.to_string(), b"the wh");
-        assert!(sink.put(&name, b"the whole of it").await.is_err());
-        assert_eq!(sink.get(&name).await.unwrap().unwrap(), b"the wh");
+        assert!(sink.put(&name.to_string(), b"the whole of it").await.is_err());
+        assert_eq!(sink.get(&name.to_string()).await.unwrap().unwrap(), b"the wh");
     }
 
     async fn what_is_not_a_checkpoint_is_left_alone(bed: &dyn Bed) {
         let (sink, name) = (bed.sink(), name(0, b"bytes"));
         bed.plant("notes.txt", b"of the operator");
         bed.plant("keys-7.checkpoint", b"of an earlier version");
-        sink.put(&name, b"bytes").await.unwrap();
-        assert_eq!(sink.list().await.unwrap(), [name]);
+        sink.put(&name.to_string(), b"bytes").await.unwrap();
+        assert_eq!(sink.checkpoints().await.unwrap(), [name]);
     }
 
     async fn a_place_that_refuses_or_is_not_there_is_named(bed: &dyn Bed) {
         for (sink, place) in [bed.closed(), bed.absent()] {
-            let error = sink.put(&name(1, b"bytes"), b"bytes").await.unwrap_err();
+            let error = sink.put(&name(1, b"bytes").to_string(), b"bytes").await.unwrap_err();
             assert!(error.reason == Reason::KeyCustodianUnavailable && error.message.contains(place), "{error}");
         }
         let (sink, place) = bed.absent();
-        let error = sink.list().await.unwrap_err();
+        let error = sink.checkpoints().await.unwrap_err();
         assert!(error.reason == Reason::KeyCustodianUnavailable && error.message.contains(place), "{error}");
     }
 }
@@ -276,7 +279,7 @@ mod in_a_bucket {
     #[tokio::test]
     async fn a_store_that_gives_other_bytes_back_has_not_kept_them() {
         let sink = bucket(&answering("200 OK", "something else"), "b");
-        let error = sink.put(&name(1, b"bytes"), b"bytes").await.unwrap_err();
+        let error = sink.put(&name(1, b"bytes").to_string(), b"bytes").await.unwrap_err();
         assert!(error.message.contains("read back as something else"), "{error}");
     }
 
@@ -285,13 +288,13 @@ mod in_a_bucket {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = bucket(&endpoint, "b").list().await.unwrap_err();
+        let error = bucket(&endpoint, "b").checkpoints().await.unwrap_err();
         assert!(error.reason == Reason::KeyCustodianUnavailable && error.message.contains(&endpoint), "{error:?}");
         let refused = bucket(&answering("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>"), "b");
-        let refused = refused.list().await.unwrap_err();
+        let refused = refused.checkpoints().await.unwrap_err();
         assert!(refused.message.contains("AccessDenied"), "{refused}");
         let unknown = bucket(&answering("403 Forbidden", "<Error><Code>InvalidAccessKeyId</Code></Error>"), "b");
-        let unknown = unknown.list().await.unwrap_err();
+        let unknown = unknown.checkpoints().await.unwrap_err();
         assert!(unknown.message.contains("secret_access_key of the sink"), "{unknown}");
         for error in [error, refused, unknown] {
             assert!(!format!("{error:?}").contains(SECRET_ACCESS_KEY) && !format!("{error:?}").contains("Signature"));

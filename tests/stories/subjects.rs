@@ -181,8 +181,8 @@ on_both_stores! {
         let both = [ada.token.clone(), score.token.clone()];
         let results = house.results(&both, CARE).await;
         let refused = refusal(&results[1]);
-        assert_precondition(&refused, "PROFILING_OFF");
-        assert_eq!(metadata(&refused)["subject"], ada.subject);
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::NotFound, "VALUE_PURGED"));
+        assert_eq!((&metadata(&refused)["subject"], &metadata(&refused)["token"]), (&ada.subject, &score.token));
         let add = tokenize(&ada.subject, vec![text("x"), field(FieldType::Score, "0.5")]);
         for refused in [
             house.tokens.tokenize(add).await.unwrap_err(),
@@ -194,7 +194,7 @@ on_both_stores! {
         assert_eq!(house.reveal(&both[..1], CARE).await, [Ok("ada".to_owned())]);
         assert_eq!(house.tokens_of(&ada.subject).await.len(), 2, "nothing was added");
         house.subjects.set_profiling(profiling(&ada.subject, true)).await.unwrap();
-        assert_eq!(house.reveal(&both, CARE).await, [Ok("ada".to_owned()), Ok("0.75".to_owned())]);
+        assert_eq!(house.reveal(&both, CARE).await, [Ok("ada".to_owned()), Err("VALUE_PURGED".to_owned())]);
     }
 
     async fn whoever_read_an_older_version_decides_anew(house: House) {

@@ -159,7 +159,8 @@ fn tokenized(request: v1::TokenizeRequest) -> v1::TokenizeResponse {
         etag: "00000000".to_owned(),
         ..Default::default()
     };
-    v1::TokenizeResponse { subject: SUBJECT.to_owned(), tokens: request.fields.into_iter().map(token).collect() }
+    let tokens = request.fields.into_iter().map(token).collect();
+    v1::TokenizeResponse { subject: SUBJECT.to_owned(), tokens, suppressed: false }
 }
 
 fn detokenized(request: v1::DetokenizeRequest) -> v1::DetokenizeResponse {

@@ -45,6 +45,7 @@ pub async fn audit(remote: &Remote) -> Result<Answer> {
         "without_notice": report.without_notice,
         "purposes_without_notice": report.purposes_without_notice,
         "silent_collection_points": report.silent_collection_points,
+        "reveals_after_end": report.reveals_after_end,
     });
     Ok(Answer::new(json, audited(&report)))
 }
@@ -64,6 +65,7 @@ fn audited(report: &v1::AuditConsentsResponse) -> String {
         ("in force without a notice", report.without_notice.to_string()),
         ("purposes without a notice", none(&report.purposes_without_notice)),
         ("silent collection points", none(&report.silent_collection_points)),
+        ("revealed after the end", report.reveals_after_end.to_string()),
     ]);
     let _ = write!(text, "\n\n{findings}");
     text

@@ -24,7 +24,7 @@ pub async fn check(config: &Config) -> Result<Vec<Check>> {
     }
     let sinks = open::sinks(config)?;
     for (sink, _) in sinks.iter().zip(config.sinks()).filter(|(_, configured)| configured.bucket.is_some()) {
-        let found = match tokio::time::timeout(PATIENCE, sink.list()).await {
+        let found = match tokio::time::timeout(PATIENCE, sink.checkpoints()).await {
             Ok(Ok(_)) => continue,
             Ok(Err(error)) => error.message.into_owned(),
             Err(_) => format!("the checkpoint sink in {} does not answer", sink.describe()),

@@ -199,9 +199,10 @@ impl ConsentService for Consents {
         &self,
         request: Request<v1::CheckPermissionRequest>,
     ) -> Result<Response<v1::CheckPermissionResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("CheckPermission", async {
             let check = check(request.into_inner())?;
-            let checked = self.vault.check_permissions(&[check]).await?.pop();
+            let checked = self.vault.check_permissions(&caller, &[check]).await?.pop();
             let checked = checked.ok_or_else(|| Error::internal("a question was not answered"))??;
             Ok(v1::CheckPermissionResponse { permission: Some(wire_permission(&checked)) })
         })
@@ -212,13 +213,14 @@ impl ConsentService for Consents {
         &self,
         request: Request<v1::BatchCheckPermissionRequest>,
     ) -> Result<Response<v1::BatchCheckPermissionResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("BatchCheckPermission", async {
             use v1::batch_check_permission_result::Outcome;
             let asks = request.into_inner().checks;
             parse::check_count("checks", asks.len())?;
             let parsed: Vec<Result<Check>> = asks.into_iter().map(check).collect();
             let good: Vec<Check> = parsed.iter().filter_map(|check| check.as_ref().ok().cloned()).collect();
-            let mut answers = self.vault.check_permissions(&good).await?.into_iter();
+            let mut answers = self.vault.check_permissions(&caller, &good).await?.into_iter();
             let results = parsed.into_iter().map(|parsed| {
                 let lost = || Err(Error::internal("a question was not answered"));
                 let outcome = match parsed.and_then(|_| answers.next().unwrap_or_else(lost)) {
@@ -236,8 +238,10 @@ impl ConsentService for Consents {
         &self,
         request: Request<v1::ListConsentsRequest>,
     ) -> Result<Response<v1::ListConsentsResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("ListConsents", async {
-            let (shown, suppressed) = self.vault.list_consents(subject_id(&request.into_inner().subject)?).await?;
+            let subject = subject_id(&request.into_inner().subject)?;
+            let (shown, suppressed) = self.vault.list_consents(&caller, subject).await?;
             Ok(v1::ListConsentsResponse { consents: shown.iter().map(wire_consent).collect(), suppressed })
         })
         .await

@@ -92,6 +92,7 @@ pub(super) async fn audit(vault: &Vault, caller: &Caller) -> Result<v1::AuditCon
         counts: counts.collect(),
         invalid_methods: count(report.invalid_methods),
         without_notice: count(report.without_notice),
+        reveals_after_end: count(report.reveals_after_end),
         purposes_without_notice: report.purposes_without_notice,
         silent_collection_points: report.silent_points,
     })

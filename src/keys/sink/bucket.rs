@@ -21,7 +21,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{CheckpointSink, Name, unusable};
+use super::{CheckpointSink, unusable};
 use crate::model::{Error, Result};
 
 /// How long a signature is good for.
@@ -88,7 +88,7 @@ impl BucketSink {
         })
     }
 
-    fn key(&self, name: &Name) -> String {
+    fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
@@ -152,7 +152,12 @@ impl BucketSink {
 
 #[async_trait]
 impl CheckpointSink for BucketSink {
-    async fn put(&self, name: &Name, bytes: &[u8]) -> Result<()> {
+    async fn make(&self) -> Result<()> {
+        // A bucket has an owner, who makes it.
+        Ok(())
+    }
+
+    async fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let key = self.key(name);
         let url = self.bucket.put_object(Some(&self.credentials), &key).sign(SIGNED_FOR);
         let answer = self.send(&Method::PUT, &url, &Bytes::copy_from_slice(bytes)).await?;
@@ -168,7 +173,7 @@ impl CheckpointSink for BucketSink {
         Err(self.failed("PUT", io::Error::other(format!("{name} {what}"))))
     }
 
-    async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>> {
+    async fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let key = self.key(name);
         let url = self.bucket.get_object(Some(&self.credentials), &key).sign(SIGNED_FOR);
         let answer = self.send(&Method::GET, &url, &Bytes::new()).await?;
@@ -179,11 +184,11 @@ impl CheckpointSink for BucketSink {
         }
     }
 
-    async fn list(&self) -> Result<Vec<Name>> {
+    async fn list(&self, kind: &str) -> Result<Vec<String>> {
         let (mut names, mut token) = (Vec::new(), None);
         loop {
             let mut action = self.bucket.list_objects_v2(Some(&self.credentials));
-            action.with_prefix(format!("{}keys-", self.prefix));
+            action.with_prefix(format!("{}{kind}-", self.prefix));
             if let Some(token) = token {
                 action.with_continuation_token(token);
             }
@@ -193,8 +198,8 @@ impl CheckpointSink for BucketSink {
             }
             let text = std::str::from_utf8(&answer.1).map_err(|error| self.failed("LIST", error))?;
             let listed = ListObjectsV2::parse_response(text).map_err(|error| self.failed("LIST", error.to_string()))?;
-            let parse = |key: &str| Name::parse(key.strip_prefix(&self.prefix)?);
-            names.extend(listed.contents.iter().filter_map(|object| parse(&object.key)));
+            let name = |key: &str| Some(key.strip_prefix(&self.prefix)?.to_owned());
+            names.extend(listed.contents.iter().filter_map(|object| name(&object.key)));
             token = listed.next_continuation_token;
             if token.is_none() {
                 names.sort();
@@ -203,7 +208,7 @@ impl CheckpointSink for BucketSink {
         }
     }
 
-    async fn remove(&self, name: &Name) -> Result<()> {
+    async fn remove(&self, name: &str) -> Result<()> {
         let key = self.key(name);
         let url = self.bucket.delete_object(Some(&self.credentials), &key).sign(SIGNED_FOR);
         let answer = self.send(&Method::DELETE, &url, &Bytes::new()).await?;

@@ -35,7 +35,7 @@ impl Link {
 /// # Errors
 /// Naming the checkpoint that was altered, cut or is missing. Nothing of the others is used then.
 pub async fn rebuild(sink: &dyn CheckpointSink, root: &Root) -> Result<Option<State>> {
-    let Some(chain) = read(sink, &sink.list().await?, root, &[]).await? else { return Ok(None) };
+    let Some(chain) = read(sink, &sink.checkpoints().await?, root, &[]).await? else { return Ok(None) };
     let mut state = State::default();
     for (link, checkpoint) in chain {
         let applied = checkpoint.content().and_then(|content| state.apply(content));
@@ -115,7 +115,7 @@ fn named<'a>(names: &'a [Name], base: &Base) -> Option<&'a Name> {
 
 async fn fetch(sink: &dyn CheckpointSink, name: &Name) -> Result<Vec<u8>> {
     let gone = || about(sink, name, unusable("it is missing".to_owned()));
-    sink.get(name).await?.ok_or_else(gone)
+    sink.get(&name.to_string()).await?.ok_or_else(gone)
 }
 
 fn about(sink: &dyn CheckpointSink, name: &Name, error: Error) -> Error {

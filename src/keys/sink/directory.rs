@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::super::files;
-use super::{CheckpointSink, Name, unusable};
+use super::{CheckpointSink, unusable};
 use crate::crash;
 use crate::model::{Error, Result};
 
@@ -17,8 +17,7 @@ pub struct DirectorySink {
 }
 
 impl DirectorySink {
-    /// A sink in `path`. A new vault makes the directory; later a missing one is an error, for its disk may not be
-    /// mounted.
+    /// A sink in `path`. A missing directory is an error, for its disk may not be mounted.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
@@ -36,22 +35,28 @@ impl DirectorySink {
 
 #[async_trait]
 impl CheckpointSink for DirectorySink {
-    async fn put(&self, name: &Name, bytes: &[u8]) -> Result<()> {
-        let (name, bytes) = (name.clone(), bytes.to_vec());
+    async fn make(&self) -> Result<()> {
+        self.at(files::make_private_directory).await
+    }
+
+    async fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (name, bytes) = (name.to_owned(), bytes.to_vec());
         self.at(move |path| put(path, &name, &bytes)).await
     }
 
-    async fn get(&self, name: &Name) -> Result<Option<Vec<u8>>> {
-        let name = name.to_string();
+    async fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let name = name.to_owned();
         self.at(move |path| files::read_if_there(&path.join(name))).await
     }
 
-    async fn list(&self) -> Result<Vec<Name>> {
-        self.at(|path| Ok(names(path)?.iter().filter_map(|name| Name::parse(name)).collect())).await
+    async fn list(&self, kind: &str) -> Result<Vec<String>> {
+        let kind = format!("{kind}-");
+        let of_kind = move |name: &String| name.starts_with(&kind) && !name.ends_with(files::UNFINISHED);
+        self.at(move |path| Ok(names(path)?.into_iter().filter(of_kind).collect())).await
     }
 
-    async fn remove(&self, name: &Name) -> Result<()> {
-        let name = name.to_string();
+    async fn remove(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
         self.at(move |path| remove_if_there(&path.join(name))).await
     }
 
@@ -60,11 +65,8 @@ impl CheckpointSink for DirectorySink {
     }
 }
 
-fn put(path: &Path, name: &Name, bytes: &[u8]) -> io::Result<()> {
-    if name.epoch == 0 {
-        files::make_private_directory(path)?;
-    }
-    let file = path.join(name.to_string());
+fn put(path: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let file = path.join(name);
     match files::read_if_there(&file)? {
         Some(kept) if kept == bytes => return files::sync_directory(path),
         Some(_) => {
@@ -72,7 +74,7 @@ fn put(path: &Path, name: &Name, bytes: &[u8]) -> io::Result<()> {
         }
         None => {}
     }
-    sweep(path, name.epoch)?;
+    sweep(path, name)?;
     files::replace(&file, bytes)?;
     crash::point("sink::written");
     if fs::read(&file)? == bytes {
@@ -81,15 +83,22 @@ fn put(path: &Path, name: &Name, bytes: &[u8]) -> io::Result<()> {
     Err(io::Error::other("it read back something else than was written"))
 }
 
-/// Removes what earlier epochs left half written. Whoever should still be at it is too late anyway.
-fn sweep(path: &Path, epoch: u64) -> io::Result<()> {
+/// Removes what was left half written of the same kind earlier. Whoever should still be at it is too late anyway.
+fn sweep(path: &Path, present: &str) -> io::Result<()> {
+    let present = place(present);
     for name in names(path)? {
-        let half_written = name.strip_suffix(files::UNFINISHED).and_then(Name::parse);
-        if half_written.is_some_and(|unfinished| unfinished.epoch < epoch) {
+        let unfinished = name.strip_suffix(files::UNFINISHED).map(place);
+        if unfinished.is_some_and(|(kind, number)| kind == present.0 && number < present.1) {
             remove_if_there(&path.join(name))?;
         }
     }
     Ok(())
+}
+
+/// The first two parts of a name: its kind, and what grows.
+fn place(name: &str) -> (&str, &str) {
+    let (kind, rest) = name.split_once('-').unwrap_or((name, ""));
+    (kind, rest.split_once('-').map_or(rest, |(number, _)| number))
 }
 
 /// The names of all files, in order.

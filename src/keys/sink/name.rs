@@ -22,6 +22,9 @@ pub struct Name {
 }
 
 impl Name {
+    /// What the names of checkpoints begin with.
+    pub const KIND: &'static str = "keys";
+
     /// The name of a checkpoint that comes after another.
     #[must_use]
     pub fn of(epoch: u64, root_id: [u8; 16], bytes: &[u8], before: Option<&Self>, whole: bool) -> Self {

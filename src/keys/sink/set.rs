@@ -58,7 +58,7 @@ pub struct Standing {
 }
 
 /// A sink with what this process knows of it.
-struct Tracked {
+pub(super) struct Tracked {
     sink: Arc<dyn CheckpointSink>,
     memory: Mutex<Memory>,
 }
@@ -78,6 +78,8 @@ struct Memory {
     up_to_date: bool,
     /// The root that was the present one when somebody last asked how the sink is.
     asked_for: [u8; 16],
+    /// How many entries its journal has got since somebody last looked through it; `None` when it may lack some.
+    untended: Option<u32>,
 }
 
 /// What is to be written to one sink.
@@ -218,8 +220,13 @@ impl Sinks {
         join_all(self.all.iter().map(|tracked| tracked.standing(present))).await
     }
 
+    /// Each of them, with what is known of it.
+    pub(super) fn tracked(&self) -> &[Tracked] {
+        &self.all
+    }
+
     /// Those that have not failed just now; all, if too few are left.
-    fn awake(&self) -> Vec<&Tracked> {
+    pub(super) fn awake(&self) -> Vec<&Tracked> {
         let awake: Vec<_> = self.all.iter().filter(|tracked| !tracked.rests()).collect();
         if awake.len() < self.required { self.all.iter().collect() } else { awake }
     }
@@ -230,7 +237,28 @@ impl Tracked {
         change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn rests(&self) -> bool {
+    pub(super) fn sink(&self) -> &dyn CheckpointSink {
+        &*self.sink
+    }
+
+    /// How many entries of the journal nobody has looked through.
+    pub(super) fn untended(&self) -> u32 {
+        self.remember(|memory| memory.untended.unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn tended(&self) {
+        self.remember(|memory| memory.untended = Some(0));
+    }
+
+    pub(super) fn grown(&self) {
+        self.remember(|memory| memory.untended = memory.untended.map(|number| number.saturating_add(1)));
+    }
+
+    pub(super) fn lack_entries(&self) {
+        self.remember(|memory| memory.untended = None);
+    }
+
+    pub(super) fn rests(&self) -> bool {
         self.remember(|memory| memory.failed.is_some_and(|at| at.elapsed() < REST))
     }
 
@@ -238,7 +266,7 @@ impl Tracked {
         !self.rests() && !self.remember(|memory| memory.up_to_date)
     }
 
-    fn fail(&self, error: &Error) {
+    pub(super) fn fail(&self, error: &Error) {
         tracing::warn!(sink = self.sink.describe(), %error, "a checkpoint sink lags behind");
         self.remember(|memory| {
             let now = Instant::now();
@@ -249,7 +277,7 @@ impl Tracked {
     }
 
     /// Waits for an answer, but not for ever.
-    async fn within<T>(&self, bytes: usize, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn within<T>(&self, bytes: usize, answer: impl Future<Output = Result<T>>) -> Result<T> {
         let megabytes = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
         let patience = PATIENCE.saturating_add(PATIENCE_A_MEGABYTE.saturating_mul(megabytes));
         let late = |_| unusable(format!("the checkpoint sink {} does not answer", self.sink.describe()));
@@ -258,7 +286,7 @@ impl Tracked {
 
     /// What the sink holds.
     async fn look(&self) -> Result<Roots> {
-        let names = self.within(0, self.sink.list()).await?;
+        let names = self.within(0, self.sink.checkpoints()).await?;
         let roots: Vec<_> = names.iter().map(|name| (name.epoch, name.root_id)).collect();
         self.remember(|memory| memory.seen = Some((Instant::now(), Ok(roots.clone()))));
         Ok(roots)
@@ -270,7 +298,7 @@ impl Tracked {
 
     /// What to write: see [`Sinks::save`].
     async fn plan(&self, step: &Step<'_>, change: &Content) -> Result<Plan> {
-        let names = self.within(0, self.sink.list()).await?;
+        let names = self.within(0, self.sink.checkpoints()).await?;
         let Some(base) = step.base else { return Ok(Plan::Whole(None)) };
         let chain = self.chain(&names, base).await;
         let Some(last) = chain.last() else {
@@ -326,7 +354,10 @@ impl Tracked {
     async fn put(&self, step: &Step<'_>, before: Option<&Name>, mut chain: Vec<Link>, bytes: &[u8]) -> Result<()> {
         let (epoch, root_id) = (step.root.epoch, step.root.id);
         let name = Name::of(epoch, root_id, bytes, before, chain.is_empty());
-        self.within(bytes.len(), self.sink.put(&name, bytes)).await?;
+        if epoch == 0 {
+            self.within(0, self.sink.make()).await?;
+        }
+        self.within(bytes.len(), self.sink.put(&name.to_string(), bytes)).await?;
         chain.push(Link::of(name, bytes));
         self.remember(|memory| {
             memory.chain = chain;
@@ -341,9 +372,9 @@ impl Tracked {
     }
 
     async fn collect_garbage(&self, present: &[u8; 16]) -> Result<()> {
-        let names = self.within(0, self.sink.list()).await?;
+        let names = self.within(0, self.sink.checkpoints()).await?;
         for name in keep::obsolete(&names, present) {
-            self.within(0, self.sink.remove(&name)).await?;
+            self.within(0, self.sink.remove(&name.to_string())).await?;
         }
         Ok(())
     }

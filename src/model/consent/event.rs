@@ -91,10 +91,11 @@ numbered! {
 }
 
 impl Method {
-    /// Whether it is a clear affirmative action (Art. 4(11) GDPR; CJEU C-673/17 for pre-ticked boxes).
+    /// Whether it is a clear affirmative action (Art. 4(11) GDPR; CJEU C-673/17 for pre-ticked boxes). A setting of a browser
+    /// is none: it says yes to nothing in particular.
     #[must_use]
     pub const fn is_valid(self) -> bool {
-        !matches!(self, Self::PreTicked | Self::Assumed | Self::Silence)
+        !matches!(self, Self::PreTicked | Self::Assumed | Self::Silence | Self::BrowserSignal)
     }
 }
 
@@ -236,11 +237,12 @@ impl ConsentEvent {
     /// `ValueInvalid`, naming the field.
     pub fn check(&self) -> Result<()> {
         let required = |field: &'static str, message: &'static str| Err(Error::invalid(field, message));
-        if self.kind.says_yes() || self.kind == EventKind::Confirm {
+        let takes_back = self.kind == EventKind::WithdrawObjection;
+        if self.kind.says_yes() || self.kind == EventKind::Confirm || takes_back {
             if self.method.is_none() {
                 return required("method", "say how the person decided");
             }
-            if self.kind.says_yes() && self.affirmative_action.is_empty() {
+            if self.kind != EventKind::Confirm && self.affirmative_action.is_empty() {
                 return required("affirmative_action", "say what the person did, such as \"ticked I agree\"");
             }
         }

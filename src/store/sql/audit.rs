@@ -9,6 +9,17 @@ macro_rules! columns {
     };
 }
 
+/// Every node that has a chain, as `chain.node`, by the ends of an index only; and nobody, last.
+macro_rules! chains {
+    () => {
+        "WITH RECURSIVE chain (node) AS ( \
+           SELECT (SELECT node FROM audit_batch ORDER BY node, seq LIMIT 1) \
+           UNION ALL \
+           SELECT (SELECT a.node FROM audit_batch a WHERE a.node > chain.node ORDER BY a.node, a.seq LIMIT 1) \
+           FROM chain WHERE chain.node IS NOT NULL) "
+    };
+}
+
 #[async_trait]
 impl Audits for SqlTx {
     async fn insert_audit_batch(&mut self, batch: &Batch) -> Result<()> {
@@ -39,23 +50,40 @@ impl Audits for SqlTx {
 
     async fn newest_record(&mut self) -> Result<Option<Time>> {
         // The ends of indexes only: a row of one chain after the other, and of each table whose ids are in order of time.
-        let newest: Option<i64> = sqlx::query_scalar(
-            "WITH RECURSIVE chain (node) AS ( \
-               SELECT (SELECT node FROM audit_batch ORDER BY node, seq LIMIT 1) \
-               UNION ALL \
-               SELECT (SELECT a.node FROM audit_batch a WHERE a.node > chain.node ORDER BY a.node, a.seq LIMIT 1) \
-               FROM chain WHERE chain.node IS NOT NULL) \
-             SELECT MAX(newest.at) FROM ( \
+        let newest: Option<i64> = sqlx::query_scalar(concat! {
+            chains!(),
+            "SELECT MAX(newest.at) FROM ( \
                SELECT (SELECT b.created_at FROM audit_batch b WHERE b.node = chain.node ORDER BY b.seq DESC LIMIT 1) AS at \
                FROM chain \
                UNION ALL SELECT (SELECT requested_at FROM erasure ORDER BY id DESC LIMIT 1) \
                UNION ALL SELECT (SELECT created_at FROM subject ORDER BY id DESC LIMIT 1) \
-               UNION ALL SELECT (SELECT created_at FROM token ORDER BY id DESC LIMIT 1)) AS newest",
-        )
+               UNION ALL SELECT (SELECT created_at FROM token ORDER BY id DESC LIMIT 1)) AS newest"
+        })
         .fetch_one(self.connection())
         .await
         .map_err(failed)?;
         Ok(newest.map(Time::from_micros))
+    }
+
+    async fn audit_nodes(&mut self) -> Result<Vec<[u8; 16]>> {
+        let rows = sqlx::query(concat! { chains!(), "SELECT chain.node FROM chain WHERE chain.node IS NOT NULL" })
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(|row| Columns::of(row).bytes("audit_batch", "node")).collect()
+    }
+
+    async fn audit_batches_before(&mut self, node: &[u8; 16], seq: u64, limit: u32) -> Result<Vec<Batch>> {
+        let rows = sqlx::query(concat! {
+            "SELECT ", columns!(), " FROM audit_batch WHERE node = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3"
+        })
+        .bind(node.as_slice())
+        .bind(seq.cast_signed())
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        rows.iter().map(batch).collect()
     }
 
     async fn list_audit_batches(&mut self, after: Option<([u8; 16], u64)>, limit: u32) -> Result<Vec<Batch>> {

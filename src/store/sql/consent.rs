@@ -137,6 +137,22 @@ impl Consents for SqlTx {
         rows.iter().map(recorded).collect()
     }
 
+    async fn consent_events_by_id(&mut self, ids: &[ConsentEventId]) -> Result<Vec<Recorded>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .fetch(
+                concat! {
+                    "SELECT v.number, v.document, v.previous_hash, v.hash FROM ", each!("1"),
+                    " AS e CROSS JOIN consent_event v WHERE v.id = ", blob!("0")
+                },
+                Rows::of_blobs(ids.iter().map(ConsentEventId::as_bytes)),
+            )
+            .await?;
+        rows.iter().map(recorded).collect()
+    }
+
     async fn consent_event(&mut self, id: ConsentEventId) -> Result<Option<Recorded>> {
         let row = sqlx::query(concat! { events!(), "WHERE v.id = $1" })
             .bind(id.as_bytes().as_slice())

@@ -5,12 +5,14 @@ mod audit;
 mod consent;
 mod erasure;
 mod index;
+mod journal;
 mod key;
 mod leaf;
 mod node;
 mod request;
 mod rotation;
 mod subject;
+mod suppression;
 mod token;
 
 use async_trait::async_trait;

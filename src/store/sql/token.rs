@@ -207,6 +207,17 @@ impl Tokens for SqlTx {
         Columns::of(&row).unsigned("token", "count")
     }
 
+    async fn delete_values_of(&mut self, subject: SubjectId, kind: FieldType) -> Result<u64> {
+        let done =
+            sqlx::query("UPDATE token SET sealed = NULL WHERE subject = $1 AND type = $2 AND sealed IS NOT NULL")
+                .bind(subject.as_bytes().as_slice())
+                .bind(i64::from(kind.number()))
+                .execute(self.connection())
+                .await
+                .map_err(failed)?;
+        Ok(done.rows_affected())
+    }
+
     async fn delete_values(&mut self, subjects: &[SubjectId]) -> Result<()> {
         self.run(
             concat! {

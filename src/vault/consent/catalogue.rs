@@ -9,6 +9,7 @@ use crate::model::{
 use crate::policy::{Caller, Catalogue, unknown_purpose};
 use crate::store::Tx;
 use crate::store::consent::{Document, DocumentKind};
+use crate::store::journal::Mark;
 use crate::vault::Vault;
 
 /// How often a definition is begun again when somebody else defines something at the same time.
@@ -86,6 +87,7 @@ impl Vault {
             if !tx.insert_documents(catalogue.generation, std::slice::from_ref(&document)).await? {
                 continue;
             }
+            tx.mark(&[Mark::Document(kind, document.code.clone(), document.version)]).await?;
             let answer = format!("{}@{}", document.code, document.version);
             self.remember_answer(&mut *tx, caller, deed, request, None, answer).await?;
             tx.commit().await?;

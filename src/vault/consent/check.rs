@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::chain::MOST_EVENTS;
 use crate::model::{
     Basis, Channel, Consent, ConsentEvent, ConsentState, Error, PersonFacts, Purpose, Reason, Result, Standing,
     Subject, SubjectId, Time,
 };
-use crate::policy::{Catalogue, Permission, Question, permission, unknown_purpose};
+use crate::policy::{Caller, Catalogue, Permission, Question, check_grant, permission, unknown_purpose};
 use crate::store::Tx;
 use crate::store::consent::{Recorded, Stood};
 use crate::vault::Vault;
 use crate::vault::subject::unknown;
-
-/// Most events of a person about one purpose.
-const MOST_EVENTS: u32 = 10_000;
 
 /// A question.
 #[derive(Clone)]
@@ -58,8 +56,9 @@ pub struct Shown {
 }
 
 impl Vault {
-    /// Answers questions, in order; one that cannot be answered does not fail the rest.
-    pub async fn check_permissions(&self, checks: &[Check]) -> Result<Vec<Result<Checked>>> {
+    /// Answers questions, in order; one that cannot be answered does not fail the rest, nor one about a purpose that the
+    /// caller may not name.
+    pub async fn check_permissions(&self, caller: &Caller, checks: &[Check]) -> Result<Vec<Result<Checked>>> {
         let mut tx = self.custody.store().read().await?;
         let now = self.clock.now();
         let mut ids: Vec<SubjectId> = checks.iter().map(|check| check.subject).collect();
@@ -78,6 +77,12 @@ impl Vault {
         let catalogue = self.library.at_least(tx.catalogue_generation().await?).await?;
         let mut answers = Vec::with_capacity(checks.len());
         for check in checks {
+            if catalogue.purpose(&check.purpose).is_some()
+                && let Err(error) = check_grant(caller, &check.purpose)
+            {
+                answers.push(Err(error));
+                continue;
+            }
             let Some(person) = people.get(&check.subject) else {
                 answers.push(Err(unknown(check.subject)));
                 continue;
@@ -106,9 +111,9 @@ impl Vault {
             .collect())
     }
 
-    /// How all consents of a person stand now: every purpose of the catalogue with each of its channels. Answers also
-    /// whether the person has objected to all direct marketing.
-    pub async fn list_consents(&self, id: SubjectId) -> Result<(Vec<Shown>, bool)> {
+    /// How all consents of a person stand now: every purpose of the catalogue that the caller may name, with each of its
+    /// channels. Answers also whether the person has objected to all direct marketing, to whom that concerns.
+    pub async fn list_consents(&self, caller: &Caller, id: SubjectId) -> Result<(Vec<Shown>, bool)> {
         let mut tx = self.custody.store().read().await?;
         let now = self.clock.now();
         let people = self.people(&mut *tx, &[id]).await?;
@@ -118,7 +123,7 @@ impl Vault {
         let catalogue = self.library.at_least(tx.catalogue_generation().await?).await?;
         let nothing = Standing::default();
         let mut shown = Vec::new();
-        for purpose in catalogue.purposes() {
+        for purpose in catalogue.purposes().filter(|purpose| caller.may_name(&purpose.code)) {
             let standing = stood.get(&purpose.code).map_or(&nothing, |stood| &stood.standing);
             let mut channels = purpose.channels.clone();
             if channels.is_empty() {
@@ -130,7 +135,7 @@ impl Vault {
                 shown.push(shown_over(&catalogue, &known, channel, person, standing, now)?);
             }
         }
-        Ok((shown, person.suppressed_at.is_some()))
+        Ok((shown, person.suppressed_at.is_some() && caller.may_market(&catalogue)))
     }
 
     /// A page of a person's events, in the order of their recording, with the number after which the next one begins.

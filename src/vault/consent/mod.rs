@@ -1,7 +1,9 @@
 //! Purposes, notices and consent: what is defined, what people decide, and what follows from it.
 
+mod after_end;
 pub mod bundle;
 mod catalogue;
+mod chain;
 mod check;
 mod library;
 mod link;
@@ -10,8 +12,10 @@ pub mod receipt;
 mod record;
 mod report;
 mod review;
+mod rules;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
+pub(super) use chain::append_recorded;
 pub use check::{Check, Checked, Shown};
 pub use library::Library;
 pub use link::Withdrawn;

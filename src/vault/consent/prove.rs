@@ -8,7 +8,7 @@ use super::library::read;
 use crate::model::{
     Basis, CollectionPoint, ConsentEvent, ConsentState, Error, Notice, PersonFacts, Purpose, Result, SubjectId,
 };
-use crate::policy::{Caller, Catalogue, unknown_purpose};
+use crate::policy::{Caller, Catalogue, check_grant, unknown_purpose};
 use crate::store::Tx;
 use crate::store::consent::{DocumentKind, Recorded};
 use crate::vault::Vault;
@@ -45,6 +45,9 @@ impl Vault {
     pub async fn prove_consent(&self, caller: &Caller, check: Check) -> Result<Vec<u8>> {
         let id = check.subject;
         let mut tx = self.custody.store().read().await?;
+        if self.library.refreshed().await?.purpose(&check.purpose).is_some() {
+            check_grant(caller, &check.purpose)?;
+        }
         if tx.subjects(&[id]).await?.is_empty() {
             return Err(unknown(id));
         }
@@ -62,6 +65,11 @@ impl Vault {
         }
         if purposes.is_empty() {
             return Err(unknown_purpose(&check.purpose));
+        }
+        let mut person = Person::from(&ledger.person);
+        if !purposes.iter().any(|purpose| purpose.direct_marketing) {
+            // It decides nothing there.
+            person.suppress_time = None;
         }
         let of_purpose = || ledger.chain.iter().map(|one| &one.event).filter(|event| event.purpose == check.purpose);
         let events: Vec<&ConsentEvent> = of_purpose().collect();
@@ -89,7 +97,7 @@ impl Vault {
             issue_time: now,
             decision: undecided,
             trace: Trace { steps: Vec::new(), events: Vec::new() },
-            person: Person::from(&ledger.person),
+            person,
             chain: ledger.chain.into_iter().map(|recorded| Link::of(recorded, &check.purpose)).collect(),
             purposes,
             notices,

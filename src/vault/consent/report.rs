@@ -22,6 +22,8 @@ pub struct Report {
     pub invalid_methods: u64,
     /// Consents that are in force without a notice.
     pub without_notice: u64,
+    /// Values that were revealed for a purpose that rests on consent after that had ended.
+    pub reveals_after_end: u64,
     /// Purposes in use that rest on consent and have no notice.
     pub purposes_without_notice: Vec<String>,
     /// Collection points that are enabled and from which nothing came in 30 days.
@@ -68,6 +70,7 @@ impl Vault {
         drop(tx);
         self.forget_lively(&mut points, now).await?;
         report.silent_points = points.into_iter().collect();
+        report.reveals_after_end = self.count_reveals_after_end(&catalogue, now).await?;
         Ok(report)
     }
 

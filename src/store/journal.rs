@@ -1,0 +1,111 @@
+//! What is to go into the journal of the sinks.
+
+use async_trait::async_trait;
+use data_encoding::HEXLOWER;
+
+use super::consent::DocumentKind;
+use super::suppression::Name;
+use crate::model::{ConsentEventId, ErasureId, Error, Result, SubjectId};
+
+/// Something that has changed and that a restored backup must be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A document of the catalogue is new.
+    Document(DocumentKind, String, u32),
+    /// A consent event is new.
+    ConsentEvent(ConsentEventId),
+    /// A person's restriction, profiling or objection has changed.
+    Subject(SubjectId),
+    /// An erasure was scheduled or cancelled.
+    Erasure(ErasureId),
+    /// A name has come onto the suppression list, or off it.
+    Suppression(Name),
+}
+
+impl Mark {
+    /// The number that stores keep of the kind, and what names the row.
+    #[must_use]
+    pub fn key(&self) -> (i16, String) {
+        match self {
+            Self::Document(kind, code, version) => (1, format!("{} {version} {code}", kind.name())),
+            Self::Subject(id) => (2, id.to_string()),
+            Self::ConsentEvent(id) => (3, id.to_string()),
+            Self::Erasure(id) => (4, id.to_string()),
+            Self::Suppression(name) => (5, HEXLOWER.encode(name)),
+        }
+    }
+
+    /// Reads what [`Mark::key`] wrote.
+    ///
+    /// # Errors
+    /// `Internal` for what it did not write.
+    pub fn of(kind: i16, key: &str) -> Result<Self> {
+        let document = || {
+            let mut parts = key.splitn(3, ' ');
+            let kind = DocumentKind::from_name(parts.next()?)?;
+            let version = parts.next()?.parse().ok()?;
+            Some(Self::Document(kind, parts.next()?.to_owned(), version))
+        };
+        let name = || HEXLOWER.decode(key.as_bytes()).ok()?.try_into().ok();
+        match kind {
+            1 => document().ok_or_else(|| super::inconsistent("journal_mark", "key")),
+            2 => key.parse().map(Self::Subject).map_err(Error::internal),
+            3 => key.parse().map(Self::ConsentEvent).map_err(Error::internal),
+            4 => key.parse().map(Self::Erasure).map_err(Error::internal),
+            5 => name().map(Self::Suppression).ok_or_else(|| super::inconsistent("journal_mark", "key")),
+            _ => Err(super::inconsistent("journal_mark", "kind")),
+        }
+    }
+}
+
+/// A mark as it was found.
+#[derive(Clone, Debug)]
+pub struct Marked {
+    /// What has changed.
+    pub mark: Mark,
+    /// How often, since the mark was made.
+    pub changes: i64,
+}
+
+/// The operations on what is to go into the journal.
+#[async_trait]
+pub trait Journals {
+    /// Marks what the transaction changes.
+    async fn mark(&mut self, marks: &[Mark]) -> Result<()>;
+
+    /// The first marks, documents before people and people before what they decided.
+    async fn marks(&mut self, limit: u32) -> Result<Vec<Marked>>;
+
+    /// How many marks there are.
+    async fn count_marks(&mut self) -> Result<u64>;
+
+    /// Removes marks, but for those that have changed since they were found.
+    async fn unmark(&mut self, marks: &[Marked]) -> Result<()>;
+
+    /// The stamp of the youngest entry of the journal that this database knows all of.
+    async fn journal_upto(&mut self) -> Result<i64>;
+
+    /// Moves that on from one stamp to another. `false`, and no change, when somebody else was faster.
+    async fn advance_journal(&mut self, from: i64, to: i64) -> Result<bool>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_reads_back() {
+        let marks = [
+            Mark::Document(DocumentKind::Point, "shop:a/b-c".to_owned(), 12),
+            Mark::ConsentEvent(ConsentEventId::from_bytes([1; 16])),
+            Mark::Subject(SubjectId::from_bytes([2; 16])),
+            Mark::Erasure(ErasureId::from_bytes([3; 16])),
+            Mark::Suppression([4; 32]),
+        ];
+        for mark in marks {
+            let (kind, key) = mark.key();
+            assert_eq!(Mark::of(kind, &key).unwrap(), mark);
+        }
+        assert!(Mark::of(6, "x").is_err() && Mark::of(5, "ab").is_err() && Mark::of(1, "purpose x y").is_err());
+    }
+}

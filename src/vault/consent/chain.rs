@@ -1,0 +1,89 @@
+//! A person's chain of events, and what it comes to.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Consent, ConsentEvent, Purpose, Result, Standing, SubjectId, Time};
+use crate::policy::Catalogue;
+use crate::store::Tx;
+use crate::store::consent::{Recorded, Stood};
+
+/// Most events of a person about one purpose.
+pub(super) const MOST_EVENTS: u32 = 10_000;
+
+/// A person's chain, as it grows.
+pub(super) struct Chain {
+    number: u64,
+    hash: Option<[u8; 32]>,
+    /// What was appended.
+    pub added: Vec<Recorded>,
+}
+
+impl Chain {
+    /// The chain as it is.
+    pub async fn of(tx: &mut dyn Tx, subject: SubjectId) -> Result<Self> {
+        let last = tx.last_consent_event(subject).await?;
+        Ok(Self {
+            number: last.as_ref().map_or(0, |last| last.number),
+            hash: last.map(|last| last.hash),
+            added: Vec::new(),
+        })
+    }
+
+    /// Appends an event.
+    pub fn push(&mut self, event: &ConsentEvent) -> Result<()> {
+        let document = event.document()?;
+        let hash = ConsentEvent::hash(self.hash.as_ref(), &document);
+        self.number += 1;
+        let previous_hash = self.hash.replace(hash);
+        self.added.push(Recorded { event: event.clone(), number: self.number, document, previous_hash, hash });
+        Ok(())
+    }
+}
+
+/// How a person's consents to a purpose stand after these events, which are all there are.
+pub(super) fn stood(purpose: &Purpose, subject: SubjectId, events: &[ConsentEvent]) -> Stood {
+    let standing = Standing::of(events, Time::from_micros(i64::MAX));
+    let due_at = standing.consents.values().filter_map(|consent| due(purpose, consent)).min();
+    Stood { subject, purpose: purpose.code.clone(), standing, due_at }
+}
+
+/// Appends what was recorded before to a person's chain, as far as it goes on from its end, and works out how the
+/// consents to the purposes stand then. Answers how many events were appended, and how many do not go on from it.
+pub(in crate::vault) async fn append_recorded(
+    tx: &mut dyn Tx,
+    catalogue: &Catalogue,
+    subject: SubjectId,
+    recorded: &[Recorded],
+    now: Time,
+) -> Result<(u64, u64)> {
+    let chain = Chain::of(tx, subject).await?;
+    let (mut number, mut hash, mut added) = (chain.number, chain.hash, Vec::new());
+    let mut left = 0;
+    for one in recorded.iter().filter(|one| one.number > chain.number) {
+        if one.number != number + 1 || one.previous_hash != hash {
+            left += 1;
+            continue;
+        }
+        (number, hash) = (one.number, Some(one.hash));
+        added.push(one.clone());
+    }
+    tx.insert_consent_events(&added).await?;
+    let purposes: BTreeSet<&str> = added.iter().map(|one| one.event.purpose.as_str()).collect();
+    let mut standings = Vec::new();
+    for purpose in purposes.into_iter().filter_map(|code| catalogue.purpose(code)) {
+        let events = tx.consent_events(subject, &purpose.code, 0, MOST_EVENTS).await?;
+        let events: Vec<ConsentEvent> = events.into_iter().map(|recorded| recorded.event).collect();
+        standings.push(stood(purpose, subject, &events));
+    }
+    tx.put_standings(&standings, now).await?;
+    Ok((added.len() as u64, left))
+}
+
+/// When a consent should be looked at, whatever the notices say.
+fn due(purpose: &Purpose, consent: &Consent) -> Option<Time> {
+    if !consent.state.is_yes() {
+        return None;
+    }
+    let ends = [consent.valid_until, consent.of_age_at].map(|time| time.map(Time::from_micros));
+    ends.into_iter().flatten().chain(purpose.review(Time::from_micros(consent.since))).min()
+}
