@@ -15,9 +15,9 @@ pub trait Suppressions {
     /// Those of the names that are on the list. Asks the database only if there are any names.
     async fn suppressed(&mut self, names: &[Name]) -> Result<HashSet<Name>>;
 
-    /// Puts names on the list, or leaves them there, and marks them for the journal.
+    /// Puts names on the list, or leaves them there.
     async fn suppress(&mut self, names: &[Name]) -> Result<()>;
 
-    /// Takes names off the list, and marks them for the journal.
+    /// Takes names off the list.
     async fn release(&mut self, names: &[Name]) -> Result<()>;
 }

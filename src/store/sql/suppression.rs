@@ -2,7 +2,6 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 
-use super::super::super::journal::{Journals as _, Mark};
 use super::super::super::suppression::{Name, Suppressions};
 use super::{Columns, Result, Rows, SqlTx, blob, each};
 
@@ -38,7 +37,7 @@ impl Suppressions for SqlTx {
             Rows::of_blobs(&names),
         )
         .await?;
-        self.mark(&marks(&names)).await
+        Ok(())
     }
 
     async fn release(&mut self, names: &[Name]) -> Result<()> {
@@ -52,10 +51,6 @@ impl Suppressions for SqlTx {
             Rows::of_blobs(names),
         )
         .await?;
-        self.mark(&marks(names)).await
+        Ok(())
     }
-}
-
-fn marks(names: &[Name]) -> Vec<Mark> {
-    names.iter().map(|name| Mark::Suppression(*name)).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fetch;
-use super::record::{Named, Record};
+use super::record::Record;
 use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureState, Reason, Result, SubjectId, SubjectState, Terms};
 use crate::store::consent::{Document, Recorded};
@@ -34,8 +34,6 @@ pub struct Replayed {
     pub consent_events: u64,
     /// Erasures that were scheduled or cancelled again.
     pub erasures: u64,
-    /// Identifiers that were put on the suppression list again, or taken off it.
-    pub suppressions: u64,
     /// Records about people that the database has never known.
     pub of_unknown_people: u64,
     /// What could not be done again, because entries before it are missing or damaged.
@@ -89,7 +87,6 @@ struct Replay<'r> {
 impl Replay<'_> {
     async fn apply(&mut self, records: Vec<Record>) -> Result<()> {
         let (mut documents, mut terms, mut erasures) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut listed = Vec::new();
         let mut events: BTreeMap<SubjectId, Vec<Recorded>> = BTreeMap::new();
         let mut names = BTreeMap::new();
         for record in records {
@@ -114,7 +111,7 @@ impl Replay<'_> {
         for erasure in erasures {
             self.erasure(erasure).await?;
         }
-        self.names(&listed).await
+        Ok(())
     }
 
     async fn names(&mut self, names: BTreeMap<Name, bool>) -> Result<()> {
@@ -195,18 +192,6 @@ impl Replay<'_> {
             tx.commit().await?;
         }
         Ok(())
-    }
-
-    async fn names(&mut self, names: &[Named]) -> Result<()> {
-        let (on, off): (Vec<&Named>, _) = names.iter().partition(|named| named.listed);
-        let names = |some: Vec<&Named>| some.into_iter().map(|named| named.name).collect::<Vec<_>>();
-        let (on, off) = (names(on), names(off));
-        let mut tx = self.custody.store().write().await?;
-        self.replayed.suppressions += (on.len() - tx.suppressed(&on).await?.len()) as u64;
-        tx.suppress(&on).await?;
-        self.replayed.suppressions += tx.suppressed(&off).await?.len() as u64;
-        tx.release(&off).await?;
-        tx.commit().await
     }
 
     async fn erasure(&mut self, mut erasure: Erasure) -> Result<()> {
