@@ -291,7 +291,7 @@ fn told(manifest: &Manifest, report: &Report, replayed: &Replayed) -> Answer {
             ("journal: definitions", replayed.documents.to_string()),
             ("journal: people's terms", replayed.subjects.to_string()),
             ("journal: consent events", replayed.consent_events.to_string()),
-            ("journal: digests on the suppression list", replayed.suppressed.to_string()),
+            ("journal: suppressed", replayed.suppressed.to_string()),
             ("journal: erasures", replayed.erasures.to_string()),
             ("journal: unknown people", replayed.of_unknown_people.to_string()),
             ("journal: lost", replayed.lost.to_string()),

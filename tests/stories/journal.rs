@@ -146,6 +146,23 @@ on_both_stores! {
         }
     }
 
+    async fn the_suppression_list_comes_back_also_for_whoever_was_erased_since(house: House) {
+        let mut office = Office::open(house).await;
+        let ada = office.house.somebody("Ada").await;
+        office.house.stop().await;
+        let yesterday = Yesterday::of(&office.house);
+        office.house.reopen().await;
+        office.door = office.house.consents().await;
+        office.say(&ada.subject, NEWS, Object).await;
+        office.house.erase(&ada.subject).await;
+        go_back(&mut office, &yesterday).await;
+        // Somebody of the same address, from a list that was bought.
+        let again = office.house.somebody("Ada").await;
+        assert_eq!(office.answer(&again.subject, NEWS).await, denied("SUPPRESSED"));
+        let bob = office.house.somebody("Bob").await;
+        assert_eq!(office.answer(&bob.subject, NEWS).await, denied("NO_CONSENT"));
+    }
+
     async fn many_small_entries_become_few_and_tell_the_same(house: House) {
         let mut office = Office::open(house).await;
         let ada = office.house.somebody("Ada").await;
