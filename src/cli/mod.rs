@@ -14,6 +14,7 @@ mod custodian;
 mod demo;
 mod drill;
 mod erasure;
+mod events;
 mod failure;
 mod import;
 mod keys;
@@ -91,6 +92,9 @@ enum Command {
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(erasure::Args),
+    /// Follow what changes, and see which systems have been told.
+    #[command(after_help = EXIT_STATUS)]
+    Events(events::Args),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -119,6 +123,7 @@ impl Cli {
             Command::Consent(args) => args.remote.output.finish(consent::run(args).await),
             Command::Purpose(args) => args.remote.output.finish(purpose::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
+            Command::Events(args) => args.remote.output.finish(events::run(args).await),
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

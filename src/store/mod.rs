@@ -18,6 +18,7 @@ pub mod index;
 pub mod key;
 pub mod leaf;
 pub mod node;
+pub mod outbox;
 pub mod request;
 pub mod rotation;
 pub mod subject;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use crate::model::{Error, Reason, Result, Time};
 
@@ -67,6 +69,9 @@ pub trait Store: Send + Sync {
     /// How many reading statements may be in flight at once.
     fn readers(&self) -> usize;
 
+    /// Wakes one who waits whenever this process has committed something to the outbox.
+    fn news(&self) -> &Notify;
+
     /// Closes every connection, writing back what is still in a log.
     async fn close(&self);
 }
@@ -100,6 +105,7 @@ pub trait Tx:
     + key::Keys
     + leaf::Leaves
     + node::Nodes
+    + outbox::Outbox
     + request::Requests
     + rotation::Rotations
     + subject::Subjects

@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod consent;
 pub mod erasure;
+pub mod event;
 mod keep;
 pub mod key;
 mod read;
@@ -31,6 +32,7 @@ pub struct Vault {
     custody: Arc<Custody>,
     clock: Arc<dyn Clock>,
     library: consent::Library,
+    events: event::Events,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
@@ -43,8 +45,15 @@ impl Vault {
     ///
     /// # Errors
     /// `StoreUnavailable`.
-    pub async fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, seeds: Vec<Purpose>) -> Result<Self> {
+    pub async fn start(
+        custody: Arc<Custody>,
+        clock: Arc<dyn Clock>,
+        seeds: Vec<Purpose>,
+        settings: event::Settings,
+    ) -> Result<Self> {
         let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
+        let events =
+            event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
         Ok(Self {
@@ -55,6 +64,7 @@ impl Vault {
             custody,
             clock,
             library,
+            events,
         })
     }
 

@@ -2,7 +2,10 @@
 
 use super::Vault;
 use super::write::{NewTokens, Owner};
-use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
+use crate::model::{
+    Error, Jurisdiction, Label, OutboxEvent, PermissionCause, Reason, Reference, RequestId, Result, Subject, SubjectId,
+    Time,
+};
 use crate::policy::Caller;
 use crate::store::Tx;
 use crate::store::request::Answer;
@@ -111,10 +114,17 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
         check_etag(etag, subject.version)?;
+        let before = (subject.state, subject.profiling);
         if let Err(error) = change(&mut subject) {
             return Err(super::erasure::tell_due(&mut *tx, &subject, error).await?);
         }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
+        let (now, random) = (self.clock.now(), self.custody.ring.random());
+        let mut told: Vec<_> = OutboxEvent::of_use(before.0, &subject, now, random).into_iter().collect();
+        if subject.profiling != before.1 {
+            told.push(OutboxEvent::of_switch(id, PermissionCause::Profiling, now, random));
+        }
+        tx.tell(&told).await?;
         tx.commit().await?;
         // A reveal that read the facts before the change has landed when this returns, on every node.
         self.custody.land_all().await?;

@@ -10,6 +10,7 @@ pub mod receipt;
 mod record;
 mod report;
 mod review;
+mod tell;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
 pub use check::{Check, Checked, Shown};

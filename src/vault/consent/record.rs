@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::catalogue::unknown_notice;
+use super::tell;
 use crate::crypto::SecretBytes;
 use crate::model::{
     Actor, Basis, Channel, Consent, ConsentEvent, ConsentEventId, ConsentState, Content, Error, EventKind, FieldType,
@@ -193,11 +194,13 @@ impl Vault {
                 }
             }
         }
-        if note_suppression(&purpose, &ask.event, &mut person) {
+        let switched = note_suppression(&purpose, &ask.event, &mut person);
+        if switched {
             tx.update_subjects(std::slice::from_ref(&person)).await?;
         }
         tx.insert_consent_events(&chain.added).await?;
         tx.put_standings(&stood, now).await?;
+        tx.tell(&tell::of_entries(&chain.added, switched, now, self.custody.ring.random())).await?;
         let ids: Vec<String> = chain.added.iter().map(|recorded| recorded.event.id.to_string()).collect();
         self.remember_answer(&mut *tx, caller, "RecordConsent", ask.request, Some(id), ids.join(",")).await?;
         tx.commit().await?;
