@@ -56,7 +56,8 @@ pub async fn serve(
     health: Health,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let connections = guard::accept(listener, vault.custody().lease());
+    let (stopping, stopped) = watch::channel(false);
+    let connections = guard::accept(listener, vault.custody().lease(), stopped.clone(), LONGEST_CALL);
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
@@ -67,7 +68,6 @@ pub async fn serve(
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
     // Streams of events would go on for ever: they are told to end, and the door waits for them like for other calls.
-    let (stopping, stopped) = watch::channel(false);
     let stop = async {
         stop.await;
         stopping.send_replace(true);

@@ -98,7 +98,7 @@ async fn is_lost(door: &mut Door, cursor: &str, cause: &str) {
     assert!(status.message().contains("read anew"), "{status:?}");
 }
 
-async fn acknowledge(door: &mut Door, consumer: &str, cursor: &str) -> Result<v1::Consumer, Status> {
+pub async fn acknowledge(door: &mut Door, consumer: &str, cursor: &str) -> Result<v1::Consumer, Status> {
     let request = v1::AcknowledgeEventRequest { consumer: consumer.to_owned(), cursor: cursor.to_owned() };
     Ok(door.acknowledge_event(request).await?.into_inner().consumer.unwrap())
 }

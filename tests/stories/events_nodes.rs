@@ -149,6 +149,7 @@ async fn a_node_tells_what_happened_on_another_at_once_though_one_has_stopped() 
     let (spoken, told) = tokio::join!(speaking, async { (watcher.event().await, begun.elapsed()) });
     spoken.unwrap();
     assert_eq!(told.0.0.subject, people[1].subject);
+    println!("told after {:?}", told.1);
     assert!(told.1 < Duration::from_secs(2), "{:?}", told.1);
     nodes[2].server.signal("CONT");
     let begun = Instant::now();
