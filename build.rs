@@ -4,7 +4,8 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 55] = [
+const PLAINTEXT: [&str; 60] = [
+    ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.BatchCheckPermissionRequest",
     ".lacuna.v1.CancelErasureRequest",
@@ -15,6 +16,7 @@ const PLAINTEXT: [&str; 55] = [
     ".lacuna.v1.CreateWithdrawalLinkResponse",
     ".lacuna.v1.DefineCollectionPointRequest",
     ".lacuna.v1.DefinePurposeRequest",
+    ".lacuna.v1.DeleteConsumerRequest",
     ".lacuna.v1.DeleteTokenRequest",
     ".lacuna.v1.DetokenizeRequest",
     ".lacuna.v1.DetokenizeResponse",
@@ -36,6 +38,8 @@ const PLAINTEXT: [&str; 55] = [
     ".lacuna.v1.ListCollectionPointsRequest",
     ".lacuna.v1.ListConsentEventsRequest",
     ".lacuna.v1.ListConsentsRequest",
+    ".lacuna.v1.ListConsumersRequest",
+    ".lacuna.v1.ListDeliveriesRequest",
     ".lacuna.v1.ListDueForReviewRequest",
     ".lacuna.v1.ListErasuresRequest",
     ".lacuna.v1.ListKeyEventsRequest",
@@ -59,6 +63,7 @@ const PLAINTEXT: [&str; 55] = [
     ".lacuna.v1.TokenizeRequest",
     ".lacuna.v1.UpdateTokenRequest",
     ".lacuna.v1.VerifyErasureRequest",
+    ".lacuna.v1.WatchEventsRequest",
     ".lacuna.v1.WithdrawByLinkRequest",
 ];
 
@@ -72,6 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "lacuna/v1/channel.proto",
         "lacuna/v1/consent_service.proto",
         "lacuna/v1/error_reason.proto",
+        "lacuna/v1/event_service.proto",
         "lacuna/v1/key_service.proto",
         "lacuna/v1/subject_service.proto",
         "lacuna/v1/token_service.proto",

@@ -38,6 +38,7 @@ macro_rules! opaque_debug {
 }
 
 opaque_debug!(
+    v1::AcknowledgeEventRequest,
     v1::AuditConsentsRequest,
     v1::BatchCheckPermissionRequest,
     v1::CancelErasureRequest,
@@ -48,6 +49,7 @@ opaque_debug!(
     v1::CreateWithdrawalLinkResponse,
     v1::DefineCollectionPointRequest,
     v1::DefinePurposeRequest,
+    v1::DeleteConsumerRequest,
     v1::DeleteTokenRequest,
     v1::DetokenizeRequest,
     v1::DetokenizeResponse,
@@ -69,6 +71,8 @@ opaque_debug!(
     v1::ListCollectionPointsRequest,
     v1::ListConsentEventsRequest,
     v1::ListConsentsRequest,
+    v1::ListConsumersRequest,
+    v1::ListDeliveriesRequest,
     v1::ListDueForReviewRequest,
     v1::ListErasuresRequest,
     v1::ListKeyEventsRequest,
@@ -92,6 +96,7 @@ opaque_debug!(
     v1::TokenizeRequest,
     v1::UpdateTokenRequest,
     v1::VerifyErasureRequest,
+    v1::WatchEventsRequest,
     v1::WithdrawByLinkRequest,
     v1::detokenize_result::Outcome,
     v1::detokenize_stream_response::Outcome,

@@ -14,6 +14,8 @@
 //! | `lacuna_tokens_created_total` | | tokens made |
 //! | `lacuna_erasures_total` | `state` | erasures carried out or left pending |
 //! | `lacuna_erasures_pending` | | erasures that wait for something |
+//! | `lacuna_event_streams` | | streams of events that are open |
+//! | `lacuna_event_consumer_behind`, `lacuna_event_consumer_behind_seconds` | `consumer` | how far a consumer is behind |
 //! | `lacuna_serving` | | 1 while the vault serves |
 //! | `lacuna_custodian_up` | | 1 while the root slot answers, so that keys can change |
 //! | `lacuna_key_epoch` | | how often the root has changed |

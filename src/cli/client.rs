@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::failure::{Failure, Result};
 use super::print::Output;
 use crate::proto::v1::consent_service_client::ConsentServiceClient;
+use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::key_service_client::KeyServiceClient;
 use crate::proto::v1::subject_service_client::SubjectServiceClient;
 use crate::proto::v1::token_service_client::TokenServiceClient;
@@ -54,6 +55,8 @@ pub struct Vault {
     pub subjects: SubjectServiceClient<Link>,
     /// Purposes and consent.
     pub consents: ConsentServiceClient<Link>,
+    /// What changes.
+    pub events: EventServiceClient<Link>,
     /// The keys.
     pub keys: KeyServiceClient<Link>,
 }
@@ -114,6 +117,7 @@ impl Vault {
             tokens: TokenServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             subjects: SubjectServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             consents: ConsentServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            events: EventServiceClient::new(link.clone()),
             keys: KeyServiceClient::new(link),
         }
     }

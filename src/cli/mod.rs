@@ -15,6 +15,7 @@ mod demo;
 mod document;
 mod drill;
 mod erasure;
+mod events;
 mod failure;
 mod import;
 mod keys;
@@ -100,6 +101,9 @@ enum Command {
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(erasure::Args),
+    /// Follow what changes, and see which systems have been told.
+    #[command(after_help = EXIT_STATUS)]
+    Events(events::Args),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -130,6 +134,7 @@ impl Cli {
             Command::Notice(args) => args.remote.output.finish(notice::run(args).await),
             Command::CollectionPoint(args) => args.remote.output.finish(point::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
+            Command::Events(args) => args.remote.output.finish(events::run(args).await),
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

@@ -92,7 +92,8 @@ impl Running {
         model::warm_up();
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
-        let vault = Arc::new(Vault::start(Arc::new(opened.custody), clock, config.purposes()).await?);
+        let vault =
+            Arc::new(Vault::start(Arc::new(opened.custody), clock, config.purposes(), config.events.settings()).await?);
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);
         let watching = watch_custodian(Arc::clone(&vault), pulse.clone(), stopped.clone());

@@ -27,6 +27,7 @@
 //! ```
 
 mod endpoint;
+mod events;
 mod process;
 mod sink;
 pub mod slot;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+pub use events::Events;
 pub use process::{CoreDumps, Process, Swap};
 pub use sink::{Bucket, Sink};
 pub use slot::Slot;
@@ -99,6 +101,8 @@ pub struct Config {
     pub purposes: BTreeMap<String, Seed>,
     /// Who may call; a development credential is made when there are none.
     pub callers: Vec<Caller>,
+    /// Events for other systems.
+    pub events: Events,
     /// What is logged, and how.
     pub log: Log,
     /// What of the process's memory may reach a disk.
@@ -197,6 +201,7 @@ impl Config {
             }
         }
         self.slot.check()?;
+        self.events.check()?;
         for (at, sink) in self.sinks.iter().enumerate() {
             sink.check(at)?;
         }
@@ -421,6 +426,7 @@ mod tests {
                 "[slot]\nkind = 'pkcs11'\nmirrors = ['/b']\n[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'\npin = '1'",
                 "slot.mirrors",
             ),
+            ("[events]\nretention_days = 0", "events.retention_days"),
             ("sinks_required = 0", "sinks_required"),
             ("sinks_required = 2", "sinks_required"),
         ] {

@@ -3,15 +3,21 @@
 //! A process may be stopped at any point, for longer than its lease lasts, and go on as if nothing had been. The look
 //! is right before the system call that sends, on every connection that was there when the lease ended. A connection
 //! that was made later carries nothing from before.
+//!
+//! A connection also ends some time after the server was asked to stop: a client that reads no more keeps its answer from
+//! ending for as long as it likes, and must not keep the server from doing so.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 
 use crate::keys::lease::Lease;
@@ -22,14 +28,29 @@ pub struct Guarded {
     lease: Arc<Lease>,
     /// How often the lease had ended when the connection was made.
     lapses: u64,
+    /// Ready when it is too late for everything.
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ended: bool,
 }
 
-/// Accepts connections, each under guard.
-pub fn accept(listener: TcpListener, lease: Arc<Lease>) -> impl Stream<Item = io::Result<Guarded>> {
+/// Accepts connections, each under guard, and for `patience` after `stop` is set.
+pub fn accept(
+    listener: TcpListener,
+    lease: Arc<Lease>,
+    stop: watch::Receiver<bool>,
+    patience: Duration,
+) -> impl Stream<Item = io::Result<Guarded>> {
     TcpIncoming::from(listener).with_nodelay(Some(true)).map(move |stream| {
         let lease = Arc::clone(&lease);
-        Ok(Guarded { stream: stream?, lapses: lease.lapses(), lease })
+        let end = Box::pin(end(stop.clone(), patience));
+        Ok(Guarded { stream: stream?, lapses: lease.lapses(), lease, end, ended: false })
     })
+}
+
+async fn end(mut stop: watch::Receiver<bool>, patience: Duration) {
+    // An error means that nobody is left who could say stop: it has been said.
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(patience).await;
 }
 
 impl Guarded {
@@ -53,6 +74,10 @@ impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Nor is anything begun whose answer could not be sent.
         self.look()?;
+        self.ended = self.ended || self.end.as_mut().poll(cx).is_ready();
+        if self.ended {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server has stopped")));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -82,5 +107,35 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_ends_with_the_patience_of_a_server_that_stops() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stopping, stop) = watch::channel(false);
+        let lease = Arc::new(Lease::unlimited());
+        let mut accepted = Box::pin(accept(listener, lease, stop, Duration::from_millis(1)));
+        let _client = TcpStream::connect(address).await.unwrap();
+        let mut connection = accepted.next().await.unwrap().unwrap();
+        let reading = tokio::spawn(async move {
+            let mut byte = [0];
+            let first = connection.read(&mut byte).await.map_err(|error| error.kind());
+            (first, connection.read(&mut byte).await.map_err(|error| error.kind()))
+        });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!reading.is_finished(), "the client may take its time until then");
+        stopping.send_replace(true);
+        let ended = Err(io::ErrorKind::ConnectionAborted);
+        assert_eq!(reading.await.unwrap(), (ended, ended));
     }
 }

@@ -4,6 +4,7 @@
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
 mod consent;
+mod event;
 mod guard;
 mod identity;
 mod key;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -28,6 +30,7 @@ use tonic_health::server::HealthReporter;
 use crate::model::Error;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::consent_service_server::ConsentServiceServer;
+use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
 use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::token_service_server::TokenServiceServer;
@@ -53,7 +56,8 @@ pub async fn serve(
     health: Health,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let connections = guard::accept(listener, vault.custody().lease());
+    let (stopping, stopped) = watch::channel(false);
+    let connections = guard::accept(listener, vault.custody().lease(), stopped.clone(), LONGEST_CALL);
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
@@ -63,6 +67,13 @@ pub async fn serve(
     let consents = ConsentServiceServer::new(consent::Consents::new(Arc::clone(&vault)))
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
+    // Streams of events would go on for ever: they are told to end, and the door waits for them like for other calls.
+    let stop = async {
+        stop.await;
+        stopping.send_replace(true);
+    };
+    let events = EventServiceServer::new(event::Events::new(Arc::clone(&vault), stopped))
+        .max_decoding_message_size(LARGEST_REQUEST);
     let keys = KeyServiceServer::new(key::Keys::new(vault)).max_decoding_message_size(LARGEST_REQUEST);
     let known = identity::Gate::new(callers);
     let reflection = tonic_reflection::server::Builder::configure()
@@ -84,6 +95,7 @@ pub async fn serve(
         .add_service(tonic::service::interceptor::InterceptedService::new(tokens, known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(consents, known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(events, known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(keys, known))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
@@ -100,7 +112,8 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 4] = ["", "lacuna.v1.ConsentService", "lacuna.v1.TokenService", "lacuna.v1.SubjectService"];
+const SERVICES: [&str; 5] =
+    ["", "lacuna.v1.ConsentService", "lacuna.v1.EventService", "lacuna.v1.SubjectService", "lacuna.v1.TokenService"];
 /// The service that needs the custodian of the root, which the others do not.
 const KEYS: &str = "lacuna.v1.KeyService";
 

@@ -62,6 +62,8 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::ConsentRefused => (Code::PermissionDenied, ErrorReason::ConsentRefused),
         Reason::ConsentStateMismatch => (Code::FailedPrecondition, ErrorReason::ConsentStateMismatch),
         Reason::ConsentWithdrawn => (Code::PermissionDenied, ErrorReason::ConsentWithdrawn),
+        Reason::ConsumerUnknown => (Code::NotFound, ErrorReason::ConsumerUnknown),
+        Reason::CursorLost => (Code::OutOfRange, ErrorReason::CursorLost),
         Reason::ErasurePending => (Code::FailedPrecondition, ErrorReason::ErasurePending),
         Reason::ErasureUnknown => (Code::NotFound, ErrorReason::ErasureUnknown),
         Reason::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),

@@ -273,7 +273,7 @@ fn wire(subject: Subject) -> v1::Subject {
     }
 }
 
-const fn wire_subject_state(state: SubjectState) -> v1::SubjectState {
+pub const fn wire_subject_state(state: SubjectState) -> v1::SubjectState {
     match state {
         SubjectState::Active => v1::SubjectState::Active,
         SubjectState::Restricted => v1::SubjectState::Restricted,

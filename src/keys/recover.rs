@@ -20,7 +20,8 @@ use super::slot::Content;
 use super::tree::{PageId, Tree};
 use crate::crash;
 use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Label, Reason, Reference, Result, Subject, SubjectId, SubjectState, Time,
+    Erasure, ErasureId, ErasureState, Error, Label, Mark, OutboxEvent, Reason, Reference, Result, Subject, SubjectId,
+    SubjectState, Time,
 };
 use crate::store::Tx;
 use crate::store::key::{Page, Vault};
@@ -173,6 +174,10 @@ impl Custody {
     async fn give_up_lost_time(&self, tx: &mut dyn Tx, next_leaf: u32) -> Result<LostTime> {
         let floor = next_leaf.saturating_add(SKIPPED_LEAVES);
         tx.raise_next_leaf(floor).await?;
+        // Whoever was told of that time must not go on as if it had been.
+        let mut name = Mark::default();
+        self.ring.random().fill(&mut name);
+        tx.rename_history(&name).await?;
         self.give_up_unfinished(tx).await?;
         tx.close_leaves().await?;
         tx.put_spare_leaves(0, 0).await?;
@@ -212,7 +217,9 @@ impl Custody {
         }
         row.erasure = Some(id);
         row.finish_shred(at)?;
+        let told = OutboxEvent::erased(row, self.parts.clock.now(), self.ring.random());
         tx.update_subjects(&locked).await?;
+        tx.tell(&[told]).await?;
         if let Some(leftover) = leftover {
             // It was called off after the backup was taken, or another erasure overtook it.
             let mut scheduled = tx.lock_erasures(&[leftover]).await?;

@@ -29,8 +29,8 @@ use super::slot::{Content, Root};
 use super::tree::{PageId, Puncture, Tree};
 use crate::crash;
 use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, KeyEventKind, Reason, Result, SubjectId, SubjectState, Time, Token,
-    TokenRow, Value,
+    Erasure, ErasureId, ErasureState, Error, KeyEventKind, OutboxEvent, Reason, Result, SubjectId, SubjectState, Time,
+    Token, TokenRow, Value,
 };
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
@@ -357,10 +357,13 @@ impl Custody {
             tx.insert_key_events(&[self.parts.event(KeyEventKind::EpochAdvanced, detail)]).await?;
         }
         let mut locked = tx.lock_subjects(subjects).await?;
+        let mut told = Vec::new();
         for subject in locked.iter_mut().filter(|subject| subject.state != SubjectState::Shredded) {
             subject.finish_shred(now)?;
+            told.push(OutboxEvent::erased(subject, now, self.ring.random()));
         }
         tx.update_subjects(&locked).await?;
+        tx.tell(&told).await?;
         let mut done = tx.lock_erasures(&ids).await?;
         done.retain(|erasure| erasure.state == ErasureState::Pending);
         for erasure in &mut done {

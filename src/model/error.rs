@@ -17,6 +17,8 @@ pub enum Reason {
     ConsentRefused,
     ConsentStateMismatch,
     ConsentWithdrawn,
+    ConsumerUnknown,
+    CursorLost,
     ErasurePending,
     ErasureUnknown,
     EtagMismatch,

@@ -159,6 +159,13 @@ sixteen_bytes!(ErasureId);
 time_ordered!(ErasureId);
 shown!(ErasureId, "ers_", "erasure");
 
+/// One event that systems which keep copies are told of: `evt_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId([u8; 16]);
+sixteen_bytes!(EventId);
+time_ordered!(EventId);
+shown!(EventId, "evt_", "event");
+
 /// One rotation of a key: `rot_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RotationId([u8; 16]);

@@ -56,6 +56,11 @@ impl Label {
         Self::parse("purpose", text, 64)
     }
 
+    /// The name of a system that is told what changes (`crm`, `mailer:eu`): at most 64 characters.
+    pub fn consumer(text: &str) -> Result<Self> {
+        Self::parse("consumer", text, 64)
+    }
+
     /// The label itself.
     #[must_use]
     pub fn as_str(&self) -> &str {

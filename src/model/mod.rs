@@ -12,6 +12,7 @@ mod facts;
 mod field;
 mod id;
 mod label;
+mod outbox;
 mod redact;
 mod rotation;
 mod subject;
@@ -28,9 +29,10 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Value, warm_up};
 pub use id::{
-    ConsentEventId, ErasureId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId, SubjectId, TokenRow,
+    ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
+pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
 pub use redact::{Redaction, redact};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};
 pub use subject::{Restriction, Subject, SubjectState, Terms};

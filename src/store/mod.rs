@@ -19,6 +19,7 @@ pub mod journal;
 pub mod key;
 pub mod leaf;
 pub mod node;
+pub mod outbox;
 pub mod request;
 pub mod rotation;
 pub mod subject;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use crate::model::{Error, Reason, Result, Time};
 
@@ -69,6 +71,9 @@ pub trait Store: Send + Sync {
     /// How many reading statements may be in flight at once.
     fn readers(&self) -> usize;
 
+    /// Wakes one who waits whenever this process has committed something to the outbox.
+    fn news(&self) -> &Notify;
+
     /// Closes every connection, writing back what is still in a log.
     async fn close(&self);
 }
@@ -103,6 +108,7 @@ pub trait Tx:
     + key::Keys
     + leaf::Leaves
     + node::Nodes
+    + outbox::Outbox
     + request::Requests
     + rotation::Rotations
     + subject::Subjects

@@ -6,8 +6,8 @@ use super::Vault;
 use crate::crash;
 use crate::keys::statement;
 use crate::model::{
-    Element, Erasure, ErasureId, ErasureState, Error, PlanItem, Reason, Reference, RequestId, Result, Subject,
-    SubjectId, SubjectState, Time, Verdict,
+    Element, Erasure, ErasureId, ErasureState, Error, OutboxEvent, PlanItem, Reason, Reference, RequestId, Result,
+    Subject, SubjectId, SubjectState, Time, Verdict,
 };
 use crate::policy::Caller;
 use crate::store::Tx;
@@ -57,6 +57,7 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, ask.subject).await?;
         let kept = self.custody.remember_objection(&mut *tx, &subject).await?;
+        let before = subject.state;
         erasure = match (subject.state, ask.execute_at) {
             (SubjectState::Shredding | SubjectState::Shredded, _) => present(&mut *tx, &subject).await?,
             (SubjectState::Scheduled, None) => {
@@ -81,6 +82,7 @@ impl Vault {
         if erasure.state == ErasureState::Scheduled {
             tx.mark(&[Mark::Erasure(erasure.id)]).await?;
         }
+        tx.tell(OutboxEvent::of_use(before, &subject, now, self.custody.ring.random()).as_slice()).await?;
         let answer = erasure.id.to_string();
         self.remember_answer(&mut *tx, caller, "EraseSubject", ask.request, Some(ask.subject), answer).await?;
         crash::point("erase::before-request");
@@ -147,11 +149,14 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, subject).await?;
         let mut erasure = tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
+        let before = subject.state;
         erasure.cancel()?;
         subject.cancel()?;
         tx.update_erasures(std::slice::from_ref(&erasure)).await?;
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.mark(&[Mark::Erasure(id)]).await?;
+        let (now, random) = (self.clock.now(), self.custody.ring.random());
+        tx.tell(OutboxEvent::of_use(before, &subject, now, random).as_slice()).await?;
         tx.commit().await?;
         Ok(erasure)
     }

@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod consent;
 pub mod erasure;
+pub mod event;
 pub mod journal;
 mod keep;
 pub mod key;
@@ -34,6 +35,7 @@ pub struct Vault {
     custody: Arc<Custody>,
     clock: Arc<dyn Clock>,
     library: consent::Library,
+    events: event::Events,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
@@ -48,11 +50,18 @@ impl Vault {
     ///
     /// # Errors
     /// `StoreUnavailable`.
-    pub async fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, seeds: Vec<Purpose>) -> Result<Self> {
+    pub async fn start(
+        custody: Arc<Custody>,
+        clock: Arc<dyn Clock>,
+        seeds: Vec<Purpose>,
+        settings: event::Settings,
+    ) -> Result<Self> {
         if let Err(error) = journal::replay(&custody, &*clock).await {
             tracing::error!(%error, "whether the sinks know of more than the database could not be seen; start again");
         }
         let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
+        let events =
+            event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
         Ok(Self {
@@ -64,6 +73,7 @@ impl Vault {
             clock,
             library,
             journal: tokio::sync::Mutex::default(),
+            events,
         })
     }
 

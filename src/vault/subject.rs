@@ -4,7 +4,10 @@ use super::Vault;
 use super::profiling::{Purged, purge_scores};
 use super::write::{NewTokens, Owner};
 use crate::crash;
-use crate::model::{Error, Jurisdiction, Label, Reason, Reference, RequestId, Result, Subject, SubjectId, Time};
+use crate::model::{
+    Error, Jurisdiction, Label, OutboxEvent, PermissionCause, Reason, Reference, RequestId, Result, Subject, SubjectId,
+    Time,
+};
 use crate::policy::Caller;
 use crate::store::Tx;
 use crate::store::journal::Mark;
@@ -107,12 +110,19 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
         check_etag(etag, subject.version)?;
+        let before = (subject.state, subject.profiling);
         if let Err(error) = change(&mut subject) {
             return Err(super::erasure::tell_due(&mut *tx, &subject, error).await?);
         }
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.mark(&[Mark::Subject(id)]).await?;
         let purged = purge_scores(&self.custody, &mut *tx, &subject).await?;
+        let (now, random) = (self.clock.now(), self.custody.ring.random());
+        let mut told: Vec<_> = OutboxEvent::of_use(before.0, &subject, now, random).into_iter().collect();
+        if subject.profiling != before.1 {
+            told.push(OutboxEvent::of_switch(id, PermissionCause::Profiling, now, random));
+        }
+        tx.tell(&told).await?;
         crash::point("subject::before-change");
         tx.commit().await?;
         crash::point("subject::changed");

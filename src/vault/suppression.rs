@@ -4,7 +4,7 @@ use super::Vault;
 use super::audit::Entry;
 use super::reveal::{entry, touched};
 use super::write::{Objection, Record};
-use crate::model::{Facts, Result, Token, Value};
+use crate::model::{Facts, OutboxEvent, PermissionCause, Result, Token, Value};
 use crate::policy::Caller;
 use crate::store::Tx;
 use crate::store::journal::Mark;
@@ -27,7 +27,9 @@ impl Vault {
             self.custody.remember_objection(tx, person).await?;
         }
         tx.update_subjects(&people).await?;
-        tx.mark(&[Mark::Subject(facts.token.subject)]).await?;
+        let (subject, now, random) = (facts.token.subject, self.clock.now(), self.custody.ring.random());
+        tx.tell(&[OutboxEvent::of_switch(subject, PermissionCause::Suppression, now, random)]).await?;
+        tx.mark(&[Mark::Subject(subject)]).await?;
         Ok(Objection::Found)
     }
 

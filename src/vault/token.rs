@@ -16,8 +16,8 @@ use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry as IndexEntry};
 use crate::keys::leaves::{Leaf, hold};
 use crate::model::{
-    Content, Error, Facts, KeyState, Label, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenFormat,
-    TokenRow, TokenState, Value, shape,
+    Content, Error, Facts, KeyState, Label, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId, Time, Token,
+    TokenFormat, TokenRow, TokenState, Value, shape,
 };
 use crate::policy::{self, Caller, Change};
 use crate::store::Tx;
@@ -295,6 +295,7 @@ impl Vault {
         let doubt = self.move_in_index(&mut *tx, &before.token, Some(&value)).await?;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
         let objection = self.heed_suppression(&mut *tx, &facts, &value).await?;
+        self.tell_of_token(&mut *tx, &facts.token).await?;
         self.remember(&mut *tx, caller, "UpdateToken", request, &facts.token).await?;
         tx.commit().await?;
         doubt.into_iter().for_each(Doubt::resolve);
@@ -337,8 +338,13 @@ impl Vault {
         facts.token.deleted_at = Some(self.clock.now());
         facts.token.sealed = None;
         tx.update_tokens(std::slice::from_ref(&facts.token)).await?;
+        self.tell_of_token(&mut *tx, &facts.token).await?;
         self.remember(&mut *tx, caller, "DeleteToken", request, &facts.token).await?;
         tx.commit().await
+    }
+
+    async fn tell_of_token(&self, tx: &mut dyn Tx, token: &Token) -> Result<()> {
+        tx.tell(&[OutboxEvent::of_token(token, self.clock.now(), self.custody.ring.random())]).await
     }
 
     /// Takes a token, as it was, out of the search index, and puts it where its new value belongs. Answers what is in

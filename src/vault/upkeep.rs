@@ -1,5 +1,5 @@
 //! The duties that run by themselves: erasures whose time has come, those that something held up, rotations, a root
-//! that somebody waits for, and checkpoint sinks that lag.
+//! that somebody waits for, checkpoint sinks that lag, and events that were kept long enough.
 
 use super::Vault;
 use crate::model::Result;
@@ -21,6 +21,8 @@ impl Vault {
         if let Err(error) = self.custody().catch_up_sinks().await {
             tracing::warn!(%error, "checkpoint sinks lag behind");
         }
+        self.remove_old_events().await?;
+        self.tell_consumers().await?;
         Ok(waiting)
     }
 }

@@ -20,6 +20,8 @@ const TOKENIZING: [&str; 1] = ["write"];
 const ERASING: [&str; 7] = ["erase", "shred", "write", "slot", "token", "sink", "files"];
 /// While a vault is made.
 const CREATING: [&str; 5] = ["create", "slot", "token", "sink", "files"];
+/// While other systems are told of a change; `events.rs` has their story.
+pub const TELLING: [&str; 1] = ["outbox"];
 /// While a vault is opened that was interrupted, or whose database is older than its slot.
 const RECOVERING: [&str; 1] = ["recover"];
 
@@ -127,7 +129,7 @@ pub const REQUEST: &str = "0d9f5a3e-8a53-4a8e-9d0c-3a1f6d2b7c11";
 #[test]
 fn every_point_has_a_story() {
     let parts: BTreeSet<_> =
-        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING, &JOURNALING, &RECORDING, &CHANGING]
+        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING, &JOURNALING, &TELLING, &RECORDING, &CHANGING]
             .concat()
             .into_iter()
             .collect();

@@ -9,6 +9,7 @@ use lacuna::proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::events::{Watcher, acknowledge};
 use crate::house::outcome;
 use crate::outside::{PATIENCE, Person, free_address, metrics, outside_on_both_stores};
 use crate::process::{Server, execute, run, said, setting};
@@ -129,6 +130,8 @@ outside_on_both_stores! {
         let ada = door.tokenize("ada").await;
         door.reveal(&ada).await;
         door.erase(&ada).await;
+        let (_watcher, cursor) = Watcher::from_now(&mut door.events).await;
+        acknowledge(&mut door.events, "crm", &cursor).await.unwrap();
         let documented = documented_metrics();
         assert!(documented.len() > 10, "{documented:?}");
         let looking = async {

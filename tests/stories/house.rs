@@ -10,6 +10,7 @@ use lacuna::config::Config;
 use lacuna::model::{Clock, Time};
 use lacuna::proto::v1;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
+use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
@@ -173,6 +174,13 @@ impl House {
         let address = format!("http://{}", self.running().address);
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
         ConsentServiceClient::with_interceptor(channel, Bearer(token.to_owned()))
+    }
+
+    /// The door for those who keep copies.
+    pub async fn events(&self) -> EventServiceClient<Link> {
+        let address = format!("http://{}", self.running().address);
+        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+        EventServiceClient::with_interceptor(channel, Bearer(self.bearer()))
     }
 
     /// Tokenizes for a subject, or for a new one; answers the subject and the tokens.

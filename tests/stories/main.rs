@@ -32,6 +32,11 @@ mod custodians;
 mod doors;
 mod drill;
 mod erasures;
+mod events;
+mod events_cli;
+#[cfg(feature = "failpoints")]
+mod events_crash;
+mod events_nodes;
 mod health;
 mod hoard;
 mod house;

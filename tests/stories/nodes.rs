@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lacuna::proto::v1;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
+use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use lacuna::proto::v1::{ErasureState, FieldType};
@@ -30,6 +31,7 @@ pub struct Node {
     pub tokens: TokenServiceClient<Link>,
     pub subjects: SubjectServiceClient<Link>,
     pub consents: ConsentServiceClient<Link>,
+    pub events: EventServiceClient<Link>,
 }
 
 /// A vault with several nodes on this machine.
@@ -60,8 +62,10 @@ impl Vault {
         let channel = Channel::from_shared(format!("http://{}", server.address())).unwrap();
         let channel = channel.timeout(PATIENCE).connect_timeout(PATIENCE).connect_lazy();
         let tokens = TokenServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
+        let events = EventServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
         let consents = ConsentServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
-        Node { server, tokens, subjects: SubjectServiceClient::with_interceptor(channel, Bearer(token)), consents }
+        let subjects = SubjectServiceClient::with_interceptor(channel, Bearer(token));
+        Node { server, tokens, subjects, consents, events }
     }
 
     pub fn nodes(&self, number: usize) -> Vec<Node> {

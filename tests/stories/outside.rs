@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lacuna::proto::v1;
+use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
@@ -342,6 +343,7 @@ pub struct Door {
     pub server: Server,
     pub tokens: TokenServiceClient<Link>,
     pub subjects: SubjectServiceClient<Link>,
+    pub events: EventServiceClient<Link>,
     pub keys: KeyServiceClient<Link>,
     pub channel: Channel,
 }
@@ -355,6 +357,7 @@ impl Door {
             server,
             tokens: TokenServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             subjects: SubjectServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            events: EventServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             keys: KeyServiceClient::with_interceptor(channel.clone(), bearer),
             channel,
         }

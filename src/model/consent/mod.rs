@@ -47,7 +47,7 @@ macro_rules! numbered {
         }
     };
 }
-use numbered;
+pub(super) use numbered;
 
 /// Serde of byte strings as lower-case hex.
 pub(crate) mod hex {

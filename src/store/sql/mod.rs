@@ -9,19 +9,24 @@ mod journal;
 mod key;
 mod leaf;
 mod node;
+mod outbox;
 mod request;
 mod rotation;
 mod subject;
 mod suppression;
 mod token;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool, Row as _, Transaction};
+use tokio::sync::Notify;
 
 use super::super::rows::Rows;
 use super::super::{Setting, Store, Tx, inconsistent, unavailable};
 use super::{BEGIN, DURABILITY, Db, MIGRATIONS, Place, SERVER_TIME, SHARED, VERSION, blob, each, hold, lock};
+use crate::crash;
 use crate::model::{Error, Reason, Result, Time};
 
 type Connection = <Db as Database>::Connection;
@@ -34,11 +39,12 @@ pub struct Sql {
     watch: Pool<Db>,
     readers: usize,
     place: Place,
+    news: Arc<Notify>,
 }
 
 impl Sql {
     pub fn new(reader: Pool<Db>, writer: Pool<Db>, watch: Pool<Db>, readers: usize, place: Place) -> Self {
-        Self { reader, writer, watch, readers, place }
+        Self { reader, writer, watch, readers, place, news: Arc::default() }
     }
 }
 
@@ -49,7 +55,8 @@ impl Store for Sql {
     }
 
     async fn write(&self) -> Result<Box<dyn Tx>> {
-        Ok(Box::new(SqlTx::Write(self.writer.begin_with(BEGIN).await.map_err(failed)?)))
+        let transaction = self.writer.begin_with(BEGIN).await.map_err(failed)?;
+        Ok(Box::new(SqlTx::Write(transaction, News { told: false, waker: Arc::clone(&self.news) })))
     }
 
     async fn watch(&self) -> Result<Box<dyn Tx>> {
@@ -110,6 +117,10 @@ impl Store for Sql {
         self.readers
     }
 
+    fn news(&self) -> &Notify {
+        &self.news
+    }
+
     async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
@@ -129,14 +140,27 @@ async fn settings(connection: &mut Connection) -> Result<Vec<Setting>> {
 /// A connection, in a transaction or not.
 pub enum SqlTx {
     Read(PoolConnection<Db>),
-    Write(Transaction<'static, Db>),
+    Write(Transaction<'static, Db>, News),
+}
+
+/// Whether a transaction tells of something, and who is woken when it is committed.
+pub struct News {
+    told: bool,
+    waker: Arc<Notify>,
 }
 
 impl SqlTx {
     fn connection(&mut self) -> &mut Connection {
         match self {
             Self::Read(connection) => connection,
-            Self::Write(transaction) => transaction,
+            Self::Write(transaction, _) => transaction,
+        }
+    }
+
+    /// Notes that the transaction tells of something.
+    fn has_news(&mut self) {
+        if let Self::Write(_, news) = self {
+            news.told = true;
         }
     }
 
@@ -157,7 +181,14 @@ impl Tx for SqlTx {
     async fn commit(self: Box<Self>) -> Result<()> {
         match *self {
             Self::Read(_) => Ok(()),
-            Self::Write(transaction) => transaction.commit().await.map_err(failed),
+            Self::Write(transaction, news) if news.told => {
+                crash::point("outbox::before-commit");
+                transaction.commit().await.map_err(failed)?;
+                crash::point("outbox::after-commit");
+                news.waker.notify_one();
+                Ok(())
+            }
+            Self::Write(transaction, _) => transaction.commit().await.map_err(failed),
         }
     }
 }

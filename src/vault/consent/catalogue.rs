@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::library::{notice_document, point_document, purpose_document, read};
+use super::tell;
 use crate::model::{
     Basis, Change, CollectionPoint, ConsentState, Error, Notice, Purpose, PurposeState, Reason, RequestId, Result, Time,
 };
@@ -88,6 +89,7 @@ impl Vault {
                 continue;
             }
             tx.mark(&[Mark::Document(kind, document.code.clone(), document.version)]).await?;
+            tx.tell(tell::of_document(&document, now, self.custody.ring.random())?.as_slice()).await?;
             let answer = format!("{}@{}", document.code, document.version);
             self.remember_answer(&mut *tx, caller, deed, request, None, answer).await?;
             tx.commit().await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::chain::{Chain, MOST_EVENTS, stood};
 use super::rules::{self, Deed, Suppression};
+use super::tell;
 use crate::crash;
 use crate::crypto::SecretBytes;
 use crate::model::{
@@ -190,7 +191,8 @@ impl Vault {
         }
         let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(added.event.id)).collect();
         let suppression = Suppression::of(&purpose, &ask.event, &mut person);
-        if suppression != Suppression::Stays {
+        let switched = suppression != Suppression::Stays;
+        if switched {
             tx.update_subjects(std::slice::from_ref(&person)).await?;
             marks.push(Mark::Subject(id));
         }
@@ -202,6 +204,7 @@ impl Vault {
         tx.mark(&marks).await?;
         tx.insert_consent_events(&chain.added).await?;
         tx.put_standings(&stood, now).await?;
+        tx.tell(&tell::of_entries(&chain.added, switched, now, self.custody.ring.random())).await?;
         let ids: Vec<String> = chain.added.iter().map(|recorded| recorded.event.id.to_string()).collect();
         self.remember_answer(&mut *tx, caller, "RecordConsent", ask.request, Some(id), ids.join(",")).await?;
         crash::point("consent::before-commit");

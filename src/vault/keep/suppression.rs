@@ -2,7 +2,7 @@
 //! identifiers of whoever objects come to be on it.
 
 use super::{Keeping, touched};
-use crate::model::{Result, Subject, Token};
+use crate::model::{OutboxEvent, PermissionCause, Result, Subject, Token};
 use crate::store::Tx;
 use crate::store::journal::Mark;
 use crate::store::suppression::Name;
@@ -54,6 +54,10 @@ impl Keeping<'_> {
         }
         if !found.is_empty() {
             tx.update_subjects(&found).await?;
+            let random = self.custody.ring.random();
+            let tell =
+                |person: &Subject| OutboxEvent::of_switch(person.id, PermissionCause::Suppression, self.now, random);
+            tx.tell(&found.iter().map(tell).collect::<Vec<_>>()).await?;
             tx.mark(&found.iter().map(|person| Mark::Subject(person.id)).collect::<Vec<_>>()).await?;
         }
         self.custody.list(tx, &self.new_names).await
