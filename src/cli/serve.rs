@@ -80,7 +80,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<((), ())>,
+    upkeep: JoinHandle<((), (), ())>,
 }
 
 impl Running {
@@ -98,7 +98,8 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let watching = watch_custodian(Arc::clone(&vault), pulse.clone(), stopped.clone());
         let keeping = keep_up(Arc::clone(&vault), pulse, stopped.clone());
-        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching) });
+        let journalling = keep_journal(Arc::clone(&vault), stopped.clone());
+        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling) });
         let stopping = until(stopped);
         let door = tokio::spawn(grpc::serve(listener, Arc::clone(&vault), Arc::new(callers), health, stopping));
         tracing::info!(%address, report = ?opened.report, "serving");
@@ -179,15 +180,25 @@ async fn keep_up(vault: Arc<Vault>, pulse: Pulse, mut stopped: watch::Receiver<b
                 }
             }
         }
-        if let Err(error) = vault.ship_journal().await {
-            tracing::warn!(%error, "the journal in the sinks lags behind; a restore would not know what was decided since");
-        }
         if let Err(error) = vault.custody().refresh_signer().await {
             tracing::warn!(%error, "the former key goes on signing receipts");
         }
         tokio::select! {
             () = tokio::time::sleep(UPKEEP) => {}
             _ = stopped.changed() => return pulse.set(false).await,
+        }
+    }
+}
+
+/// Writes what was decided into the journal, once a second. Beside [`keep_up`], because a sink may be long in answering.
+async fn keep_journal(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = vault.ship_journal().await {
+            tracing::warn!(%error, "the journal in the sinks lags behind; a restore would not know what was decided since");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP) => {}
+            _ = stopped.changed() => return,
         }
     }
 }

@@ -348,6 +348,10 @@ impl CheckpointSink for StillSink {
         Ok(bytes)
     }
 
+    async fn is_there(&self) -> Result<()> {
+        self.sink.is_there().await
+    }
+
     async fn list(&self, kind: &str) -> Result<Vec<String>> {
         let mut known = self.names.lock().await;
         if let Some(names) = known.get(kind) {

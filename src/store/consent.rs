@@ -109,8 +109,8 @@ pub trait Consents {
         limit: u32,
     ) -> Result<Vec<Recorded>>;
 
-    /// Those of `ids` that exist.
-    async fn consent_events_by_id(&mut self, ids: &[ConsentEventId]) -> Result<Vec<Recorded>>;
+    /// Events by whose they are and their places in the chains.
+    async fn consent_events_at(&mut self, places: &[(SubjectId, u64)]) -> Result<Vec<Recorded>>;
 
     /// One event.
     async fn consent_event(&mut self, id: ConsentEventId) -> Result<Option<Recorded>>;

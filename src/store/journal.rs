@@ -5,15 +5,15 @@ use data_encoding::HEXLOWER;
 
 use super::consent::DocumentKind;
 use super::suppression::Name;
-use crate::model::{ConsentEventId, ErasureId, Error, Result, SubjectId};
+use crate::model::{ErasureId, Error, Result, SubjectId};
 
 /// Something that has changed and that a restored backup must be told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// A document of the catalogue is new.
     Document(DocumentKind, String, u32),
-    /// A consent event is new.
-    ConsentEvent(ConsentEventId),
+    /// A consent event is new: whose, and its place in the chain.
+    ConsentEvent(SubjectId, u64),
     /// A person's restriction, profiling or objection has changed.
     Subject(SubjectId),
     /// An erasure was scheduled or cancelled.
@@ -27,9 +27,10 @@ impl Mark {
     #[must_use]
     pub fn key(&self) -> (i16, String) {
         match self {
-            Self::Document(kind, code, version) => (1, format!("{} {version} {code}", kind.name())),
+            // Numbers are filled up, so that what comes first stands first, in any order of letters.
+            Self::Document(kind, code, version) => (1, format!("{} {code} {version:010}", kind.name())),
             Self::Subject(id) => (2, id.to_string()),
-            Self::ConsentEvent(id) => (3, id.to_string()),
+            Self::ConsentEvent(subject, number) => (3, format!("{subject} {number:020}")),
             Self::Erasure(id) => (4, id.to_string()),
             Self::Suppression(name) => (5, HEXLOWER.encode(name)),
         }
@@ -43,14 +44,18 @@ impl Mark {
         let document = || {
             let mut parts = key.splitn(3, ' ');
             let kind = DocumentKind::from_name(parts.next()?)?;
-            let version = parts.next()?.parse().ok()?;
-            Some(Self::Document(kind, parts.next()?.to_owned(), version))
+            let code = parts.next()?.to_owned();
+            Some(Self::Document(kind, code, parts.next()?.parse().ok()?))
+        };
+        let event = || {
+            let (subject, number) = key.split_once(' ')?;
+            Some(Self::ConsentEvent(subject.parse().ok()?, number.parse().ok()?))
         };
         let name = || HEXLOWER.decode(key.as_bytes()).ok()?.try_into().ok();
         match kind {
             1 => document().ok_or_else(|| super::inconsistent("journal_mark", "key")),
             2 => key.parse().map(Self::Subject).map_err(Error::internal),
-            3 => key.parse().map(Self::ConsentEvent).map_err(Error::internal),
+            3 => event().ok_or_else(|| super::inconsistent("journal_mark", "key")),
             4 => key.parse().map(Self::Erasure).map_err(Error::internal),
             5 => name().map(Self::Suppression).ok_or_else(|| super::inconsistent("journal_mark", "key")),
             _ => Err(super::inconsistent("journal_mark", "kind")),
@@ -76,6 +81,9 @@ pub trait Journals {
     /// The first marks, documents before people and people before what they decided.
     async fn marks(&mut self, limit: u32) -> Result<Vec<Marked>>;
 
+    /// Those of the marks that are there.
+    async fn marked(&mut self, marks: &[Mark]) -> Result<Vec<Mark>>;
+
     /// How many marks there are.
     async fn count_marks(&mut self) -> Result<u64>;
 
@@ -97,7 +105,7 @@ mod tests {
     fn a_mark_reads_back() {
         let marks = [
             Mark::Document(DocumentKind::Point, "shop:a/b-c".to_owned(), 12),
-            Mark::ConsentEvent(ConsentEventId::from_bytes([1; 16])),
+            Mark::ConsentEvent(SubjectId::from_bytes([1; 16]), 7),
             Mark::Subject(SubjectId::from_bytes([2; 16])),
             Mark::Erasure(ErasureId::from_bytes([3; 16])),
             Mark::Suppression([4; 32]),

@@ -80,7 +80,7 @@ impl Vault {
         };
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         if erasure.state == ErasureState::Scheduled {
-            tx.mark(&[Mark::Erasure(erasure.id)]).await?;
+            tx.mark(&[Mark::Subject(subject.id), Mark::Erasure(erasure.id)]).await?;
         }
         tx.tell(OutboxEvent::of_use(before, &subject, now, self.custody.ring.random()).as_slice()).await?;
         let answer = erasure.id.to_string();
@@ -154,7 +154,7 @@ impl Vault {
         subject.cancel()?;
         tx.update_erasures(std::slice::from_ref(&erasure)).await?;
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
-        tx.mark(&[Mark::Erasure(id)]).await?;
+        tx.mark(&[Mark::Subject(subject.id), Mark::Erasure(id)]).await?;
         let (now, random) = (self.clock.now(), self.custody.ring.random());
         tx.tell(OutboxEvent::of_use(before, &subject, now, random).as_slice()).await?;
         tx.commit().await?;

@@ -40,8 +40,8 @@ pub struct Vault {
     writes: write::Writes,
     shreds: Shreds,
     rotations: rotation::Rotations,
-    /// Who writes into the journal, one at a time.
-    journal: tokio::sync::Mutex<()>,
+    /// What is known of the journal, for one at a time.
+    journal: tokio::sync::Mutex<journal::Progress>,
 }
 
 impl Vault {
@@ -57,7 +57,7 @@ impl Vault {
         settings: event::Settings,
     ) -> Result<Self> {
         if let Err(error) = journal::replay(&custody, &*clock).await {
-            tracing::error!(%error, "whether the sinks know of more than the database could not be seen; start again");
+            tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
         }
         let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
         let events =

@@ -163,6 +163,61 @@ on_both_stores! {
         assert_eq!(office.answer(&bob.subject, NEWS).await, denied("NO_CONSENT"));
     }
 
+    async fn what_could_not_be_read_at_the_start_is_read_before_anything_is_written(house: House) {
+        let mut office = Office::open(house).await;
+        let [ada, bob] = [office.house.somebody("Ada").await, office.house.somebody("Bob").await];
+        office.say(&ada.subject, NEWS, Give).await;
+        office.house.stop().await;
+        let yesterday = Yesterday::of(&office.house);
+        office.house.reopen().await;
+        office.door = office.house.consents().await;
+        office.say(&ada.subject, NEWS, Withdraw).await;
+        office.house.stop().await;
+        yesterday.put_back(&office.house);
+        // A disk that is not mounted.
+        let (there, away) = (sink(&office.house), office.house.home().join("away"));
+        fs::rename(&there, &away).unwrap();
+        office.house.reopen().await;
+        office.door = office.house.consents().await;
+        assert_eq!(office.answer(&ada.subject, NEWS).await, allowed(), "nobody could tell");
+        restrict(&mut office.house, &bob.subject).await;
+        office.house.running().vault.ship_journal().await.unwrap_err();
+        fs::rename(&away, &there).unwrap();
+        office.house.running().vault.ship_journal().await.unwrap();
+        assert_eq!(office.answer(&ada.subject, NEWS).await, denied("CONSENT_WITHDRAWN"));
+        go_back(&mut office, &yesterday).await;
+        assert_eq!(office.answer(&ada.subject, NEWS).await, denied("CONSENT_WITHDRAWN"));
+        assert!(!may_be_read(&mut office.house, &bob).await);
+    }
+
+    async fn what_happened_around_a_scheduled_erasure_is_done_again_in_its_order(house: House) {
+        let mut office = Office::open(house).await;
+        let [ada, bob] = [office.house.somebody("Ada").await, office.house.somebody("Bob").await];
+        office.house.stop().await;
+        let yesterday = Yesterday::of(&office.house);
+        office.house.reopen().await;
+        office.door = office.house.consents().await;
+        profile(&mut office.house, &ada.subject, false).await;
+        schedule(&mut office.house, &ada.subject, 30 * DAY).await;
+        let of_bob = schedule(&mut office.house, &bob.subject, 30 * DAY).await;
+        cancel(&mut office.house, &of_bob.erasure).await;
+        office.say(&bob.subject, NEWS, Object).await;
+        office.house.running().vault.ship_journal().await.unwrap();
+        restrict(&mut office.house, &ada.subject).await;
+        restrict(&mut office.house, &bob.subject).await;
+        office.house.running().vault.ship_journal().await.unwrap();
+        profile(&mut office.house, &bob.subject, false).await;
+        let mut before = Vec::new();
+        for person in [&ada, &bob] {
+            before.push(office.house.subject(&person.subject).await);
+        }
+        go_back(&mut office, &yesterday).await;
+        for (person, before) in [&ada, &bob].into_iter().zip(before) {
+            assert_eq!(office.house.subject(&person.subject).await, before);
+        }
+        assert_eq!(office.answer(&bob.subject, NEWS).await, denied("SUPPRESSED"));
+    }
+
     async fn many_small_entries_become_few_and_tell_the_same(house: House) {
         let mut office = Office::open(house).await;
         let ada = office.house.somebody("Ada").await;
@@ -234,14 +289,24 @@ on_both_stores! {
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&damaged, bytes).unwrap();
         // A name as the vault would write it, with something else in it.
-        let stranger = lacuna::keys::sink::Entry::of((i64::MAX - 1, i64::MAX - 1), 0, 1, b"not sealed by this vault");
-        fs::write(sink(&office.house).join(stranger.to_string()), b"not sealed by this vault").unwrap();
+        // Twice, the second time as if everything had been put together in it.
+        let strange = b"not sealed by this vault";
+        for (first, level) in [(i64::MAX - 1, 0), (0, 255)] {
+            let name = lacuna::keys::sink::Entry::of((first, i64::MAX - 1), level, 1, strange).to_string();
+            fs::write(sink(&office.house).join(name), strange).unwrap();
+        }
+        let there = entries(&sink(&office.house));
 
         yesterday.put_back(&office.house);
         office.house.reopen().await;
         assert!(may_be_read(&mut office.house, &ada).await, "what is lost is lost");
         assert!(!may_be_read(&mut office.house, &bob).await);
         assert!(!fs::read(&damaged).unwrap().is_empty(), "it stays for whoever investigates");
+        // A start looks through the sink when it first writes there.
+        profile(&mut office.house, &ada.subject, false).await;
+        office.house.running().vault.ship_journal().await.unwrap();
+        let now = entries(&sink(&office.house));
+        assert!(there.iter().all(|entry| now.contains(entry)), "nothing goes because of a name alone");
     }
 
     async fn an_entry_tells_nobody_who_has_no_key(house: House) {

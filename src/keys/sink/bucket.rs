@@ -184,6 +184,11 @@ impl CheckpointSink for BucketSink {
         }
     }
 
+    async fn is_there(&self) -> Result<()> {
+        // A bucket that is not there cannot be listed.
+        Ok(())
+    }
+
     async fn list(&self, kind: &str) -> Result<Vec<String>> {
         let (mut names, mut token) = (Vec::new(), None);
         loop {

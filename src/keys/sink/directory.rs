@@ -49,6 +49,10 @@ impl CheckpointSink for DirectorySink {
         self.at(move |path| files::read_if_there(&path.join(name))).await
     }
 
+    async fn is_there(&self) -> Result<()> {
+        self.at(|path| fs::read_dir(path).map(drop)).await
+    }
+
     async fn list(&self, kind: &str) -> Result<Vec<String>> {
         let kind = format!("{kind}-");
         let of_kind = move |name: &String| name.starts_with(&kind) && !name.ends_with(files::UNFINISHED);

@@ -50,23 +50,21 @@ impl Sinks {
         failures.pop().filter(|_| !enough).map_or(Ok(entries.into_iter().collect()), Err)
     }
 
-    /// An entry, from the first sink that has it undamaged.
+    /// An entry, from the first sink that has it undamaged; `None` when every sink answers and none has.
     ///
     /// # Errors
-    /// When none has.
-    pub async fn entry(&self, entry: &Entry) -> Result<Vec<u8>> {
+    /// When a sink that may have it does not answer.
+    pub async fn entry(&self, entry: &Entry) -> Result<Option<Vec<u8>>> {
         let mut trouble = None;
         for tracked in self.tracked() {
             match tracked.within(LARGE, tracked.sink().get(&entry.to_string())).await {
-                Ok(Some(bytes)) if entry.is_of(&bytes) => return Ok(bytes),
-                Ok(Some(_)) => {
-                    trouble = Some(unusable(format!("{entry} in {} is damaged", tracked.sink().describe())));
-                }
+                Ok(Some(bytes)) if entry.is_of(&bytes) => return Ok(Some(bytes)),
+                Ok(Some(_)) => tracing::error!(%entry, sink = tracked.sink().describe(), "an entry is damaged"),
                 Ok(None) => {}
                 Err(error) => trouble = Some(error),
             }
         }
-        Err(trouble.unwrap_or_else(|| unusable(format!("no sink holds {entry} any more"))))
+        trouble.map_or(Ok(None), Err)
     }
 
     /// Whether it is time to look through the journal of some sink.
@@ -75,30 +73,38 @@ impl Sinks {
         self.tracked().iter().any(|tracked| !tracked.rests() && tracked.untended() >= TENDED_AFTER)
     }
 
-    /// Gives every sink that answers what others have of the journal, and drops what an entry covers that was put
-    /// together of it or is of before `oldest`. Answers what is there then.
-    pub async fn tend_journal(&self, oldest: i64) -> Result<Vec<Entry>> {
-        let all: BTreeSet<Entry> = self.entries_after(i64::MIN).await?.into_iter().collect();
-        let covered = |entry: &Entry| all.iter().any(|other| other.covers(entry));
-        let (stay, go): (BTreeSet<_>, BTreeSet<_>) =
-            all.iter().cloned().partition(|entry| entry.last >= oldest && !covered(entry));
+    /// Gives every sink that answers what others have of the journal, and drops what is of before `oldest`, and what one of
+    /// `whole` covers that the same sink has. Answers what is there then.
+    ///
+    /// `whole` are entries that were opened and are what their names say: nothing goes because of a name alone.
+    pub async fn tend_journal(&self, oldest: i64, whole: &BTreeSet<Entry>) -> Result<Vec<Entry>> {
+        let all = self.entries_after(i64::MIN).await?;
+        let covered = |entry: &Entry| whole.iter().any(|other| other.covers(entry));
+        let stay: BTreeSet<Entry> = all.into_iter().filter(|entry| entry.last >= oldest && !covered(entry)).collect();
         for tracked in self.awake() {
-            if let Err(error) = self.tend(tracked, &stay, &go).await {
+            if let Err(error) = self.tend(tracked, &stay, (oldest, whole)).await {
                 tracked.fail(&error);
             }
         }
         Ok(stay.into_iter().collect())
     }
 
-    async fn tend(&self, tracked: &Tracked, stay: &BTreeSet<Entry>, go: &BTreeSet<Entry>) -> Result<()> {
-        let held: BTreeSet<_> = tracked.entries().await?.into_iter().collect();
-        for missing in stay.difference(&held) {
+    async fn tend(
+        &self,
+        tracked: &Tracked,
+        stay: &BTreeSet<Entry>,
+        (oldest, whole): (i64, &BTreeSet<Entry>),
+    ) -> Result<()> {
+        let mut held: BTreeSet<_> = tracked.entries().await?.into_iter().collect();
+        for missing in stay.difference(&held.clone()) {
             // One that no sink has undamaged is told when it is wanted.
-            if let Ok(bytes) = self.entry(missing).await {
+            if let Some(bytes) = self.entry(missing).await? {
                 tracked.put_entry(missing, &bytes).await?;
+                held.insert(missing.clone());
             }
         }
-        for entry in held.intersection(go) {
+        let covered = |entry: &Entry| whole.iter().any(|other| held.contains(other) && other.covers(entry));
+        for entry in held.iter().filter(|entry| entry.last < oldest || covered(entry)) {
             tracked.within(0, tracked.sink().remove(&entry.to_string())).await?;
         }
         tracked.tended();

@@ -48,6 +48,9 @@ pub trait CheckpointSink: Send + Sync {
     /// Removes what is kept under that name, if it is there.
     async fn remove(&self, name: &str) -> Result<()>;
 
+    /// Refuses when the place is not there: what is missing may be a disk that is not mounted, and not empty.
+    async fn is_there(&self) -> Result<()>;
+
     /// The names of all checkpoints, oldest first.
     async fn checkpoints(&self) -> Result<Vec<Name>> {
         Ok(self.list(Name::KIND).await?.iter().filter_map(|name| Name::parse(name)).collect())
@@ -55,6 +58,7 @@ pub trait CheckpointSink: Send + Sync {
 
     /// The names of all entries of the journal, oldest first.
     async fn journal(&self) -> Result<Vec<Entry>> {
+        self.is_there().await?;
         Ok(self.list(Entry::KIND).await?.iter().filter_map(|name| Entry::parse(name)).collect())
     }
 

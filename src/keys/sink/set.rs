@@ -299,7 +299,10 @@ impl Tracked {
     /// What to write: see [`Sinks::save`].
     async fn plan(&self, step: &Step<'_>, change: &Content) -> Result<Plan> {
         let names = self.within(0, self.sink.checkpoints()).await?;
-        let Some(base) = step.base else { return Ok(Plan::Whole(None)) };
+        let Some(base) = step.base else {
+            self.within(0, self.sink.make()).await?;
+            return Ok(Plan::Whole(None));
+        };
         let chain = self.chain(&names, base).await;
         let Some(last) = chain.last() else {
             return Ok(Plan::Whole(names.into_iter().find(|name| name.root_id == base.id)));
@@ -354,9 +357,6 @@ impl Tracked {
     async fn put(&self, step: &Step<'_>, before: Option<&Name>, mut chain: Vec<Link>, bytes: &[u8]) -> Result<()> {
         let (epoch, root_id) = (step.root.epoch, step.root.id);
         let name = Name::of(epoch, root_id, bytes, before, chain.is_empty());
-        if epoch == 0 {
-            self.within(0, self.sink.make()).await?;
-        }
         self.within(bytes.len(), self.sink.put(&name.to_string(), bytes)).await?;
         chain.push(Link::of(name, bytes));
         self.remember(|memory| {

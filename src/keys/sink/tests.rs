@@ -373,6 +373,10 @@ impl CheckpointSink for Silent {
         std::future::pending().await
     }
 
+    async fn is_there(&self) -> Result<()> {
+        std::future::pending().await
+    }
+
     async fn list(&self, _: &str) -> Result<Vec<String>> {
         std::future::pending().await
     }

@@ -137,17 +137,22 @@ impl Consents for SqlTx {
         rows.iter().map(recorded).collect()
     }
 
-    async fn consent_events_by_id(&mut self, ids: &[ConsentEventId]) -> Result<Vec<Recorded>> {
-        if ids.is_empty() {
+    async fn consent_events_at(&mut self, places: &[(SubjectId, u64)]) -> Result<Vec<Recorded>> {
+        if places.is_empty() {
             return Ok(Vec::new());
+        }
+        let mut asked = Rows::new();
+        for (subject, number) in places {
+            asked.row().blob(subject.as_bytes()).number(i64::try_from(*number).map_err(Error::internal)?);
         }
         let rows = self
             .fetch(
                 concat! {
                     "SELECT v.number, v.document, v.previous_hash, v.hash FROM ", each!("1"),
-                    " AS e CROSS JOIN consent_event v WHERE v.id = ", blob!("0")
+                    " AS e CROSS JOIN consent_event v WHERE v.subject = ", blob!("0"),
+                    " AND v.number = CAST(e.value ->> 1 AS BIGINT)"
                 },
-                Rows::of_blobs(ids.iter().map(ConsentEventId::as_bytes)),
+                asked,
             )
             .await?;
         rows.iter().map(recorded).collect()

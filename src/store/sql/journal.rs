@@ -43,6 +43,32 @@ impl Journals for SqlTx {
             .collect()
     }
 
+    async fn marked(&mut self, marks: &[Mark]) -> Result<Vec<Mark>> {
+        if marks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut rows = Rows::new();
+        for (kind, key) in marks.iter().map(Mark::key) {
+            rows.row().number(kind.into()).text(&key);
+        }
+        let found = self
+            .fetch(
+                concat! {
+                    "SELECT j.kind, j.key FROM ", each!("1"), " AS e CROSS JOIN journal_mark j ",
+                    "WHERE j.kind = CAST(e.value ->> 0 AS SMALLINT) AND j.key = e.value ->> 1"
+                },
+                rows,
+            )
+            .await?;
+        found
+            .iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Mark::of(columns.take()?, columns.take::<&str>()?)
+            })
+            .collect()
+    }
+
     async fn count_marks(&mut self) -> Result<u64> {
         let row =
             sqlx::query("SELECT COUNT(*) FROM journal_mark").fetch_one(self.connection()).await.map_err(failed)?;

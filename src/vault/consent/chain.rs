@@ -48,27 +48,30 @@ pub(super) fn stood(purpose: &Purpose, subject: SubjectId, events: &[ConsentEven
 }
 
 /// Appends what was recorded before to a person's chain, as far as it goes on from its end, and works out how the
-/// consents to the purposes stand then. Answers how many events were appended, and how many do not go on from it.
+/// consents to the purposes stand then. Answers how many events were appended, and those that do not go on from it yet.
 pub(in crate::vault) async fn append_recorded(
     tx: &mut dyn Tx,
     catalogue: &Catalogue,
     subject: SubjectId,
-    recorded: &[Recorded],
+    mut recorded: Vec<Recorded>,
     now: Time,
-) -> Result<(u64, u64)> {
+) -> Result<(u64, Vec<Recorded>)> {
     let chain = Chain::of(tx, subject).await?;
-    let (mut number, mut hash, mut added) = (chain.number, chain.hash, Vec::new());
-    let mut left = 0;
-    for one in recorded.iter().filter(|one| one.number > chain.number) {
-        if one.number != number + 1 || one.previous_hash != hash {
-            left += 1;
-            continue;
+    let (mut number, mut hash) = (chain.number, chain.hash);
+    recorded.sort_by_key(|one| one.number);
+    recorded.retain(|one| one.number > number);
+    recorded.dedup_by_key(|one| one.number);
+    let fits = recorded.iter().take_while(|one| {
+        let fits = one.number == number + 1 && one.previous_hash == hash;
+        if fits {
+            (number, hash) = (one.number, Some(one.hash));
         }
-        (number, hash) = (one.number, Some(one.hash));
-        added.push(one.clone());
-    }
-    tx.insert_consent_events(&added).await?;
-    let purposes: BTreeSet<&str> = added.iter().map(|one| one.event.purpose.as_str()).collect();
+        fits
+    });
+    let fits = fits.count();
+    let later = recorded.split_off(fits);
+    tx.insert_consent_events(&recorded).await?;
+    let purposes: BTreeSet<&str> = recorded.iter().map(|one| one.event.purpose.as_str()).collect();
     let mut standings = Vec::new();
     for purpose in purposes.into_iter().filter_map(|code| catalogue.purpose(code)) {
         let events = tx.consent_events(subject, &purpose.code, 0, MOST_EVENTS).await?;
@@ -76,7 +79,7 @@ pub(in crate::vault) async fn append_recorded(
         standings.push(stood(purpose, subject, &events));
     }
     tx.put_standings(&standings, now).await?;
-    Ok((added.len() as u64, left))
+    Ok((recorded.len() as u64, later))
 }
 
 /// When a consent should be looked at, whatever the notices say.

@@ -189,7 +189,7 @@ impl Vault {
                 }
             }
         }
-        let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(added.event.id)).collect();
+        let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(id, added.number)).collect();
         let suppression = Suppression::of(&purpose, &ask.event, &mut person);
         let switched = suppression != Suppression::Stays;
         if switched {

@@ -4,14 +4,18 @@
 //!
 //! A change marks itself in the transaction that makes it. The leading node writes what is marked into the sinks, sealed
 //! under a key of the vault's own, within about a second, and takes the marks away. Whoever opens the vault reads what
-//! the sinks hold beyond what the database knows, and does it again: what is known already changes nothing.
+//! the sinks hold beyond what the database knows, and does it again: what is known already changes nothing. Until that
+//! has been done nothing is written, or what was not read would be taken for known.
 //!
-//! An entry holds no value of anybody, and no token. It outlives an erasure as the ledger of consent does.
+//! An entry holds no value of anybody: of evidence it has the token. It outlives an erasure as the ledger of consent does.
 
 mod record;
 mod replay;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub use replay::{Replayed, replay};
 
@@ -22,10 +26,13 @@ use crate::keys::Custody;
 use crate::keys::house::HouseKey;
 use crate::keys::ring::Keyring;
 use crate::keys::sink::Entry;
-use crate::model::{Error, Result};
+use crate::model::{Error, Result, Time};
 
 /// Most marks that go into one entry.
 const MOST_MARKS: u32 = 1000;
+
+/// Most entries that are written in one go: what is marked all the while has its turn later.
+const MOST_ENTRIES: usize = 16;
 
 /// How many entries of one level are put together to one of the next.
 const TOGETHER: usize = 64;
@@ -36,46 +43,90 @@ const MOST_RECORDS: u64 = 20_000;
 /// How long entries are kept. A backup that is older has to be told of the rest by people.
 const KEPT: Duration = Duration::from_hours(24 * 400);
 
+/// What this process knows of the journal.
+#[derive(Default)]
+pub struct Progress {
+    /// The stamp up to which the database was seen to know it; `None` before that was looked at.
+    known: Option<i64>,
+    /// Entries that were put together, were opened, and are what their names say.
+    whole: BTreeSet<Entry>,
+}
+
+/// What an entry begins with: what its name says, which anybody can write who can write to a sink.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Header {
+    first: i64,
+    last: i64,
+    level: u8,
+    records: u32,
+}
+
+impl Header {
+    fn of(entry: &Entry) -> Self {
+        Self { first: entry.first, last: entry.last, level: entry.level, records: entry.records }
+    }
+}
+
 impl Vault {
-    /// Writes what has changed into the sinks, if this is the node to do so. Answers how many records were written.
+    /// Learns from the sinks if the database does not know all that they do, and writes what has changed into them, if this
+    /// is the node to do so. Answers how many records were written.
     ///
     /// # Errors
-    /// `KeyCustodianUnavailable` when too few sinks take it; everything is kept for the next time.
+    /// `KeyCustodianUnavailable` when too few sinks answer or take it; everything is kept for the next time.
     pub async fn ship_journal(&self) -> Result<usize> {
+        let mut progress = self.journal.lock().await;
+        self.learn_from_journal(&mut progress).await?;
         if !self.custody.leads() {
             return Ok(0);
         }
-        let _one_at_a_time = self.journal.lock().await;
-        let mut shipped = 0;
-        let done = loop {
-            match self.ship_one().await {
-                Ok(0) => break Ok(shipped),
-                Ok(more) => shipped += more,
-                Err(error) => break Err(error),
-            }
-        };
-        let waiting = if done.is_ok() { 0 } else { self.custody.store().read().await?.count_marks().await? };
+        let shipped = self.ship(&mut progress).await;
+        let waiting = self.custody.store().read().await?.count_marks().await?;
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!("lacuna_journal_waiting").set(waiting as f64);
         if self.custody.sinks().is_journal_long() {
-            self.tend_journal().await?;
+            self.tend_journal(&mut progress).await?;
         }
-        done
+        shipped
     }
 
-    async fn ship_one(&self) -> Result<usize> {
+    /// Does again what the sinks know of, at first and whenever the database has gone back.
+    pub(super) async fn learn_from_journal(&self, progress: &mut Progress) -> Result<()> {
+        let upto = self.custody.store().read().await?.journal_upto().await?;
+        if progress.known.is_none_or(|known| upto < known) {
+            progress.known = None;
+            replay(&self.custody, &*self.clock).await?;
+            // What it has defined counts from here on.
+            self.library.refreshed().await?;
+        }
+        let upto = self.custody.store().read().await?.journal_upto().await?;
+        progress.known = progress.known.max(Some(upto));
+        Ok(())
+    }
+
+    async fn ship(&self, progress: &mut Progress) -> Result<usize> {
+        let mut shipped = 0;
+        for _ in 0..MOST_ENTRIES {
+            let marks = self.ship_one(progress).await?;
+            shipped += marks;
+            if marks < MOST_MARKS as usize {
+                break;
+            }
+        }
+        Ok(shipped)
+    }
+
+    async fn ship_one(&self, progress: &mut Progress) -> Result<usize> {
         let custody = &*self.custody;
         let mut tx = custody.store().read().await?;
         let marks = tx.marks(MOST_MARKS).await?;
-        if marks.is_empty() {
+        let upto = tx.journal_upto().await?;
+        if marks.is_empty() || progress.known != Some(upto) {
             return Ok(0);
         }
-        let upto = tx.journal_upto().await?;
         let records = record::of(&mut *tx, &marks).await?;
         drop(tx);
         let stamp = self.clock.now().micros().max(upto.saturating_add(1));
-        let sealed = seal(&custody.ring, &records)?;
-        let entry = Entry::of((stamp, stamp), 0, records.len(), &sealed);
+        let (entry, sealed) = seal(&custody.ring, (stamp, stamp), 0, &records)?;
         custody.sinks().put_entry(&entry, &sealed).await?;
         crash::point("journal::kept");
         let mut tx = custody.store().write().await?;
@@ -83,74 +134,130 @@ impl Vault {
         if tx.advance_journal(upto, stamp).await? {
             tx.unmark(&marks).await?;
             tx.commit().await?;
+            progress.known = Some(stamp);
         }
         Ok(marks.len())
     }
 
     /// Puts small entries together and drops what is old.
-    async fn tend_journal(&self) -> Result<()> {
-        let custody = &*self.custody;
-        let oldest = self.clock.now().minus(KEPT).micros();
-        let mut entries = custody.sinks().tend_journal(oldest).await?;
+    async fn tend_journal(&self, progress: &mut Progress) -> Result<()> {
+        let sinks = self.custody.sinks();
+        // By the youngest entry, and not by a clock that may be wrong.
+        let youngest = Time::from_micros(progress.known.unwrap_or_default());
+        let oldest = youngest.minus(KEPT).micros();
+        for entry in sinks.entries_after(i64::MIN).await?.into_iter().filter(|entry| entry.level > 0) {
+            if !progress.whole.contains(&entry) && matches!(fetch(&self.custody, &entry).await?, Fetched::Records(_)) {
+                progress.whole.insert(entry);
+            }
+        }
+        let mut entries = sinks.tend_journal(oldest, &progress.whole).await?;
         while let Some(parts) = together(&entries) {
             let mut records = Vec::new();
             for part in parts {
-                records.extend(open(&custody.ring, part, &custody.sinks().entry(part).await?)?);
+                match fetch(&self.custody, part).await? {
+                    Fetched::Records(some) => records.extend(some),
+                    // It stays for whoever investigates, and is in the way of nothing else.
+                    Fetched::Nothing(_) => return Ok(()),
+                }
             }
             let (Some(first), Some(last)) = (parts.first(), parts.last()) else { break };
-            let sealed = seal(&custody.ring, &records)?;
-            let entry = Entry::of((first.first, last.last), first.level + 1, records.len(), &sealed);
-            custody.sinks().put_entry(&entry, &sealed).await?;
-            entries = custody.sinks().tend_journal(oldest).await?;
+            let level = first.level.saturating_add(1);
+            let (entry, sealed) = seal(&self.custody.ring, (first.first, last.last), level, &records)?;
+            sinks.put_entry(&entry, &sealed).await?;
+            progress.whole.insert(entry);
+            entries = sinks.tend_journal(oldest, &progress.whole).await?;
         }
+        let there: BTreeSet<_> = entries.into_iter().collect();
+        progress.whole.retain(|entry| there.contains(entry));
         Ok(())
     }
 }
 
-/// The oldest entries that are to be put together, if there are any.
+/// The oldest entries that are to be put together, if there are so many of one level: as many as one entry may hold.
 fn together(entries: &[Entry]) -> Option<&[Entry]> {
-    entries.windows(TOGETHER).find(|parts| {
-        let records: u64 = parts.iter().map(|entry| u64::from(entry.records)).sum();
-        let level = parts.first().map_or(u8::MAX, |entry| entry.level);
-        level < u8::MAX && records <= MOST_RECORDS && parts.iter().all(|entry| entry.level == level)
-    })
-}
-
-fn seal(ring: &Keyring, records: &[Record]) -> Result<Vec<u8>> {
-    let mut lines = Vec::new();
-    for record in records {
-        serde_json::to_writer(&mut lines, record).map_err(Error::internal)?;
-        lines.push(b'\n');
+    for run in entries.chunk_by(|one, next| one.level == next.level).filter(|run| run.len() >= TOGETHER) {
+        let mut from = 0;
+        while let Some(rest) = run.get(from..).filter(|rest| rest.len() >= 2) {
+            let mut records = 0;
+            let fits = rest.iter().take(TOGETHER).take_while(|entry| {
+                records += u64::from(entry.records);
+                records <= MOST_RECORDS
+            });
+            match fits.count() {
+                fits if fits >= 2 => return rest.get(..fits),
+                _ => from += 1,
+            }
+        }
     }
-    ring.seal_own(HouseKey::Journal, &lines)
+    None
 }
 
-fn open(ring: &Keyring, entry: &Entry, sealed: &[u8]) -> Result<Vec<Record>> {
-    let foreign = || Error::internal(format!("{entry} was not sealed by this vault"));
-    let lines = ring.open_own(HouseKey::Journal, sealed)?.ok_or_else(foreign)?;
-    let records = serde_json::Deserializer::from_slice(lines.expose()).into_iter().collect::<Result<_, _>>();
-    records.map_err(Error::internal)
+/// An entry of these records, with its name.
+fn seal(ring: &Keyring, (first, last): (i64, i64), level: u8, records: &[Record]) -> Result<(Entry, Vec<u8>)> {
+    let count = u32::try_from(records.len()).map_err(Error::internal)?;
+    let mut lines = serde_json::to_vec(&Header { first, last, level, records: count }).map_err(Error::internal)?;
+    for record in records {
+        lines.push(b'\n');
+        serde_json::to_writer(&mut lines, record).map_err(Error::internal)?;
+    }
+    let sealed = ring.seal_own(HouseKey::Journal, &lines)?;
+    Ok((Entry::of((first, last), level, records.len(), &sealed), sealed))
+}
+
+/// What came of looking for an entry.
+enum Fetched {
+    /// What is in it.
+    Records(Vec<Record>),
+    /// There is nothing to be had, now or later, and why.
+    Nothing(&'static str),
 }
 
 /// An entry with what is in it.
-async fn fetch(custody: &Custody, entry: &Entry) -> Result<Vec<Record>> {
-    open(&custody.ring, entry, &custody.sinks().entry(entry).await?)
+///
+/// # Errors
+/// When a sink that may have it does not answer, or this process holds no keys.
+async fn fetch(custody: &Custody, entry: &Entry) -> Result<Fetched> {
+    let Some(sealed) = custody.sinks().entry(entry).await? else {
+        return Ok(Fetched::Nothing("no sink has it undamaged"));
+    };
+    let Some(lines) = custody.ring.open_own(HouseKey::Journal, &sealed)? else {
+        return Ok(Fetched::Nothing("it was not sealed by this vault"));
+    };
+    let mut lines = lines.expose().split(|byte| *byte == b'\n');
+    let header: Option<Header> = lines.next().and_then(|line| serde_json::from_slice(line).ok());
+    if header.as_ref() != Some(&Header::of(entry)) {
+        return Ok(Fetched::Nothing("its name says something else than it does"));
+    }
+    let records: Option<Vec<Record>> = lines.map(|line| serde_json::from_slice(line).ok()).collect();
+    Ok(records.map_or(Fetched::Nothing("it was written by another version of the program"), Fetched::Records))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn entry(at: i64, level: u8, records: usize) -> Entry {
+        Entry::of((at, at), level, records, &at.to_be_bytes())
+    }
+
     #[test]
-    fn the_oldest_of_one_level_are_put_together_unless_they_are_large() {
-        let entry = |at: i64, level, records| Entry::of((at, at), level, records, &at.to_be_bytes());
+    fn the_oldest_of_one_level_are_put_together_when_they_are_many() {
         let small: Vec<_> = (0..70).map(|at| entry(at, 0, 3)).collect();
         assert_eq!(together(&small).unwrap(), &small[..TOGETHER]);
         assert_eq!(together(&small[..TOGETHER - 1]), None);
         let mut mixed = small.clone();
         mixed[3] = entry(3, 1, 3);
         assert_eq!(together(&mixed).unwrap(), &mixed[4..4 + TOGETHER]);
-        let large: Vec<_> = (0..70).map(|at| entry(at, 0, 1000)).collect();
-        assert_eq!(together(&large), None);
+    }
+
+    #[test]
+    fn as_many_are_put_together_as_one_may_hold() {
+        let larger: Vec<_> = (0..70).map(|at| entry(at, 0, 1000)).collect();
+        assert_eq!(together(&larger).unwrap(), &larger[..20]);
+        let mut one_is_huge = larger;
+        one_is_huge[0] = entry(0, 0, 30_000);
+        assert_eq!(together(&one_is_huge).unwrap(), &one_is_huge[1..21]);
+        let full: Vec<_> = (0..70).map(|at| entry(at, 0, 20_000)).collect();
+        assert_eq!(together(&full), None);
     }
 }

@@ -135,17 +135,18 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
         match mark {
             Mark::Document(kind, code, version) => documents.push((*kind, code, *version)),
             Mark::Subject(id) => subjects.push(*id),
-            Mark::ConsentEvent(id) => events.push(*id),
+            Mark::ConsentEvent(subject, number) => events.push((*subject, *number)),
             Mark::Erasure(id) => erasures.push(*id),
             Mark::Suppression(name) => names.push(*name),
         }
     }
     let mut records = Vec::with_capacity(marks.len());
+    documents.sort_by(|one, other| (one.0.name(), &one.1, one.2).cmp(&(other.0.name(), &other.1, other.2)));
     for (kind, code, version) in documents {
         records.extend(tx.document(kind, code, version).await?.map(document));
     }
     records.extend(tx.subjects(&subjects).await?.iter().map(|person| subject(person.id, person.terms())));
-    let found = tx.consent_events_by_id(&events).await?;
+    let found = tx.consent_events_at(&events).await?;
     let mut events: Vec<_> = found.into_iter().map(|found| (found.event.subject, found.number, found)).collect();
     events.sort_by_key(|(subject, number, _)| (*subject, *number));
     let event = |found: consent::Recorded| {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fetch;
 use super::record::Record;
+use super::{Fetched, fetch};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureState, Reason, Result, SubjectId, SubjectState, Terms};
+use crate::model::{Clock, Erasure, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Terms};
+use crate::store::Tx;
 use crate::store::consent::{Document, Recorded};
 use crate::store::journal::Mark;
 use crate::store::suppression::Name;
@@ -46,107 +47,126 @@ pub struct Replayed {
 /// from several nodes at once.
 ///
 /// # Errors
-/// `KeyCustodianUnavailable` when too few sinks answer, `StoreUnavailable`.
+/// `KeyCustodianUnavailable` when too few sinks answer, `StoreUnavailable`. What was done by then is done, and the database
+/// is not taken to know the rest.
 pub async fn replay(custody: &Custody, clock: &dyn Clock) -> Result<Replayed> {
-    let mut replayed = Replayed::default();
     let upto = custody.store().read().await?.journal_upto().await?;
     let entries = custody.sinks().entries_after(upto).await?;
+    let mut replay = Replay::new(custody, clock);
     for entry in &entries {
-        match fetch(custody, entry).await {
-            Ok(records) => {
-                replayed.entries += 1;
-                replayed.until = replayed.until.max(entry.last);
-                Replay { custody, clock, replayed: &mut replayed }.apply(records).await?;
+        match fetch(custody, entry).await? {
+            Fetched::Records(records) => {
+                replay.done.entries += 1;
+                replay.done.until = replay.done.until.max(entry.last);
+                replay.apply(records).await?;
             }
-            Err(error) if error.reason == Reason::StoreUnavailable => return Err(error),
-            Err(error) => {
-                tracing::error!(%entry, %error, "an entry of the journal cannot be read; what it tells is lost");
-                replayed.lost += u64::from(entry.records);
+            Fetched::Nothing(why) => {
+                tracing::error!(%entry, why, "an entry of the journal cannot be read; what it tells is lost");
+                replay.done.lost += u64::from(entry.records);
             }
         }
     }
-    if replayed == Replayed::default() {
-        return Ok(replayed);
-    }
-    if replayed.until > upto {
-        let mut tx = custody.store().write().await?;
-        // A node that leads may have moved it on meanwhile.
-        tx.advance_journal(upto, replayed.until).await?;
-        tx.commit().await?;
-    }
-    tracing::warn!(?replayed, "the sinks knew of more than the database; it was done again");
-    Ok(replayed)
+    replay.end(upto).await
 }
 
+/// What is being done.
 struct Replay<'r> {
     custody: &'r Custody,
     clock: &'r dyn Clock,
-    replayed: &'r mut Replayed,
+    done: Replayed,
+    /// What does not go on from what the database has, and may do so after another entry.
+    documents: Vec<Document>,
+    events: BTreeMap<SubjectId, Vec<Recorded>>,
+    /// What is on the suppression list in the end, or off it.
+    names: BTreeMap<Name, bool>,
 }
 
-impl Replay<'_> {
+impl<'r> Replay<'r> {
+    fn new(custody: &'r Custody, clock: &'r dyn Clock) -> Self {
+        let (done, documents) = (Replayed::default(), Vec::new());
+        Self { custody, clock, done, documents, events: BTreeMap::new(), names: BTreeMap::new() }
+    }
+
     async fn apply(&mut self, records: Vec<Record>) -> Result<()> {
-        let (mut documents, mut terms, mut erasures) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut events: BTreeMap<SubjectId, Vec<Recorded>> = BTreeMap::new();
-        let mut names = BTreeMap::new();
+        let (mut terms, mut erasures) = (BTreeMap::new(), Vec::new());
         for record in records {
-            match record {
-                Record::Document(document) => documents.push(document.stored()?),
-                Record::Subject(subject) => {
-                    let (id, found) = subject.terms()?;
-                    terms.insert(id, found);
+            // One that makes no sense is no reason to lose the others.
+            let understood = match record {
+                Record::Document(document) => document.stored().map(|document| self.documents.push(document)),
+                Record::Subject(subject) => subject.terms().map(|(id, found)| drop(terms.insert(id, found))),
+                Record::ConsentEvent(recorded) => recorded
+                    .stored()
+                    .map(|recorded| self.events.entry(recorded.event.subject).or_default().push(recorded)),
+                Record::Erasure(scheduled) => scheduled.erasure().map(|erasure| erasures.push(erasure)),
+                Record::Suppression(found) => {
+                    self.names.insert(found.name, found.listed);
+                    Ok(())
                 }
-                Record::ConsentEvent(recorded) => {
-                    let recorded = recorded.stored()?;
-                    events.entry(recorded.event.subject).or_default().push(recorded);
-                }
-                Record::Erasure(scheduled) => erasures.push(scheduled.erasure()?),
-                Record::Suppression(found) => drop(names.insert(found.name, found.listed)),
+            };
+            if let Err(error) = understood {
+                tracing::error!(%error, "a record of the journal makes no sense");
+                self.done.lost += 1;
             }
         }
-        self.names(names).await?;
-        self.documents(documents).await?;
+        self.documents().await?;
         self.terms(terms).await?;
-        self.events(events).await?;
+        self.events().await?;
         for erasure in erasures {
             self.erasure(erasure).await?;
         }
         Ok(())
     }
 
-    async fn names(&mut self, names: BTreeMap<Name, bool>) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
+    /// Notes that the database knows everything, unless somebody else has done that meanwhile.
+    async fn end(mut self, upto: i64) -> Result<Replayed> {
+        self.done.lost += self.documents.len() as u64 + self.events.values().map(|left| left.len() as u64).sum::<u64>();
+        if self.done == Replayed::default() {
+            return Ok(self.done);
         }
-        let (on, off): (Vec<_>, Vec<_>) = names.into_iter().partition(|(_, listed)| *listed);
-        let [on, off] = [on, off].map(|names| names.into_iter().map(|(name, _)| name).collect::<Vec<Name>>());
         let mut tx = self.custody.store().write().await?;
-        tx.suppress(&on).await?;
-        tx.release(&off).await?;
-        tx.commit().await?;
-        self.replayed.suppressed += on.len() as u64;
-        Ok(())
+        if self.done.until <= upto || tx.advance_journal(upto, self.done.until).await? {
+            self.done.suppressed = self.names(&mut *tx).await?;
+            tx.commit().await?;
+        }
+        tracing::warn!(replayed = ?self.done, "the sinks knew of more than the database; it was done again");
+        Ok(self.done)
     }
 
-    async fn documents(&mut self, documents: Vec<Document>) -> Result<()> {
-        if documents.is_empty() {
+    /// Who objects must not be forgotten: a name that was put on the list and is not in the journal yet stays there.
+    async fn names(&self, tx: &mut dyn Tx) -> Result<u64> {
+        let (on, off): (Vec<_>, Vec<_>) = self.names.iter().partition(|(_, listed)| **listed);
+        let [on, mut off] = [on, off].map(|names| names.into_iter().map(|(name, _)| *name).collect::<Vec<Name>>());
+        let marks: Vec<_> = off.iter().copied().map(Mark::Suppression).collect();
+        let marked = tx.marked(&marks).await?;
+        off.retain(|name| !marked.contains(&Mark::Suppression(*name)));
+        tx.suppress(&on).await?;
+        tx.release(&off).await?;
+        Ok(on.len() as u64)
+    }
+
+    async fn documents(&mut self) -> Result<()> {
+        if self.documents.is_empty() {
             return Ok(());
         }
+        let mut documents = std::mem::take(&mut self.documents);
+        documents.sort_by_key(|document| document.version);
         let mut tx = self.custody.store().write().await?;
         for document in documents {
             let newest = tx.document(document.kind, &document.code, 0).await?.map_or(0, |newest| newest.version);
             if document.version <= newest {
                 continue;
             }
-            let generation = tx.catalogue_generation().await?;
-            let fits = document.version == newest + 1;
-            let (kind, code, version) = (document.kind, document.code.clone(), document.version);
-            if fits && tx.insert_documents(generation, &[document]).await? {
-                tx.mark(&[Mark::Document(kind, code, version)]).await?;
-                self.replayed.documents += 1;
-            } else {
-                self.replayed.lost += 1;
+            if document.version > newest + 1 {
+                self.documents.push(document);
+                continue;
             }
+            let generation = tx.catalogue_generation().await?;
+            let mark = Mark::Document(document.kind, document.code.clone(), document.version);
+            if !tx.insert_documents(generation, &[document]).await? {
+                return Err(Error::new(Reason::StoreUnavailable, "the catalogue is being changed; try again"));
+            }
+            tx.mark(&[mark]).await?;
+            self.done.documents += 1;
         }
         tx.commit().await
     }
@@ -157,7 +177,7 @@ impl Replay<'_> {
             let ids: Vec<_> = some.iter().map(|(id, _)| *id).collect();
             let mut tx = self.custody.store().write().await?;
             let mut people = tx.lock_subjects(&ids).await?;
-            self.replayed.of_unknown_people += (ids.len() - people.len()) as u64;
+            self.done.of_unknown_people += (ids.len() - people.len()) as u64;
             let by_id: BTreeMap<_, _> = some.iter().cloned().collect();
             people.retain_mut(|person| by_id.get(&person.id).is_some_and(|terms| person.take_over(terms.clone())));
             tx.update_subjects(&people).await?;
@@ -165,29 +185,33 @@ impl Replay<'_> {
                 purge_scores(self.custody, &mut *tx, person).await?;
             }
             tx.commit().await?;
-            self.replayed.subjects += people.len() as u64;
+            self.done.subjects += people.len() as u64;
         }
         Ok(())
     }
 
-    async fn events(&mut self, events: BTreeMap<SubjectId, Vec<Recorded>>) -> Result<()> {
-        if events.is_empty() {
+    async fn events(&mut self) -> Result<()> {
+        if self.events.is_empty() {
             return Ok(());
         }
         let library = Library::open(self.custody.share_store(), Vec::new(), self.clock.now()).await?;
-        let (catalogue, events): (_, Vec<_>) = (library.known(), events.into_iter().collect());
+        let catalogue = library.known();
+        let events: Vec<_> = std::mem::take(&mut self.events).into_iter().collect();
         for some in events.chunks(AT_ONCE) {
             let ids: Vec<_> = some.iter().map(|(id, _)| *id).collect();
             let mut tx = self.custody.store().write().await?;
             let known: Vec<_> = tx.lock_subjects(&ids).await?.into_iter().map(|person| person.id).collect();
             for (id, recorded) in some {
                 if !known.contains(id) {
-                    self.replayed.of_unknown_people += recorded.len() as u64;
+                    self.done.of_unknown_people += recorded.len() as u64;
                     continue;
                 }
-                let (added, lost) = append_recorded(&mut *tx, &catalogue, *id, recorded, self.clock.now()).await?;
-                self.replayed.consent_events += added;
-                self.replayed.lost += lost;
+                let recorded = recorded.clone();
+                let (added, later) = append_recorded(&mut *tx, &catalogue, *id, recorded, self.clock.now()).await?;
+                self.done.consent_events += added;
+                if !later.is_empty() {
+                    self.events.insert(*id, later);
+                }
             }
             tx.commit().await?;
         }
@@ -197,9 +221,11 @@ impl Replay<'_> {
     async fn erasure(&mut self, mut erasure: Erasure) -> Result<()> {
         let mut tx = self.custody.store().write().await?;
         let Some(mut person) = tx.lock_subjects(&[erasure.subject]).await?.into_iter().next() else {
-            self.replayed.of_unknown_people += 1;
+            self.done.of_unknown_people += 1;
             return Ok(());
         };
+        // The version is that of the terms, which tell of this change already.
+        let version = person.version;
         let known = tx.lock_erasures(&[erasure.id]).await?.into_iter().next();
         match known {
             None if erasure.state == ErasureState::Scheduled && person.schedule(erasure.id).is_ok() => {
@@ -218,9 +244,10 @@ impl Replay<'_> {
             }
             _ => return Ok(()),
         }
+        person.version = version;
         tx.update_subjects(std::slice::from_ref(&person)).await?;
         tx.commit().await?;
-        self.replayed.erasures += 1;
+        self.done.erasures += 1;
         Ok(())
     }
 }
