@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::tell;
+use crate::crypto::Random;
 use crate::model::{Consent, ConsentEvent, Purpose, Result, Standing, SubjectId, Time};
 use crate::policy::Catalogue;
 use crate::store::Tx;
@@ -54,7 +56,7 @@ pub(in crate::vault) async fn append_recorded(
     catalogue: &Catalogue,
     subject: SubjectId,
     mut recorded: Vec<Recorded>,
-    now: Time,
+    (now, random): (Time, &dyn Random),
 ) -> Result<(u64, Vec<Recorded>)> {
     let chain = Chain::of(tx, subject).await?;
     let (mut number, mut hash) = (chain.number, chain.hash);
@@ -79,6 +81,7 @@ pub(in crate::vault) async fn append_recorded(
         standings.push(stood(purpose, subject, &events));
     }
     tx.put_standings(&standings, now).await?;
+    tx.tell(&tell::of_entries(&recorded, false, now, random)).await?;
     Ok((recorded.len() as u64, later))
 }
 

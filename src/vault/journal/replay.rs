@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::record::Record;
 use super::{Fetched, fetch};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureState, Error, Reason, Result, SubjectId, SubjectState, Terms};
+use crate::model::{
+    Clock, Erasure, ErasureState, Error, OutboxEvent, PermissionCause, Reason, Result, Subject, SubjectId,
+    SubjectState, Terms,
+};
 use crate::store::Tx;
 use crate::store::consent::{Document, Recorded};
 use crate::store::journal::Mark;
@@ -179,8 +182,11 @@ impl<'r> Replay<'r> {
             let mut people = tx.lock_subjects(&ids).await?;
             self.done.of_unknown_people += (ids.len() - people.len()) as u64;
             let by_id: BTreeMap<_, _> = some.iter().cloned().collect();
+            let before: BTreeMap<_, _> = people.iter().map(|person| (person.id, person.clone())).collect();
             people.retain_mut(|person| by_id.get(&person.id).is_some_and(|terms| person.take_over(terms.clone())));
             tx.update_subjects(&people).await?;
+            let changed = people.iter().filter_map(|person| Some((before.get(&person.id)?, person)));
+            tx.tell(&changed.flat_map(|(before, after)| self.told(before, after)).collect::<Vec<_>>()).await?;
             for person in &people {
                 purge_scores(self.custody, &mut *tx, person).await?;
             }
@@ -188,6 +194,19 @@ impl<'r> Replay<'r> {
             self.done.subjects += people.len() as u64;
         }
         Ok(())
+    }
+
+    /// What other systems are told of a change of terms.
+    fn told(&self, before: &Subject, after: &Subject) -> Vec<OutboxEvent> {
+        let (now, random) = (self.clock.now(), self.custody.ring.random());
+        let mut told: Vec<_> = OutboxEvent::of_use(before.state, after, now, random).into_iter().collect();
+        let perhaps = [
+            (before.profiling != after.profiling, PermissionCause::Profiling),
+            (before.suppressed_at != after.suppressed_at, PermissionCause::Suppression),
+        ];
+        let switches = perhaps.into_iter().filter(|(changed, _)| *changed);
+        told.extend(switches.map(|(_, cause)| OutboxEvent::of_switch(after.id, cause, now, random)));
+        told
     }
 
     async fn events(&mut self) -> Result<()> {
@@ -207,7 +226,14 @@ impl<'r> Replay<'r> {
                     continue;
                 }
                 let recorded = recorded.clone();
-                let (added, later) = append_recorded(&mut *tx, &catalogue, *id, recorded, self.clock.now()).await?;
+                let (added, later) = append_recorded(
+                    &mut *tx,
+                    &catalogue,
+                    *id,
+                    recorded,
+                    (self.clock.now(), self.custody.ring.random()),
+                )
+                .await?;
                 self.done.consent_events += added;
                 if !later.is_empty() {
                     self.events.insert(*id, later);
@@ -225,7 +251,7 @@ impl<'r> Replay<'r> {
             return Ok(());
         };
         // The version is that of the terms, which tell of this change already.
-        let version = person.version;
+        let (version, before) = (person.version, person.clone());
         let known = tx.lock_erasures(&[erasure.id]).await?.into_iter().next();
         match known {
             None if erasure.state == ErasureState::Scheduled && person.schedule(erasure.id).is_ok() => {
@@ -246,6 +272,7 @@ impl<'r> Replay<'r> {
         }
         person.version = version;
         tx.update_subjects(std::slice::from_ref(&person)).await?;
+        tx.tell(&self.told(&before, &person)).await?;
         tx.commit().await?;
         self.done.erasures += 1;
         Ok(())
