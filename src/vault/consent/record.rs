@@ -8,8 +8,8 @@ use super::tell;
 use crate::crash;
 use crate::crypto::SecretBytes;
 use crate::model::{
-    ConsentEvent, ConsentEventId, ConsentState, Content, Error, FieldType, Label, Mode, Purpose, RequestId, Result,
-    Standing, Subject, SubjectId, Time, TokenFormat, Value, comes_of_age,
+    ConsentEvent, ConsentEventId, ConsentState, Content, Error, EventKind, FieldType, Label, Mode, Purpose, RequestId,
+    Result, Standing, Subject, SubjectId, Time, TokenFormat, Value, comes_of_age,
 };
 use crate::policy::{self, Caller, Catalogue, Upkeep};
 use crate::store::Tx;
@@ -190,7 +190,8 @@ impl Vault {
             }
         }
         let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(added.event.id)).collect();
-        let suppression = Suppression::of(&purpose, &ask.event, &mut person);
+        let newest = newest_objection(&mut *tx, &catalogue, &ask.event).await?;
+        let suppression = Suppression::of(&purpose, &ask.event, newest, &mut person);
         let switched = suppression != Suppression::Stays;
         if switched {
             tx.update_subjects(std::slice::from_ref(&person)).await?;
@@ -238,6 +239,21 @@ impl Vault {
 async fn is_withdrawn(tx: &mut dyn Tx, catalogue: &Catalogue, purpose: &Purpose, event: &ConsentEvent) -> Result<bool> {
     use ConsentState::{Given, Invalidated, Pending, Refused, Renewed, Revoked, Withdrawn};
     let below: Vec<&Purpose> = catalogue.below(&purpose.code).collect();
+/// When the person of an event that takes an objection back last objected to direct marketing, whichever purpose they
+/// named: their record tells only since when they do.
+async fn newest_objection(tx: &mut dyn Tx, catalogue: &Catalogue, event: &ConsentEvent) -> Result<Option<Time>> {
+    if event.kind != EventKind::WithdrawObjection {
+        return Ok(None);
+    }
+    let (mut newest, mut after) = (None, 0);
+    loop {
+        let page = tx.consent_events(event.subject, "", after, MOST_EVENTS).await?;
+        let Some(last) = page.last() else { return Ok(newest) };
+        after = last.number;
+        newest = newest.max(rules::newest_objection(catalogue, page.iter().map(|recorded| &recorded.event)));
+    }
+}
+
     let of: Vec<_> =
         std::iter::once(purpose).chain(below.iter().copied()).map(|one| (event.subject, one.code.as_str())).collect();
     let stood = tx.standings(&of).await?;
