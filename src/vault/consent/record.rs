@@ -41,12 +41,14 @@ pub struct RecordConsent {
 /// Whether a person decides alone (Art. 8 GDPR).
 #[derive(Clone, Copy)]
 pub(super) enum Age {
-    /// They do, or nobody asks.
+    /// They do.
     Grown,
     /// A guardian does, until then.
     ChildUntil(Time),
     /// Nobody knows.
     Unknown,
+    /// Nobody has asked; where there is a rule nobody knows then.
+    NotAsked,
 }
 
 /// What was recorded: the event, and those for the purposes below that it took along.
@@ -61,9 +63,10 @@ impl Vault {
             return Ok(given);
         }
         self.record_asked(caller, "RecordConsent", subject, None).await?;
-        let age = self.age(&ask).await?;
-        // What does not fit is refused before anything is kept.
+        // Another node may have defined an age rule a moment ago.
         let catalogue = self.library.refreshed().await?;
+        let age = self.age(&catalogue, &ask).await?;
+        // What does not fit is refused before anything is kept.
         {
             let now = self.clock.now();
             let person = self.subject(subject).await?;
@@ -86,12 +89,13 @@ impl Vault {
         Ok(Some(given))
     }
 
-    /// Whether the person decides alone.
-    async fn age(&self, ask: &RecordConsent) -> Result<Age> {
-        let catalogue = self.library.known();
-        let asks = catalogue.purpose(&ask.event.purpose).is_some_and(|purpose| purpose.age_rule);
+    /// Whether the person decides alone, if the purpose asks for that now or did when it was expressed.
+    async fn age(&self, catalogue: &Catalogue, ask: &RecordConsent) -> Result<Age> {
+        let code = &ask.event.purpose;
+        let then = ask.effective_at.and_then(|then| catalogue.purpose_at(code, then));
+        let asks = catalogue.purpose(code).into_iter().chain(then).any(|purpose| purpose.age_rule);
         if !asks || !ask.event.kind.says_yes() {
-            return Ok(Age::Grown);
+            return Ok(Age::NotAsked);
         }
         let person = self.subject(ask.event.subject).await?;
         let birth = match ask.birth {
@@ -235,10 +239,6 @@ impl Vault {
     }
 }
 
-/// Whether a withdrawal would end nothing, neither of its purpose nor of one below.
-async fn is_withdrawn(tx: &mut dyn Tx, catalogue: &Catalogue, purpose: &Purpose, event: &ConsentEvent) -> Result<bool> {
-    use ConsentState::{Given, Invalidated, Pending, Refused, Renewed, Revoked, Withdrawn};
-    let below: Vec<&Purpose> = catalogue.below(&purpose.code).collect();
 /// When the person of an event that takes an objection back last objected to direct marketing, whichever purpose they
 /// named: their record tells only since when they do.
 async fn newest_objection(tx: &mut dyn Tx, catalogue: &Catalogue, event: &ConsentEvent) -> Result<Option<Time>> {
@@ -254,6 +254,10 @@ async fn newest_objection(tx: &mut dyn Tx, catalogue: &Catalogue, event: &Consen
     }
 }
 
+/// Whether a withdrawal would end nothing, neither of its purpose nor of one below.
+async fn is_withdrawn(tx: &mut dyn Tx, catalogue: &Catalogue, purpose: &Purpose, event: &ConsentEvent) -> Result<bool> {
+    use ConsentState::{Given, Invalidated, Pending, Refused, Renewed, Revoked, Withdrawn};
+    let below: Vec<&Purpose> = catalogue.below(&purpose.code).collect();
     let of: Vec<_> =
         std::iter::once(purpose).chain(below.iter().copied()).map(|one| (event.subject, one.code.as_str())).collect();
     let stood = tx.standings(&of).await?;

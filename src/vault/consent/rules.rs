@@ -107,7 +107,7 @@ impl Deed<'_> {
         }
         match self.age {
             Age::Grown => {}
-            Age::Unknown => {
+            Age::NotAsked | Age::Unknown => {
                 let message = "the purpose has an age rule, and nobody knows the person's age";
                 return Err(Error::invalid("birth_date", message));
             }
