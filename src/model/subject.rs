@@ -165,7 +165,8 @@ impl Subject {
         Ok(())
     }
 
-    /// Objects to direct marketing. Answers whether that is news.
+    /// Objects to direct marketing. Answers whether that is news; the record tells since when, and when it was said again
+    /// the ledger tells.
     pub fn suppress(&mut self, since: Time) -> bool {
         if self.suppressed_at.is_some() {
             return false;

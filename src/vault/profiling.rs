@@ -141,9 +141,9 @@ pub(super) async fn purge_scores(custody: &Custody, tx: &mut dyn Tx, person: &Su
     }
     let fresh = keys.iter().filter(|key| key.state != KeyState::Retired && leaves.contains(&key.leaf));
     let fresh: Vec<u32> = fresh.map(|key| key.leaf).collect();
-    // Should this process end before it has changed the root itself. Where there are several, whoever leads them would
+    // Should this process end before it has changed the root itself. Where there are several, whoever leads them may
     // change it at once, and this one again.
-    if !leaves.is_empty() && !custody.store().is_shared() {
+    if !leaves.is_empty() {
         want_root(tx).await?;
     }
     if !fresh.is_empty() {

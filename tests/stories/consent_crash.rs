@@ -1,14 +1,16 @@
 //! The process ends while something is decided: either all of it is there afterwards, or nothing, and what was acknowledged
 //! always.
 
-use lacuna::model::{ConsentEvent, SubjectId};
+use lacuna::model::{ConsentEvent, FieldType, SubjectId};
 use lacuna::proto::v1;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 
 use crate::asks::{detokenize, request_id, tokenize};
 use crate::crash::{OFTEN, after, assert_keys_agree, points_of};
+use crate::hoard::{Hoard, keys_under};
 use crate::house::{Bearer, Link, field, outcome};
-use crate::outside::{Door, Outside, Person, outside_on_both_stores};
+use crate::outside::{Door, Outside, PATIENCE, Person, outside_on_both_stores};
+use crate::rotating::status;
 
 /// Parts of the source that come by while a consent is recorded.
 pub const RECORDING: [&str; 1] = ["consent"];
@@ -63,6 +65,22 @@ async fn events(vault: &Outside, person: &Person) -> usize {
     drop(tx);
     store.close().await;
     events.len()
+}
+
+/// How many scores copies give away with the keys that a vault has.
+async fn scores(hoard: &Hoard, vault: &Outside) -> usize {
+    let keys = keys_under(&vault.kek(), &vault.place.slot(), &vault.place.data()).await;
+    hoard.spoils(keys).values().filter(|(token, _)| token.kind == FieldType::Score).count()
+}
+
+/// Waits until the vault has changed its root by itself.
+async fn changes_root(door: &mut Door, epoch: u64) {
+    let looking = async {
+        while status(&mut door.keys).await.epoch <= epoch {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.expect("nobody asks for another root");
 }
 
 outside_on_both_stores! {
@@ -136,6 +154,46 @@ outside_on_both_stores! {
                 door.kill();
                 assert_keys_agree(&vault);
             }
+        }
+    }
+    async fn scores_are_gone_from_old_copies_though_the_process_died_when_it_had_taken_them_out(vault: Outside) {
+        let mut door = vault.start();
+        let [ada, bob] = [door.tokenize("ada").await, door.tokenize("bob").await];
+        for person in [&ada, &bob] {
+            let score = tokenize(&person.subject, vec![field(v1::FieldType::Score, "0.75")]);
+            door.tokens.tokenize(score).await.unwrap();
+        }
+        // Bob is restricted, and so keeps his score until that is lifted.
+        let (subject, ground) = (bob.subject.clone(), "needed_for_claims".to_owned());
+        let restrict = v1::RestrictSubjectRequest { subject, ground, ..Default::default() };
+        door.subjects.restrict_subject(restrict).await.unwrap();
+        let off = |who: &Person| v1::SetProfilingRequest { subject: who.subject.clone(), ..Default::default() };
+        door.subjects.set_profiling(off(&bob)).await.unwrap();
+        door.kill();
+        let point = "subject::changed";
+        for (lifts, left) in [(false, 1), (true, 0)] {
+            let mut hoard = Hoard::default();
+            let before = vault.copy();
+            hoard.read_url(&before.url()).await;
+            assert_eq!(scores(&hoard, &before).await, left + 1, "the copy opens");
+            let epoch = vault.keys()["epoch"].as_u64().unwrap();
+            let mut door = vault.try_start(&[(point, after(0))]).unwrap();
+            if lifts {
+                let now = std::time::SystemTime::now() - std::time::Duration::from_secs(1);
+                let subject_informed_time = Some(prost_types::Timestamp::from(now));
+                let subject = bob.subject.clone();
+                let lift = v1::LiftRestrictionRequest { subject, subject_informed_time, ..Default::default() };
+                door.subjects.lift_restriction(lift).await.unwrap_err();
+            } else {
+                door.subjects.set_profiling(off(&ada)).await.unwrap_err();
+            }
+            door.aborted();
+            assert_eq!(vault.keys()["epoch"], epoch, "the root is the old one");
+            let mut door = vault.start();
+            changes_root(&mut door, epoch).await;
+            door.kill();
+            hoard.read_url(&vault.url()).await;
+            assert_eq!(scores(&hoard, &vault).await, left, "whoever asked is gone; lifted: {lifts}");
         }
     }
 }

@@ -5,14 +5,15 @@ use std::time::Instant;
 use lacuna::proto::v1;
 
 use crate::asks::detokenize;
-use crate::house::outcome;
+use crate::consents::notice;
+use crate::house::{fields_at_fault, outcome, reason};
 use crate::nodes::{Node, Person, Storm, Vault};
 
 const NEWS: &str = "marketing.email";
 const FORM: &str = "web:signup";
 
-async fn say(node: &mut Node, person: &Person, kind: v1::ConsentEventKind) {
-    let request = v1::RecordConsentRequest {
+fn decision(person: &Person, kind: v1::ConsentEventKind) -> v1::RecordConsentRequest {
+    v1::RecordConsentRequest {
         subject: person.subject.clone(),
         purpose: NEWS.to_owned(),
         kind: kind.into(),
@@ -20,8 +21,11 @@ async fn say(node: &mut Node, person: &Person, kind: v1::ConsentEventKind) {
         affirmative_action: "ticked".to_owned(),
         collection_point: FORM.to_owned(),
         ..Default::default()
-    };
-    node.consents.record_consent(request).await.unwrap();
+    }
+}
+
+async fn say(node: &mut Node, person: &Person, kind: v1::ConsentEventKind) {
+    node.consents.record_consent(decision(person, kind)).await.unwrap();
 }
 
 async fn reveal(node: &mut Node, person: &Person) -> Result<String, String> {
@@ -74,4 +78,47 @@ async fn what_one_node_defines_the_others_know() {
     nodes[0].consents.retire_purpose(request).await.unwrap();
     let answer = nodes[1].tokens.detokenize(asked).await.unwrap().into_inner();
     assert_eq!(outcome(&answer.results[0]), Err("PURPOSE_INACTIVE".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_age_rule_that_one_node_defines_binds_the_others() {
+    let Some(vault) = Vault::new("an age rule that another node defines") else { return };
+    let mut nodes = vault.nodes(2);
+    let person = nodes[0].people(1).await.remove(0);
+    let point = v1::CollectionPoint {
+        collection_point: FORM.to_owned(),
+        kind: v1::CollectionPointKind::WebForm.into(),
+        ..Default::default()
+    };
+    let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
+    nodes[0].consents.define_collection_point(request).await.unwrap();
+    say(&mut nodes[1], &person, v1::ConsentEventKind::Give).await;
+    assert_eq!(reveal(&mut nodes[1], &person).await, Ok(person.value.clone()), "nobody asks for the age");
+    say(&mut nodes[1], &person, v1::ConsentEventKind::Withdraw).await;
+    let publish = v1::PublishNoticeRequest {
+        notice: Some(notice()),
+        change: v1::VersionChange::Major.into(),
+        ..Default::default()
+    };
+    let shown = nodes[0].consents.publish_notice(publish).await.unwrap().into_inner().notice.unwrap();
+    let asked = v1::GetPurposeRequest { code: NEWS.to_owned(), version: 0 };
+    let present = nodes[0].consents.get_purpose(asked).await.unwrap().into_inner().purpose.unwrap();
+    let request = v1::DefinePurposeRequest {
+        purpose: Some(v1::Purpose { age_rule: true, notice: shown.notice.clone(), ..present }),
+        change: v1::VersionChange::Minor.into(),
+        ..Default::default()
+    };
+    nodes[0].consents.define_purpose(request).await.unwrap();
+    let yes = v1::RecordConsentRequest {
+        notice: shown.notice,
+        notice_sha256: shown.texts[0].sha256.clone(),
+        ..decision(&person, v1::ConsentEventKind::Give)
+    };
+    let refused = nodes[1].consents.record_consent(yes.clone()).await.unwrap_err();
+    assert_eq!(fields_at_fault(&refused), ["birth_date"]);
+    let birth_date = "2020-03-14".to_owned();
+    let child = v1::RecordConsentRequest { birth_date, ..yes };
+    let refused = nodes[1].consents.record_consent(child).await.unwrap_err();
+    assert_eq!(reason(&refused), "GUARDIAN_REQUIRED");
+    assert_eq!(reveal(&mut nodes[1], &person).await, Err("CONSENT_WITHDRAWN".to_owned()));
 }

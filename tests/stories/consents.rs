@@ -382,6 +382,35 @@ on_both_stores! {
         assert_eq!(office.answer(&ada.subject, NEWS).await, allowed());
     }
 
+    async fn a_late_yes_of_a_child_is_held_to_the_age_rule_that_there_was(house: House) {
+        let mut office = Office::open(house).await;
+        let point = v1::CollectionPoint {
+            collection_point: "paper:desk".to_owned(),
+            kind: v1::CollectionPointKind::Paper.into(),
+            ..Default::default()
+        };
+        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
+        office.door.define_collection_point(request).await.unwrap();
+        office.house.clock.advance(DAY);
+        let rule = v1::Purpose { age_rule: true, ..purpose(NEWS) };
+        office.define(rule, v1::VersionChange::Minor).await.unwrap();
+        let under_the_rule = office.house.in_time(DAY);
+        office.house.clock.advance(2 * DAY);
+        office.define(purpose(NEWS), v1::VersionChange::Minor).await.unwrap();
+        let ada = office.house.somebody("Ada").await;
+        let late = v1::RecordConsentRequest {
+            collection_point: "paper:desk".to_owned(),
+            effective_time: Some(under_the_rule),
+            ..office.yes(&ada.subject, NEWS).await
+        };
+        assert_eq!(fields_at_fault(&office.record(late.clone()).await.unwrap_err()), ["birth_date"]);
+        let birth = crate::house::field(v1::FieldType::DateOfBirth, "2013-03-14");
+        office.house.tokenize(&ada.subject, vec![birth]).await;
+        assert_eq!(reason(&office.record(late).await.unwrap_err()), "GUARDIAN_REQUIRED");
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Give).await;
+        assert_eq!(office.answer(&ada.subject, NEWS).await, allowed(), "today there is no rule");
+    }
+
     async fn profiling_off_stops_what_profiles_and_nothing_else(house: House) {
         let mut office = Office::open(house).await;
         let persona = v1::Purpose { profiling: true, direct_marketing: false, ..purpose("marketing.persona") };

@@ -251,7 +251,12 @@ pub async fn keys_now(house: &House) -> Vec<Secret<32>> {
 }
 
 async fn keys_in(slot: &Path, data: &Path) -> Vec<Secret<32>> {
-    let kek = fs::read(slot.join("kek.key")).unwrap();
+    keys_under(&slot.join("kek.key"), slot, data).await
+}
+
+/// The same of a slot whose wrapping key is kept elsewhere.
+pub async fn keys_under(kek_file: &Path, slot: &Path, data: &Path) -> Vec<Secret<32>> {
+    let kek = fs::read(kek_file).unwrap();
     // A format, the vault that it serves, the number of its only version, and the key.
     let (tree, kek): ([u8; 16], _) = (kek[1..17].try_into().unwrap(), Secret::from_slice(&kek[21..]).unwrap());
     let signing = fs::read(slot.join("receipt-signing.key")).unwrap();
@@ -260,7 +265,7 @@ async fn keys_in(slot: &Path, data: &Path) -> Vec<Secret<32>> {
     let mut keys: Vec<Secret<32>> = signing.expose().windows(32).filter_map(Secret::from_slice).collect();
     let token = fs::read_to_string(data.join("dev-token")).unwrap();
     keys.extend(Secret::from_slice(&BASE64URL_NOPAD.decode(token.trim().as_bytes()).unwrap()));
-    let wrapping = LocalKek::open(&slot.join("kek.key"), tree, Absent::Refuse, Arc::new(SystemRandom::new())).unwrap();
+    let wrapping = LocalKek::open(kek_file, tree, Absent::Refuse, Arc::new(SystemRandom::new())).unwrap();
     let content = FileSlot::look(&slot.join("root.slot"), &[], Arc::new(wrapping)).load().await.unwrap().unwrap();
     keys.push(content.current.key);
     keys.extend(content.next.map(|next| next.key));

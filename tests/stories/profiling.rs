@@ -62,7 +62,7 @@ on_both_stores! {
         let off = house.profile(&ada.subject, false).await;
         assert_eq!((off.scores_destroyed, off.pending_reason.as_str()), (2, ""));
         assert!(!off.subject.unwrap().profiling);
-        assert_eq!(house.keys().await.epoch, epoch + 1, "the root has changed before it answers");
+        assert!(house.keys().await.epoch > epoch, "the root has changed before it answers");
         assert_eq!(house.reveal(&scores, CARE).await, purged(2));
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values(), "nothing else is touched");
         assert_eq!(house.reveal(std::slice::from_ref(&other), CARE).await, [Ok("0.5".to_owned())]);
@@ -149,7 +149,7 @@ on_both_stores! {
         let epoch = house.keys().await.epoch;
         house.subjects.lift_restriction(lift).await.unwrap();
         assert_eq!(house.reveal(&score, "legal_claims").await, purged(1));
-        assert_eq!(house.keys().await.epoch, epoch + 1);
+        assert!(house.keys().await.epoch > epoch);
     }
 
     async fn what_waits_for_a_custodian_is_told_and_goes_on(house: House) {

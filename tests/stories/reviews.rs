@@ -196,6 +196,33 @@ on_both_stores! {
         assert_eq!(office.report().await.reveals_after_end, 1, "after it had expired");
     }
 
+    async fn a_paper_that_is_entered_later_does_not_make_a_wrong_reveal_good(house: House) {
+        let mut office = Office::open(house).await;
+        let point = v1::CollectionPoint {
+            collection_point: "paper:desk".to_owned(),
+            kind: v1::CollectionPointKind::Paper.into(),
+            ..Default::default()
+        };
+        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
+        office.door.define_collection_point(request).await.unwrap();
+        let ada = office.house.somebody("Ada").await;
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Give).await;
+        office.house.clock.advance(DAY);
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Withdraw).await;
+        let withdrawn = office.house.in_time(HOUR);
+        office.house.clock.advance(DAY);
+        office.record_reveal(&ada.subject, NEWS, HOUR).await;
+        assert_eq!(office.report().await.reveals_after_end, 1);
+        let paper = v1::RecordConsentRequest {
+            collection_point: "paper:desk".to_owned(),
+            effective_time: Some(withdrawn),
+            ..office.yes(&ada.subject, NEWS).await
+        };
+        office.record(paper).await.unwrap();
+        office.reveal(&ada, NEWS).await.unwrap();
+        assert_eq!(office.report().await.reveals_after_end, 1, "nobody knew of the paper then");
+    }
+
     async fn an_auditor_learns_of_bad_methods_missing_notices_and_silent_points(house: House) {
         let mut office = Office::open(house).await;
         let [ada, bob] = [office.house.somebody("Ada").await, office.house.somebody("Bob").await];

@@ -211,6 +211,40 @@ on_both_stores! {
         assert!(!office.is_flagged(Phone, &ada.phone).await);
     }
 
+    async fn who_objected_again_is_not_released_by_what_they_said_in_between(house: House) {
+        let mut office = Office::open(house).await;
+        let point = v1::CollectionPoint {
+            collection_point: "paper:desk".to_owned(),
+            kind: v1::CollectionPointKind::Paper.into(),
+            ..Default::default()
+        };
+        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
+        office.door.define_collection_point(request).await.unwrap();
+        let ada = objector(&mut office, "Ada").await;
+        let between = office.house.in_time(5 * DAY);
+        office.house.clock.advance(8 * DAY);
+        // To another purpose of the same kind: an objection is to all direct marketing.
+        let again = v1::RecordConsentRequest {
+            subject: ada.subject.clone(),
+            purpose: OFFERS.to_owned(),
+            kind: v1::ConsentEventKind::Object.into(),
+            ..Default::default()
+        };
+        office.record(again).await.unwrap();
+        office.house.clock.advance(2 * DAY);
+        let late = v1::RecordConsentRequest {
+            collection_point: "paper:desk".to_owned(),
+            effective_time: Some(between),
+            ..taken_back(&ada.subject)
+        };
+        office.record(late).await.unwrap();
+        assert_eq!(office.answer(&ada.subject, NEWS).await, denied("SUPPRESSED"));
+        assert!(office.is_flagged(Email, &ada.email).await, "nor are their identifiers");
+        assert!(office.is_flagged(Phone, &ada.phone).await);
+        office.record(taken_back(&ada.subject)).await.unwrap();
+        assert!(!office.is_flagged(Email, &ada.email).await, "what they say now counts");
+    }
+
     async fn the_list_holds_under_new_keys_and_on_a_restored_backup(house: House) {
         let mut office = Office::open(house).await;
         let [ada, bob] = [objector(&mut office, "Ada").await, objector(&mut office, "Bob").await];

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::chain::MOST_EVENTS;
-use crate::model::{Basis, ConsentEvent, ConsentState, Mode, Result, Standing, SubjectId, Time};
+use crate::model::{Basis, ConsentEvent, ConsentEventId, ConsentState, Mode, Result, Standing, SubjectId, Time};
 use crate::policy::Catalogue;
 use crate::store::Tx;
+use crate::store::consent::Recorded;
 use crate::vault::Vault;
 use crate::vault::audit::reveals;
 
@@ -25,6 +26,7 @@ impl Vault {
         let begin = Time::from_micros(begin);
         let mut tx = self.custody.store().read().await?;
         let mut count = 0;
+        let changed = last_changes(&mut *tx, begin).await?;
         for node in tx.audit_nodes().await? {
             let mut before = i64::MAX.cast_unsigned();
             loop {
@@ -41,7 +43,7 @@ impl Vault {
                         }
                     }
                 }
-                count += count_ended(&mut *tx, catalogue, &times).await?;
+                count += count_ended(&mut *tx, catalogue, &changed, &times).await?;
                 if over {
                     break;
                 }
@@ -51,18 +53,36 @@ impl Vault {
     }
 }
 
+/// When anything was last recorded of a person and a purpose, if that was after a moment.
+async fn last_changes(tx: &mut dyn Tx, begin: Time) -> Result<HashMap<(SubjectId, String), Time>> {
+    let (mut changes, mut after) = (HashMap::new(), ConsentEventId::floor(begin));
+    loop {
+        let page = tx.consent_events_after(after, MOST_EVENTS).await?;
+        let Some(last) = page.last() else { return Ok(changes) };
+        after = last.event.id;
+        for Recorded { event, .. } in page {
+            let change = changes.entry((event.subject, event.purpose)).or_insert(event.recorded_at);
+            *change = event.recorded_at.max(*change);
+        }
+    }
+}
+
 /// Of moments at which people's values were revealed for a purpose, how many come after the end of their consent.
 async fn count_ended(
     tx: &mut dyn Tx,
     catalogue: &Catalogue,
+    changed: &HashMap<(SubjectId, String), Time>,
     times: &HashMap<(SubjectId, String), Vec<Time>>,
 ) -> Result<u64> {
     let of: Vec<(SubjectId, &str)> = times.keys().map(|(subject, purpose)| (*subject, purpose.as_str())).collect();
     let mut count = 0;
     for stood in tx.standings(&of).await? {
-        let Some(times) = times.get(&(stood.subject, stood.purpose.clone())) else { continue };
-        // Mostly the consent of today was there throughout, and nothing else has to be read.
-        if times.iter().all(|time| has_stood(&stood.standing, *time)) {
+        let of = (stood.subject, stood.purpose.clone());
+        let Some(times) = times.get(&of) else { continue };
+        // Mostly the consent of today was there throughout, and nothing else has to be read. What was recorded only
+        // later proves nothing of what was known.
+        let known = |time: &Time| changed.get(&of).is_none_or(|change| change < time);
+        if times.iter().all(|time| known(time) && has_stood(&stood.standing, *time)) {
             continue;
         }
         let recorded = tx.consent_events(stood.subject, &stood.purpose, 0, MOST_EVENTS).await?;

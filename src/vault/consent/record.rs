@@ -8,8 +8,8 @@ use super::tell;
 use crate::crash;
 use crate::crypto::SecretBytes;
 use crate::model::{
-    ConsentEvent, ConsentEventId, ConsentState, Content, Error, FieldType, Label, Mode, Purpose, RequestId, Result,
-    Standing, Subject, SubjectId, Time, TokenFormat, Value, comes_of_age,
+    ConsentEvent, ConsentEventId, ConsentState, Content, Error, EventKind, FieldType, Label, Mode, Purpose, RequestId,
+    Result, Standing, Subject, SubjectId, Time, TokenFormat, Value, comes_of_age,
 };
 use crate::policy::{self, Caller, Catalogue, Upkeep};
 use crate::store::Tx;
@@ -41,12 +41,14 @@ pub struct RecordConsent {
 /// Whether a person decides alone (Art. 8 GDPR).
 #[derive(Clone, Copy)]
 pub(super) enum Age {
-    /// They do, or nobody asks.
+    /// They do.
     Grown,
     /// A guardian does, until then.
     ChildUntil(Time),
     /// Nobody knows.
     Unknown,
+    /// Nobody has asked; where there is a rule nobody knows then.
+    NotAsked,
 }
 
 /// What was recorded: the event, and those for the purposes below that it took along.
@@ -61,9 +63,10 @@ impl Vault {
             return Ok(given);
         }
         self.record_asked(caller, "RecordConsent", subject, None).await?;
-        let age = self.age(&ask).await?;
-        // What does not fit is refused before anything is kept.
+        // Another node may have defined an age rule a moment ago.
         let catalogue = self.library.refreshed().await?;
+        let age = self.age(&catalogue, &ask).await?;
+        // What does not fit is refused before anything is kept.
         {
             let now = self.clock.now();
             let person = self.subject(subject).await?;
@@ -86,12 +89,13 @@ impl Vault {
         Ok(Some(given))
     }
 
-    /// Whether the person decides alone.
-    async fn age(&self, ask: &RecordConsent) -> Result<Age> {
-        let catalogue = self.library.known();
-        let asks = catalogue.purpose(&ask.event.purpose).is_some_and(|purpose| purpose.age_rule);
+    /// Whether the person decides alone, if the purpose asks for that now or did when it was expressed.
+    async fn age(&self, catalogue: &Catalogue, ask: &RecordConsent) -> Result<Age> {
+        let code = &ask.event.purpose;
+        let then = ask.effective_at.and_then(|then| catalogue.purpose_at(code, then));
+        let asks = catalogue.purpose(code).into_iter().chain(then).any(|purpose| purpose.age_rule);
         if !asks || !ask.event.kind.says_yes() {
-            return Ok(Age::Grown);
+            return Ok(Age::NotAsked);
         }
         let person = self.subject(ask.event.subject).await?;
         let birth = match ask.birth {
@@ -190,7 +194,8 @@ impl Vault {
             }
         }
         let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(id, added.number)).collect();
-        let suppression = Suppression::of(&purpose, &ask.event, &mut person);
+        let newest = newest_objection(&mut *tx, &catalogue, &ask.event).await?;
+        let suppression = Suppression::of(&purpose, &ask.event, newest, &mut person);
         let switched = suppression != Suppression::Stays;
         if switched {
             tx.update_subjects(std::slice::from_ref(&person)).await?;
@@ -231,6 +236,21 @@ impl Vault {
         event.state = after.state_at(event.effective_at);
         chain.push(event)?;
         Ok(stood(purpose, person.id, &events))
+    }
+}
+
+/// When the person of an event that takes an objection back last objected to direct marketing, whichever purpose they
+/// named: their record tells only since when they do.
+async fn newest_objection(tx: &mut dyn Tx, catalogue: &Catalogue, event: &ConsentEvent) -> Result<Option<Time>> {
+    if event.kind != EventKind::WithdrawObjection {
+        return Ok(None);
+    }
+    let (mut newest, mut after) = (None, 0);
+    loop {
+        let page = tx.consent_events(event.subject, "", after, MOST_EVENTS).await?;
+        let Some(last) = page.last() else { return Ok(newest) };
+        after = last.number;
+        newest = newest.max(rules::newest_objection(catalogue, page.iter().map(|recorded| &recorded.event)));
     }
 }
 

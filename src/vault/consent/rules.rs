@@ -107,7 +107,7 @@ impl Deed<'_> {
         }
         match self.age {
             Age::Grown => {}
-            Age::Unknown => {
+            Age::NotAsked | Age::Unknown => {
                 let message = "the purpose has an age rule, and nobody knows the person's age";
                 return Err(Error::invalid("birth_date", message));
             }
@@ -268,6 +268,18 @@ fn is_child(consent: &Consent, event: &ConsentEvent) -> bool {
     consent.of_age_at.is_some_and(|time| time > event.effective_at.micros())
 }
 
+/// When a person last objected to direct marketing, as far as their events tell.
+pub(super) fn newest_objection<'e>(
+    catalogue: &Catalogue,
+    events: impl IntoIterator<Item = &'e ConsentEvent>,
+) -> Option<Time> {
+    let markets = |event: &&ConsentEvent| {
+        let purpose = catalogue.purpose_version(&event.purpose, event.purpose_version);
+        event.kind == EventKind::Object && purpose.is_none_or(|purpose| purpose.direct_marketing)
+    };
+    events.into_iter().filter(markets).map(|event| event.effective_at).max()
+}
+
 /// What an event does to a person's objection to direct marketing. It is to all of it, whichever purpose it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Suppression {
@@ -280,9 +292,11 @@ pub(super) enum Suppression {
 }
 
 impl Suppression {
-    /// Notes it of the person. Who takes back what is later than the event takes nothing back.
-    pub fn of(purpose: &Purpose, event: &ConsentEvent, person: &mut Subject) -> Self {
+    /// Notes it of the person. Who takes back what is later than the event takes nothing back, neither what the person's
+    /// record tells nor what was said again since, of which `newest` is the last.
+    pub fn of(purpose: &Purpose, event: &ConsentEvent, newest: Option<Time>, person: &mut Subject) -> Self {
         match event.kind {
+            EventKind::WithdrawObjection if newest.is_some_and(|newest| newest > event.effective_at) => Self::Stays,
             EventKind::Object if purpose.direct_marketing => {
                 person.suppress(event.effective_at);
                 Self::Begins
