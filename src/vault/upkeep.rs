@@ -21,8 +21,9 @@ impl Vault {
         if let Err(error) = self.custody().catch_up_sinks().await {
             tracing::warn!(%error, "checkpoint sinks lag behind");
         }
-        self.remove_old_events().await?;
-        self.tell_consumers().await?;
+        if let Err(error) = self.keep_events().await {
+            tracing::warn!(%error, "old events are removed later");
+        }
         Ok(waiting)
     }
 }

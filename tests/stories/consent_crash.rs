@@ -1,6 +1,7 @@
 //! The process ends while something is decided: either all of it is there afterwards, or nothing, and what was acknowledged
 //! always.
 
+use lacuna::model::{Clock as _, SystemClock};
 use lacuna::model::{ConsentEvent, FieldType, SubjectId};
 use lacuna::proto::v1;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
@@ -179,8 +180,9 @@ outside_on_both_stores! {
             let epoch = vault.keys()["epoch"].as_u64().unwrap();
             let mut door = vault.try_start(&[(point, after(0))]).unwrap();
             if lifts {
-                let now = std::time::SystemTime::now() - std::time::Duration::from_secs(1);
-                let subject_informed_time = Some(prost_types::Timestamp::from(now));
+                let then = SystemClock.now().minus(std::time::Duration::from_secs(1)).micros();
+                let subject_informed_time =
+                    Some(prost_types::Timestamp { seconds: then / 1_000_000, ..Default::default() });
                 let subject = bob.subject.clone();
                 let lift = v1::LiftRestrictionRequest { subject, subject_informed_time, ..Default::default() };
                 door.subjects.lift_restriction(lift).await.unwrap_err();

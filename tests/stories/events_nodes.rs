@@ -59,7 +59,7 @@ async fn three_nodes_tell_everybody_everything_in_one_order() {
     let mut nodes = vault.nodes(3);
     define_form(&mut nodes[0]).await;
     let people = Arc::new(nodes[0].people(6).await);
-    let (each, writers) = (25, 9);
+    let (each, writers) = (15, 6);
     let mut watchers = Vec::new();
     for node in &mut nodes {
         watchers.push(Watcher::from_now(&mut node.events).await);

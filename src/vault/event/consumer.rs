@@ -122,7 +122,7 @@ impl Vault {
     }
 
     /// Tells the metrics how far consumers are behind.
-    pub(in crate::vault) async fn tell_consumers(&self) -> Result<()> {
+    pub(super) async fn tell_consumers(&self) -> Result<()> {
         let size = u32::try_from(MOST).unwrap_or(u32::MAX);
         let (consumers, now) = (self.list_consumers("", size).await?.0, self.clock.now().micros());
         for Acknowledged { consumer, behind, .. } in consumers {

@@ -238,8 +238,14 @@ fn missing() -> Error {
 }
 
 impl Vault {
-    /// Removes events that were kept long enough. What a cursor at the newest of them needs stays.
-    pub(super) async fn remove_old_events(&self) -> Result<()> {
+    /// Removes events that were kept long enough, and tells the metrics how far consumers are behind.
+    pub(super) async fn keep_events(&self) -> Result<()> {
+        self.remove_old_events().await?;
+        self.tell_consumers().await
+    }
+
+    /// What a cursor at the newest of those that are too old needs stays.
+    async fn remove_old_events(&self) -> Result<()> {
         let now = self.clock.now().micros();
         let kept = i64::try_from(self.events.settings.retention.as_micros()).unwrap_or(i64::MAX);
         let limit = Time::from_micros(now.saturating_sub(kept));
