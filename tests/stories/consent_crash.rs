@@ -1,8 +1,7 @@
 //! The process ends while something is decided: either all of it is there afterwards, or nothing, and what was acknowledged
 //! always.
 
-use lacuna::model::{Clock as _, SystemClock};
-use lacuna::model::{ConsentEvent, FieldType, SubjectId};
+use lacuna::model::{Clock as _, ConsentEvent, FieldType, SubjectId, SystemClock};
 use lacuna::proto::v1;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 
