@@ -105,13 +105,14 @@ impl EventService for Events {
         &self,
         request: Request<v1::ListDeliveriesRequest>,
     ) -> Result<Response<v1::ListDeliveriesResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("ListDeliveries", async {
             let ask = request.into_inner();
             let subject = subject_id(&ask.subject)?;
             let size = crate::vault::page_size(ask.page_size)?;
             let number = |text: &str| text.parse::<u64>().map(|number| number.min(FURTHEST)).map_err(Error::internal);
             let after = parse::page_token(&ask.page_token, number)?.unwrap_or_default();
-            let (deliveries, next) = self.vault.list_deliveries(subject, after, size).await?;
+            let (deliveries, next) = self.vault.list_deliveries(&caller, subject, after, size).await?;
             Ok(v1::ListDeliveriesResponse {
                 deliveries: deliveries.into_iter().map(wire_delivery).collect(),
                 next_page_token: next.map(|position| position.to_string()).unwrap_or_default(),

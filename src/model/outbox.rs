@@ -171,6 +171,13 @@ impl OutboxEvent {
         Self { token: Some(token.row), ..event }
     }
 
+    /// Whether it tells that somebody objects to direct marketing, or does so no more: who may not know of the suppression
+    /// list must not learn of it by this either.
+    #[must_use]
+    pub fn tells_of_objection(&self) -> bool {
+        self.body.cause == Some(PermissionCause::Suppression)
+    }
+
     /// The digest over a history that goes on with this event.
     #[must_use]
     pub fn mark_after(mark: Mark, id: EventId) -> Mark {

@@ -3,6 +3,7 @@
 
 use lacuna::model::{Clock as _, ConsentEvent, FieldType, SubjectId, SystemClock};
 use lacuna::proto::v1;
+use lacuna::proto::v1::RotationKind;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 
 use crate::asks::{detokenize, request_id, tokenize};
@@ -10,6 +11,7 @@ use crate::crash::{OFTEN, after, assert_keys_agree, points_of};
 use crate::hoard::{Hoard, keys_under};
 use crate::house::{Bearer, Link, field, outcome};
 use crate::outside::{Door, Outside, PATIENCE, Person, outside_on_both_stores};
+use crate::rotating::rotate;
 use crate::rotating::status;
 
 /// Parts of the source that come by while a consent is recorded.
@@ -151,11 +153,16 @@ outside_on_both_stores! {
                 let off = door.subjects.set_profiling(ask()).await.unwrap().into_inner();
                 assert_eq!((off.pending_reason.as_str(), off.subject.unwrap().profiling), ("", false), "{point} {times}");
                 door.assert_there(&ada).await;
+                // What died in the midst of changing the root for nobody who waits leaves a checkpoint that the next change
+                // makes good.
+                let rotated = rotate(&mut door.keys, RotationKind::Root, "", "").await.unwrap();
+                assert_eq!(rotated.state(), v1::RotationState::Done, "{rotated:?}");
                 door.kill();
                 assert_keys_agree(&vault);
             }
         }
     }
+
     async fn scores_are_gone_from_old_copies_though_the_process_died_when_it_had_taken_them_out(vault: Outside) {
         let mut door = vault.start();
         let [ada, bob] = [door.tokenize("ada").await, door.tokenize("bob").await];

@@ -142,6 +142,32 @@ pub fn allowed() -> (bool, String) {
 }
 
 on_both_stores! {
+    async fn where_silence_permits_a_question_makes_no_silence_of_a_no(house: House) {
+        let mut office = Office::open(house).await;
+        let code = "marketing.email.survey";
+        let mode = v1::ConsentMode::OptOut.into();
+        let survey = v1::Purpose { mode, assessment: "DPIA-7".to_owned(), ..purpose(code) };
+        office.define(survey, v1::VersionChange::Major).await.unwrap();
+        let ada = office.house.somebody("Ada").await;
+        let question = |yes: v1::RecordConsentRequest| v1::RecordConsentRequest {
+            kind: v1::ConsentEventKind::Request.into(),
+            actor: v1::ConsentActor::Controller.into(),
+            ..yes
+        };
+        assert_eq!(office.answer(&ada.subject, code).await, allowed());
+        let ask = question(office.yes(&ada.subject, code).await);
+        office.record(ask.clone()).await.unwrap();
+        assert_eq!(office.answer(&ada.subject, code).await, allowed(), "who is asked has not answered");
+        for no in [v1::ConsentEventKind::Withdraw, v1::ConsentEventKind::Refuse] {
+            office.say(&ada.subject, code, no).await;
+            let before = office.answer(&ada.subject, code).await;
+            assert!(!before.0);
+            let refused = office.record(ask.clone()).await.unwrap_err();
+            assert_eq!(reason(&refused), "CONSENT_STATE_MISMATCH");
+            assert_eq!(office.answer(&ada.subject, code).await, before);
+        }
+    }
+
     async fn one_yes_and_one_no_are_kept_apart_and_a_withdrawal_counts_at_once(house: House) {
         let mut office = Office::open(house).await;
         let ada = office.house.somebody("Ada").await;

@@ -178,9 +178,14 @@ impl House {
 
     /// The door for those who keep copies.
     pub async fn events(&self) -> EventServiceClient<Link> {
+        self.events_as(&self.bearer()).await
+    }
+
+    /// The same, with any credential.
+    pub async fn events_as(&self, token: &str) -> EventServiceClient<Link> {
         let address = format!("http://{}", self.running().address);
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        EventServiceClient::with_interceptor(channel, Bearer(self.bearer()))
+        EventServiceClient::with_interceptor(channel, Bearer(token.to_owned()))
     }
 
     /// Tokenizes for a subject, or for a new one; answers the subject and the tokens.

@@ -8,6 +8,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::asks::{CARE, correct, tokenize};
 use crate::consents::{DAY, FORM, NEWS, OFFERS, Office, allowed, denied};
+use crate::events::all;
 use crate::house::{House, Link, Somebody, field, fields_at_fault, on_both_stores, reason};
 use crate::restore::Yesterday;
 use crate::rotating::ended;
@@ -332,6 +333,18 @@ on_both_stores! {
             assert_eq!(reason(&door.prove_consent(prove.clone()).await.unwrap_err()), "PURPOSE_NOT_GRANTED");
             let own = v1::ProveConsentRequest { purpose: "order_confirmation".to_owned(), ..prove };
             assert!(door.prove_consent(own).await.unwrap().into_inner().json.contains("\"suppress_time\":null"));
+        }
+        // Nor do the events, when somebody whom the vault has already is found on the list.
+        let (tried, _) = office.house.tokenize("", vec![field(v1::FieldType::Text, "somebody to try it with")]).await;
+        orders.tokenize(tokenize(&tried, vec![field(Email, &ada.email)])).await.unwrap();
+        for (caller, told) in [("orders", false), ("mailer", true)] {
+            let mut door = office.house.events_as(&format!("the-token-of-{caller}")).await;
+            let about = |event: &v1::Event| event.subject == tried;
+            let watched = all(&mut door).await;
+            assert_eq!(watched.iter().any(|(event, _)| about(event)), told, "{caller}: {watched:?}");
+            let request = v1::ListDeliveriesRequest { subject: tried.clone(), ..Default::default() };
+            let listed = door.list_deliveries(request).await.unwrap().into_inner().deliveries;
+            assert_eq!(!listed.is_empty(), told, "{caller}: {listed:?}");
         }
         // Whom it concerns is told, whoever kept the value.
         assert_eq!(office.answer(&known.subject, NEWS).await, denied("SUPPRESSED"));

@@ -13,7 +13,7 @@ mod record;
 mod report;
 mod review;
 mod rules;
-mod tell;
+pub(super) mod tell;
 
 pub use catalogue::{DefinePurpose, PublishNotice};
 pub(super) use chain::append_recorded;

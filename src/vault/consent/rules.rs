@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::catalogue::unknown_notice;
 use super::record::{Age, RecordConsent};
 use crate::model::{
-    Actor, Basis, Channel, Consent, ConsentEvent, ConsentState, Error, EventKind, Method, PointKind, Purpose,
+    Actor, Basis, Channel, Consent, ConsentEvent, ConsentState, Error, EventKind, Method, Mode, PointKind, Purpose,
     PurposeState, Reason, Result, Standing, Subject, Time,
 };
 use crate::policy::{Catalogue, unknown_purpose};
@@ -251,6 +251,10 @@ pub(super) fn check_follows(
         {
             mismatch("there is no objection")
         }
+        // Where silence permits, a question must not make silence of a no.
+        EventKind::Request if purpose.mode == Mode::OptOut && says_no(state) => {
+            mismatch("the person has said no, or their yes has ended; only they can say yes again")
+        }
         EventKind::Request if state == ConsentState::Refused => {
             let again = Time::from_micros(consent.since).plus(Duration::from_secs(purpose.ask_again_after));
             if event.effective_at >= again {
@@ -307,4 +311,10 @@ impl Suppression {
             _ => Self::Stays,
         }
     }
+}
+
+/// Whether nothing is permitted because of what was said.
+const fn says_no(state: ConsentState) -> bool {
+    use ConsentState::{Expired, Invalid, Invalidated, Refused, Revoked, Withdrawn};
+    matches!(state, Withdrawn | Refused | Revoked | Invalidated | Expired | Invalid)
 }

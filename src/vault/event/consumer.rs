@@ -94,6 +94,7 @@ impl Vault {
     /// the position after which the next one begins. Works after erasure.
     pub async fn list_deliveries(
         &self,
+        caller: &Caller,
         subject: SubjectId,
         after: u64,
         size: u32,
@@ -107,6 +108,9 @@ impl Vault {
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = found.last().map(|event| event.position).filter(|_| more);
+        if !caller.may_market(&*self.library.refreshed().await?) {
+            found.retain(|placed| !placed.event.tells_of_objection());
+        }
         let positions: Vec<u64> = found.iter().map(|event| event.position).collect();
         let mut by_event: BTreeMap<u64, Vec<Acknowledgement>> = BTreeMap::new();
         for acknowledgement in tx.acknowledgements(&positions).await? {

@@ -9,7 +9,7 @@ use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
 use super::{Page, Place, head, place_all};
-use crate::model::{Cursor, Error, OutboxKind, Reason, Result};
+use crate::model::{Cursor, Error, OutboxEvent, OutboxKind, Reason, Result};
 use crate::policy::Caller;
 use crate::store::Tx;
 use crate::store::outbox::{Head, Placed};
@@ -90,6 +90,7 @@ impl Vault {
             at,
             known: head.cursor.position,
             cursor: from,
+            markets: caller.may_market(&*self.library.refreshed().await?),
             page: VecDeque::new(),
             newest,
             stop,
@@ -142,6 +143,8 @@ struct Follower {
     known: u64,
     /// From where to go on after an interruption.
     cursor: Cursor,
+    /// Whether the caller is told who objects to direct marketing.
+    markets: bool,
     /// What was read and not told yet.
     page: VecDeque<Placed>,
     newest: channel::Receiver<u64>,
@@ -159,7 +162,8 @@ impl Follower {
         loop {
             while let Some(placed) = self.page.pop_front() {
                 self.pass(&placed);
-                if self.kinds.is_empty() || self.kinds.contains(&placed.event.kind) {
+                let wanted = self.kinds.is_empty() || self.kinds.contains(&placed.event.kind);
+                if wanted && (self.markets || !placed.event.tells_of_objection()) {
                     return Ok(Some(self.told(Some(placed))));
                 }
             }
@@ -167,13 +171,12 @@ impl Follower {
                 return Ok(None);
             }
             self.known = self.known.max(*self.newest.borrow_and_update());
-            if self.silent_since.is_some_and(|since| since + self.silence() <= Instant::now()) {
-                return Ok(Some(self.told(None)));
-            }
-            if self.known > self.at {
+            let silent = self.silent_since.is_some_and(|since| since + self.silence() <= Instant::now());
+            if !silent && self.known > self.at {
                 self.read().await?;
-            } else if let Some(checkpoint) = self.rest().await {
-                return Ok(Some(checkpoint));
+            } else if silent || self.rest().await {
+                self.check().await?;
+                return Ok(Some(self.told(None)));
             }
         }
     }
@@ -199,6 +202,13 @@ impl Follower {
         self.vault.events.settings.silence
     }
 
+    /// Whether this is still the history that was told: another may have taken its place while there was nothing to tell.
+    async fn check(&self) -> Result<()> {
+        let mut tx = self.vault.custody.store().read().await?;
+        let head = head(&mut *tx).await?;
+        check(&mut *tx, &head, self.cursor).await
+    }
+
     async fn read(&mut self) -> Result<()> {
         let page: Arc<Page> = self.vault.events.pages.call(self.at).await??;
         // Another history may have taken the place of this one, or time has passed.
@@ -208,22 +218,31 @@ impl Follower {
         if page.events.first().is_some_and(|first| first.position != self.at + 1) {
             return Err(too_old());
         }
+        // By its marks: one that has gone back and on again has the same name and other events in the same places.
+        let (position, mark) = (self.cursor.position, self.cursor.mark);
+        let goes_on = |first: &Placed| match first.position {
+            again if again == position => first.mark == mark,
+            _ => first.mark == OutboxEvent::mark_after(mark, first.event.id),
+        };
+        if !page.events.first().is_some_and(goes_on) {
+            return Err(other_history());
+        }
         self.page.extend(page.events.iter().cloned());
         Ok(())
     }
 
-    /// Waits for news; a sign that there are none, at first and after some silence.
-    async fn rest(&mut self) -> Option<Told> {
+    /// Waits for news. Answers whether it is time to tell that there are none: at first, and after some silence.
+    async fn rest(&mut self) -> bool {
         let silence = self.silence();
         let Some(since) = self.silent_since.filter(|_| self.caught_up) else {
             self.caught_up = true;
-            return Some(self.told(None));
+            return true;
         };
         tokio::select! {
             // That nobody tells any more means that the vault is closed.
-            _ = self.newest.changed() => None,
-            _ = self.stop.changed() => None,
-            () = tokio::time::sleep_until(since + silence) => Some(self.told(None)),
+            _ = self.newest.changed() => false,
+            _ = self.stop.changed() => false,
+            () = tokio::time::sleep_until(since + silence) => true,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::store::Tx;
 use crate::store::consent::{Document, Recorded};
 use crate::store::journal::Mark;
 use crate::store::suppression::Name;
-use crate::vault::consent::{Library, append_recorded};
+use crate::vault::consent::{Library, append_recorded, tell};
 use crate::vault::profiling::purge_scores;
 
 /// How long a scheduled erasure waits at least after a restore: it may have been cancelled in the last moment.
@@ -165,9 +165,11 @@ impl<'r> Replay<'r> {
             }
             let generation = tx.catalogue_generation().await?;
             let mark = Mark::Document(document.kind, document.code.clone(), document.version);
-            if !tx.insert_documents(generation, &[document]).await? {
+            if !tx.insert_documents(generation, std::slice::from_ref(&document)).await? {
                 return Err(Error::new(Reason::StoreUnavailable, "the catalogue is being changed; try again"));
             }
+            let (now, random) = (self.clock.now(), self.custody.ring.random());
+            tx.tell(tell::of_document(&document, now, random)?.as_slice()).await?;
             tx.mark(&[mark]).await?;
             self.done.documents += 1;
         }
