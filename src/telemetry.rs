@@ -16,6 +16,11 @@
 //! | `lacuna_erasures_pending` | | erasures that wait for something |
 //! | `lacuna_event_streams` | | streams of events that are open |
 //! | `lacuna_event_consumer_behind`, `lacuna_event_consumer_behind_seconds` | `consumer` | how far a consumer is behind |
+//! | `lacuna_connections` | | connections that are open |
+//! | `lacuna_connections_refused_total` | `cause` | connections that were not served |
+//! | `lacuna_callers_unknown_total` | `credential` | calls that were refused as of somebody unknown |
+//! | `lacuna_credentials_stale` | `what` | 1 while new files of TLS, or an issuer's keys, cannot be used or had |
+//! | `lacuna_tls_certificate_expire_seconds` | | when the server's certificate expires; infinite without TLS |
 //! | `lacuna_serving` | | 1 while the vault serves |
 //! | `lacuna_custodian_up` | | 1 while the root slot answers, so that keys can change |
 //! | `lacuna_key_epoch` | | how often the root has changed |

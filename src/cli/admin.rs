@@ -7,11 +7,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::callers;
 use super::failure::Result;
 use super::open::{self, Place};
 use super::preflight;
 use super::print::{Answer, Output};
 use super::table::record;
+use crate::grpc::Tls;
 use crate::keys::receipt;
 use crate::model::SystemClock;
 use crate::store;
@@ -107,6 +109,10 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
     for caller in &config.callers {
         caller.token()?;
     }
+    if let Some(tls) = &config.tls {
+        Tls::open(tls, Arc::new(SystemClock)).context("[tls]")?;
+    }
+    callers::issuers(&config).await?;
     let url = config.database_url()?;
     let embedded = url.expose().strip_prefix("sqlite:").map(PathBuf::from);
     let database = if embedded.is_some_and(|path| !path.exists()) {
@@ -118,15 +124,23 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         about
     };
     let purposes: Vec<_> = config.purposes().into_iter().map(|purpose| purpose.code).collect();
-    let callers: Vec<_> = config.callers.iter().map(|caller| caller.name.clone()).collect();
+    let names: Vec<_> = config.callers.iter().map(|caller| caller.name.clone()).collect();
     let mut lines = vec![
         ("database", database.clone()),
         ("listens on", config.listen()?.to_string()),
+        (
+            "TLS",
+            config
+                .tls
+                .as_ref()
+                .map_or("off", |tls| if tls.client_ca_file.is_some() { "mutual" } else { "on" })
+                .to_owned(),
+        ),
         ("data", config.data_dir().display().to_string()),
         ("root slot", config.slot_place()),
         ("wrapped by", config.kek_place()),
         ("first purposes", purposes.join(", ")),
-        ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),
+        ("callers", if names.is_empty() { "development".to_owned() } else { names.join(", ") }),
     ];
     lines.extend(config.slot.mirrors.iter().map(|mirror| ("mirror", mirror.display().to_string())));
     for sink in config.sinks() {
@@ -134,7 +148,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         lines.push(("sink", sink.describe()));
     }
     let checks = preflight::inspect(&config, &SystemClock).await?;
-    let json = json!({ "database": database, "purposes": purposes, "callers": callers, "checks": checks });
+    let json = json!({ "database": database, "purposes": purposes, "callers": names, "checks": checks });
     let human = format!("{}\n{}", record(&lines), preflight::show(&checks));
     here.output.show(&Answer { json, human, failed: preflight::has_failed(&checks) })
 }

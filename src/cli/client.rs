@@ -1,12 +1,12 @@
 //! The way to a running vault: its address, and the bearer token, which is read here and never shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::{Interceptor, interceptor::InterceptedService};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use zeroize::Zeroizing;
 
@@ -24,6 +24,9 @@ const LARGEST_ANSWER: usize = 96 << 20;
 /// How long to wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where `lacuna serve` writes the bearer token for development.
+const DEV_TOKEN: &str = "./lacuna-data/dev-token";
+
 /// Which vault to speak to, as whom, and how to show what it answers.
 #[derive(Clone, clap::Args)]
 pub struct Remote {
@@ -31,16 +34,30 @@ pub struct Remote {
     #[arg(long, global = true, env = "LACUNA_ADDRESS", value_name = "URL", help_heading = "Connection")]
     #[arg(default_value = "http://127.0.0.1:50051")]
     address: String,
-    /// File that holds the bearer token; `lacuna serve` writes one for development
-    #[arg(long, global = true, env = "LACUNA_TOKEN_FILE", value_name = "FILE", help_heading = "Connection")]
-    #[arg(default_value = "./lacuna-data/dev-token")]
-    token_file: PathBuf,
-    /// PEM file of the authority that vouches for an https:// address
-    #[arg(long, global = true, env = "LACUNA_CA_FILE", value_name = "FILE", help_heading = "Connection")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: Credentials,
     /// How to show the answer
     #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Connection")]
     pub output: Output,
+}
+
+/// As whom to speak, and whom to believe.
+#[derive(Clone, clap::Args)]
+pub struct Credentials {
+    /// File that holds the bearer token; `lacuna serve` writes one for development [default: ./lacuna-data/dev-token, or none with --client-cert]
+    #[arg(long, global = true, env = "LACUNA_TOKEN_FILE", value_name = "FILE", help_heading = "Connection")]
+    token_file: Option<PathBuf>,
+    /// PEM file of the authority that vouches for an https:// address [default: those of this system]
+    #[arg(long, global = true, env = "LACUNA_CA_FILE", value_name = "FILE", help_heading = "Connection")]
+    ca_file: Option<PathBuf>,
+    /// PEM file with the certificate to show to an https:// address
+    #[arg(long, global = true, env = "LACUNA_CLIENT_CERT", value_name = "FILE", help_heading = "Connection")]
+    #[arg(requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, global = true, env = "LACUNA_CLIENT_KEY", value_name = "FILE", help_heading = "Connection")]
+    #[arg(requires = "client_cert")]
+    client_key: Option<PathBuf>,
 }
 
 /// A connection that sends the bearer token with every call.
@@ -70,8 +87,8 @@ impl Remote {
     }
 
     /// A vault that was named otherwise.
-    pub const fn at(address: String, token_file: PathBuf, ca_file: Option<PathBuf>, output: Output) -> Self {
-        Self { address, token_file, ca_file, output }
+    pub const fn at(address: String, credentials: Credentials, output: Output) -> Self {
+        Self { address, credentials, output }
     }
 
     /// The address as a person would write it.
@@ -80,24 +97,32 @@ impl Remote {
     }
 
     fn bearer(&self) -> Result<Bearer> {
-        let file = self.token_file.display();
-        let text = std::fs::read_to_string(&self.token_file).map(Zeroizing::new).with_context(|| {
-            format!("cannot read the bearer token from {file}: start `lacuna serve` here, or name it with --token-file")
+        let given = &self.credentials;
+        let file = match &given.token_file {
+            Some(file) => file.as_path(),
+            None if given.client_cert.is_some() => return Ok(Bearer(None)),
+            None => Path::new(DEV_TOKEN),
+        };
+        let name = file.display();
+        let text = std::fs::read_to_string(file).map(Zeroizing::new).with_context(|| {
+            format!("cannot read the bearer token from {name}: start `lacuna serve` here, or name it with --token-file")
         })?;
         Ok(Bearer::new(text.trim())
-            .with_context(|| format!("{file} holds no bearer token: one line of ASCII is expected"))?)
+            .with_context(|| format!("{name} holds no bearer token: one line of ASCII is expected"))?)
     }
 
     fn endpoint(&self) -> Result<Endpoint> {
         let url = if self.address.contains("://") { self.address.clone() } else { format!("http://{}", self.address) };
+        let secure = url.starts_with("https://");
         let endpoint = Endpoint::from_shared(url)
             .with_context(|| format!("--address {} is not an address: write http://HOST:PORT", self.address))?
             .connect_timeout(PATIENCE)
             .tcp_nodelay(true);
-        let Some(file) = &self.ca_file else { return Ok(endpoint) };
-        let pem = std::fs::read(file).with_context(|| format!("cannot read --ca-file {}", file.display()))?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        Ok(endpoint.tls_config(tls).with_context(|| format!("--ca-file {} cannot be used", file.display()))?)
+        if !secure {
+            return Ok(endpoint);
+        }
+        let tls = self.credentials.tls()?;
+        Ok(endpoint.tls_config(tls).context("the files of --ca-file, --client-cert and --client-key cannot be used")?)
     }
 
     fn unreachable(&self, error: &tonic::transport::Error) -> Failure {
@@ -106,6 +131,21 @@ impl Remote {
             "no vault answers at {} ({cause}): start one with `lacuna serve`, or name another with --address",
             self.address
         ))
+    }
+}
+
+impl Credentials {
+    fn tls(&self) -> anyhow::Result<ClientTlsConfig> {
+        let read = |option: &str, file: &Path| {
+            std::fs::read(file).with_context(|| format!("cannot read {option} {}", file.display()))
+        };
+        let tls = match &self.ca_file {
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--ca-file", file)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) else { return Ok(tls) };
+        let key = Zeroizing::new(read("--client-key", key)?);
+        Ok(tls.identity(Identity::from_pem(read("--client-cert", certificate)?, &*key)))
     }
 }
 
@@ -123,9 +163,10 @@ impl Vault {
     }
 }
 
-/// The bearer token as a header, marked so that no library prints it. Has no `Debug` on purpose.
+/// The bearer token as a header, marked so that no library prints it; none for who shows a certificate. Has no `Debug` on
+/// purpose.
 #[derive(Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
     /// Takes a token; refuses an empty one and what no header can carry, without repeating it.
@@ -134,13 +175,15 @@ impl Bearer {
         let header = Zeroizing::new(format!("Bearer {token}"));
         let mut value: MetadataValue<Ascii> = header.parse().context("it holds other characters")?;
         value.set_sensitive(true);
-        Ok(Self(value))
+        Ok(Self(Some(value)))
     }
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
         Ok(request)
     }
 }

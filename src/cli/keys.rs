@@ -2,7 +2,7 @@
 
 mod show;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::admin::Here;
-use super::client::{Remote, Vault};
+use super::client::{Credentials, Remote, Vault};
 use super::custodian;
 use super::drill;
 use super::failure::Result;
@@ -102,13 +102,8 @@ struct StatusArgs {
     /// Address of a running vault to ask instead; https:// for TLS
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     address: Option<String>,
-    /// File that holds the bearer token
-    #[arg(long, env = "LACUNA_TOKEN_FILE", value_name = "FILE", help_heading = "Connection")]
-    #[arg(default_value = "./lacuna-data/dev-token")]
-    token_file: PathBuf,
-    /// PEM file of the authority that vouches for an https:// address
-    #[arg(long, env = "LACUNA_CA_FILE", value_name = "FILE", help_heading = "Connection")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: Credentials,
     /// How to show the answer
     #[arg(long, value_enum, default_value = "human")]
     output: Output,
@@ -200,7 +195,7 @@ async fn status(args: StatusArgs) -> Result<Answer> {
     let Some(address) = args.address else {
         return show::status(&look(&args.place.config()?).await?);
     };
-    let remote = Remote::at(address, args.token_file, args.ca_file, args.output);
+    let remote = Remote::at(address, args.credentials, args.output);
     let response = remote.open().await?.keys.get_key_status(v1::GetKeyStatusRequest {}).await?.into_inner();
     Ok(show::told_status(&response.status.unwrap_or_default()))
 }

@@ -8,6 +8,7 @@ mod admin;
 mod backup;
 mod bench;
 mod bulk;
+mod callers;
 mod client;
 mod consent;
 mod custodian;
@@ -31,6 +32,7 @@ mod report;
 pub mod serve;
 mod subject;
 mod table;
+mod tls;
 mod token;
 mod value;
 
@@ -104,6 +106,8 @@ enum Command {
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
     Events(events::Args),
+    /// Make certificates for trying out TLS.
+    Tls(tls::Args),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -135,6 +139,7 @@ impl Cli {
             Command::CollectionPoint(args) => args.remote.output.finish(point::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
             Command::Events(args) => args.remote.output.finish(events::run(args).await),
+            Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

@@ -1,25 +1,23 @@
 //! `lacuna serve`: configuration, then database, then keys, then vault, then doors; and a graceful stop.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::open::{Place, Use, open};
-use super::preflight;
+use super::{callers, preflight};
 use crate::config::Config;
-use crate::crypto::{Random, Secret};
-use crate::grpc::{self, Callers, Health, Pulse};
-use crate::keys::files;
+use crate::grpc::{self, Callers, Door, Health, Pulse, Tls};
 use crate::keys::recover::Report;
 use crate::keys::status;
 use crate::model::{Clock, SystemClock};
-use crate::policy::{Caller, Grants};
 use crate::store::Store;
 use crate::vault::Vault;
 use crate::{model, telemetry};
@@ -35,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(5);
 pub struct Args {
     #[command(flatten)]
     place: Place,
-    /// Where to listen, on loopback; port 0 picks one [default: 127.0.0.1:50051]
+    /// Where to listen; off loopback only with TLS. Port 0 picks one [default: 127.0.0.1:50051]
     #[arg(long, env = "LACUNA_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Where to serve Prometheus metrics
@@ -55,13 +53,21 @@ pub async fn run(args: Args) -> Result<()> {
     if let Some(address) = config.metrics_listen {
         telemetry::serve_metrics(address)?;
     }
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut running = Running::start(&config, Arc::new(SystemClock)).await?;
     super::print::lines(&running.greeting(&config)).map_err(|_| anyhow::anyhow!("standard output is closed"))?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        () = running.broken() => tracing::error!("a part of the server has ended by itself"),
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                running.reload();
+                continue;
+            }
+            _ = terminate.recv() => {}
+            interrupted = tokio::signal::ctrl_c() => interrupted?,
+            () = running.broken() => tracing::error!("a part of the server has ended by itself"),
+        }
+        break;
     }
     tracing::info!("stopping: calls under way finish first");
     running.stop().await
@@ -80,15 +86,21 @@ pub struct Running {
     store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<((), (), ())>,
+    upkeep: JoinHandle<((), (), (), ())>,
+    reload: watch::Sender<()>,
+    tls: bool,
 }
 
 impl Running {
     /// Opens everything and begins to serve. Makes what is missing.
     pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
         let listen = config.listen()?;
+        let tls = config.tls.as_ref().map(|tls| Tls::open(tls, Arc::clone(&clock))).transpose().context("[tls]")?;
+        let tls = tls.map(Arc::new);
+        let issuers = callers::issuers(config).await?;
         let opened = open(config, Arc::clone(&clock), Use::Serve).await?;
-        let (callers, dev_token_file) = callers(config, &*opened.random)?;
+        let callers = Callers::new(issuers, Arc::clone(&clock));
+        let (callers, dev_token_file) = callers::admit(config, callers, &*opened.random)?;
         model::warm_up();
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
@@ -99,11 +111,21 @@ impl Running {
         let watching = watch_custodian(Arc::clone(&vault), pulse.clone(), stopped.clone());
         let keeping = keep_up(Arc::clone(&vault), pulse, stopped.clone());
         let journalling = keep_journal(Arc::clone(&vault), stopped.clone());
-        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling) });
-        let stopping = until(stopped);
-        let door = tokio::spawn(grpc::serve(listener, Arc::clone(&vault), Arc::new(callers), health, stopping));
+        let (reload, again) = watch::channel(());
+        let callers = Arc::new(callers);
+        let renewing = grpc::keep_current(tls.clone(), Arc::clone(&callers), again, stopped.clone());
+        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling, renewing) });
+        let with_tls = tls.is_some();
+        let door = Door { listener, callers, tls, limits: config.limits, health };
+        let door = tokio::spawn(grpc::serve(door, Arc::clone(&vault), until(stopped)));
         tracing::info!(%address, report = ?opened.report, "serving");
-        Ok(Self { address, vault, dev_token_file, report: opened.report, store: opened.store, stop, door, upkeep })
+        let (report, store) = (opened.report, opened.store);
+        Ok(Self { address, vault, dev_token_file, report, store, stop, door, upkeep, reload, tls: with_tls })
+    }
+
+    /// Looks at once at the files that may be replaced while it serves.
+    pub fn reload(&self) {
+        self.reload.send_replace(());
     }
 
     /// Waits until a part of the server ends that should not: nobody may serve without its door or its upkeep.
@@ -137,9 +159,10 @@ impl Running {
         }
         lines.push(format!("its root slot is in {}: never back it up together with the data", config.slot_place()));
         let Some(token) = &self.dev_token_file else { return lines };
-        lines.push("WITHOUT TLS, on loopback only, with a development credential: for trying out".to_owned());
+        let (warning, scheme) = if self.tls { ("ON", "https") } else { ("WITHOUT TLS, on", "http") };
+        lines.push(format!("{warning} loopback only, with a development credential: for trying out"));
         let program = std::env::args().next().unwrap_or_else(|| "lacuna".to_owned());
-        let remote = format!("--address http://{} --token-file {}", self.address, token.display());
+        let remote = format!("--address {scheme}://{} --token-file {}", self.address, token.display());
         lines.extend([
             String::new(),
             "try:".to_owned(),
@@ -268,32 +291,4 @@ async fn publish(vault: &Vault, told: Option<u64>) -> Option<u64> {
             told
         }
     }
-}
-
-/// Who may call: those in the configuration, or else whoever holds the development credential.
-fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<PathBuf>)> {
-    let mut callers = Callers::default();
-    for caller in &config.callers {
-        let token = caller.token()?;
-        let grants = caller.purposes.clone().map_or(Grants::All, |codes| Grants::Only(codes.into_iter().collect()));
-        let added = callers.add(token.expose(), Caller { name: caller.name.clone(), grants });
-        anyhow::ensure!(added, "caller {} has the token of another caller", caller.name);
-    }
-    if !config.callers.is_empty() {
-        return Ok((callers, None));
-    }
-    let path = config.data_dir().join("dev-token");
-    let token = dev_token(&path, random).with_context(|| format!("the credential in {}", path.display()))?;
-    callers.add(&token, Caller { name: "development".to_owned(), grants: Grants::All });
-    Ok((callers, Some(path)))
-}
-
-fn dev_token(path: &Path, random: &dyn Random) -> Result<String> {
-    if let Some(bytes) = files::read_if_there(path)? {
-        files::check_private(path)?;
-        return Ok(String::from_utf8(bytes)?.trim().to_owned());
-    }
-    let token = data_encoding::BASE64URL_NOPAD.encode(Secret::<32>::random(random).expose());
-    files::replace(path, format!("{token}\n").as_bytes())?;
-    Ok(token)
 }

@@ -26,11 +26,15 @@
 //! assert_eq!(config.callers.len(), 1);
 //! ```
 
+mod caller;
 mod endpoint;
 mod events;
+mod issuer;
+mod limits;
 mod process;
 mod sink;
 pub mod slot;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,10 +45,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+pub use caller::Caller;
 pub use events::Events;
+pub use issuer::{Algorithm, Claim, Issuer};
+pub use limits::Limits;
 pub use process::{CoreDumps, Process, Swap};
 pub use sink::{Bucket, Sink};
 pub use slot::Slot;
+pub use tls::{ClientCertificates, Tls};
 
 use crate::model::{Basis, Purpose};
 use crate::policy::default_purposes;
@@ -84,8 +92,12 @@ pub struct Config {
     pub database_url: Option<Hidden>,
     /// A file that holds the database's URL.
     pub database_url_file: Option<PathBuf>,
-    /// Where to listen, on loopback: `127.0.0.1:50051`.
+    /// Where to listen: `127.0.0.1:50051`. Other machines can call only with TLS.
     pub listen: Option<SocketAddr>,
+    /// TLS of that door; none when not said.
+    pub tls: Option<Tls>,
+    /// What callers may take of that door.
+    pub limits: Limits,
     /// Where to serve metrics; nowhere when not said.
     pub metrics_listen: Option<SocketAddr>,
     /// Buckets of the search index of a new vault: 1024.
@@ -101,26 +113,14 @@ pub struct Config {
     pub purposes: BTreeMap<String, Seed>,
     /// Who may call; a development credential is made when there are none.
     pub callers: Vec<Caller>,
+    /// Who issues bearer tokens to callers.
+    pub issuers: Vec<Issuer>,
     /// Events for other systems.
     pub events: Events,
     /// What is logged, and how.
     pub log: Log,
     /// What of the process's memory may reach a disk.
     pub process: Process,
-}
-
-/// Someone who may call.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Caller {
-    /// Their name; it stands in the audit log.
-    pub name: String,
-    /// Their bearer token.
-    pub token: Option<Hidden>,
-    /// A file that holds it.
-    pub token_file: Option<PathBuf>,
-    /// The purposes they may name; all when not said.
-    pub purposes: Option<Vec<String>>,
 }
 
 /// A purpose that a new vault begins with.
@@ -188,18 +188,12 @@ impl Config {
         );
         let buckets = self.index_buckets();
         ensure!((64..=1 << 20).contains(&buckets), "index_buckets must lie between 64 and 1048576");
-        for (at, caller) in self.callers.iter().enumerate() {
-            ensure!(!caller.name.is_empty(), "callers[{at}].name is empty");
-            ensure!(
-                caller.token.is_some() != caller.token_file.is_some(),
-                "callers[{at}] ({}) needs token or token_file, and not both",
-                caller.name
-            );
-            for code in caller.purposes.iter().flatten() {
-                crate::model::Label::purpose(code)
-                    .with_context(|| format!("callers[{at}] ({}) is granted {code:?}", caller.name))?;
-            }
+        if let Some(tls) = &self.tls {
+            tls.check()?;
         }
+        self.limits.check()?;
+        issuer::check(&self.issuers)?;
+        caller::check(self)?;
         self.slot.check()?;
         self.events.check()?;
         for (at, sink) in self.sinks.iter().enumerate() {
@@ -303,13 +297,26 @@ impl Config {
     /// Where to listen.
     ///
     /// # Errors
-    /// Off loopback: there, callers would have to be authenticated by TLS, which this version does not do.
+    /// Off loopback without TLS, or with callers whose credential is for development.
     pub fn listen(&self) -> Result<SocketAddr> {
         let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 50051)));
-        if !listen.ip().is_loopback() {
+        if listen.ip().is_loopback() {
+            return Ok(listen);
+        }
+        ensure!(
+            self.tls.is_some(),
+            "refusing to listen on {listen} without TLS: what callers send must not leave the machine in the clear. \
+             Configure [tls], or listen on 127.0.0.1"
+        );
+        ensure!(
+            !self.callers.is_empty(),
+            "refusing to listen on {listen} with a development credential: configure [[callers]], or listen on 127.0.0.1"
+        );
+        if let Some(caller) = self.callers.iter().find(|caller| caller.has_token()) {
             bail!(
-                "refusing to listen on {listen}: without TLS a bearer token must not leave the machine. Listen on \
-                 127.0.0.1 and put a TLS proxy in front"
+                "refusing to listen on {listen}: caller {} has a token, which is for development on one machine. Know it \
+                 by its certificate or a token that expires, or listen on 127.0.0.1",
+                caller.name
             );
         }
         Ok(listen)
@@ -354,29 +361,6 @@ impl Config {
         Ok(())
     }
 }
-
-impl Caller {
-    /// The bearer token.
-    ///
-    /// # Errors
-    /// When the file that should hold it cannot be read, or the token is too short to be secret.
-    pub fn token(&self) -> Result<Hidden> {
-        let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(path)) => read_secret(path)?,
-            (None, None) => bail!("caller {} has no token", self.name),
-        };
-        ensure!(
-            token.0.len() >= SHORTEST_TOKEN,
-            "the token of caller {} is too short: at least {SHORTEST_TOKEN} characters",
-            self.name
-        );
-        Ok(token)
-    }
-}
-
-/// The fewest characters that a configured bearer token may have.
-const SHORTEST_TOKEN: usize = 16;
 
 fn read_secret(path: &Path) -> Result<Hidden> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -426,6 +410,19 @@ mod tests {
                 "[slot]\nkind = 'pkcs11'\nmirrors = ['/b']\n[slot.pkcs11]\nmodule = '/m.so'\ntoken = 't'\npin = '1'",
                 "slot.mirrors",
             ),
+            ("[tls]\ncertificate_file = 'c'", "key_file"),
+            ("[tls]\ncertificate_file = 'c'\nkey_file = 'k'\nclient_certificates = 'optional'", "tls.client_ca_file"),
+            ("[tls]\ncertificate_file = 'c'\nkey_file = 'k'\nclient_crl_file = 'r'", "tls.client_crl_file"),
+            ("[[callers]]\nname = 'a'\ncertificate = ['dns:a']", "tls.client_ca_file"),
+            ("[[callers]]\nname = 'a'\ncertificate = ['a']", "certificate"),
+            ("[[callers]]\nname = 'a'\ntoken = 't'\n[[callers]]\nname = 'a'\ntoken = 'u'", "the name a"),
+            ("[[issuers]]\nissuer = 'i'\naudience = 'a'", "jwks_file"),
+            ("[[issuers]]\nissuer = 'i'\naudience = 'a'\njwks_url = 'http://a.b/'", "jwks_url"),
+            ("[[issuers]]\nissuer = 'i'\naudience = 'a'\njwks_file = 'f'\nalgorithms = ['HS256']", "HS256"),
+            ("[[issuers]]\nissuer = 'i'\naudience = 'a'\njwks_file = 'f'\nalgorithms = ['none']", "none"),
+            ("[[callers]]\nname = 'a'\n[callers.jwt]\nvalue = 'b'", "[[issuers]]"),
+            ("[limits]\nconnections = 0", "limits.connections"),
+            ("[limits]\nspeed = 1", "speed"),
             ("[events]\nretention_days = 0", "events.retention_days"),
             ("sinks_required = 0", "sinks_required"),
             ("sinks_required = 2", "sinks_required"),

@@ -8,6 +8,7 @@ mod bind;
 mod block;
 pub mod derive;
 pub mod dsse;
+pub mod jws;
 pub mod merkle;
 mod random;
 mod seal;

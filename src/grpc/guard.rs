@@ -14,16 +14,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 
 use crate::keys::lease::Lease;
 
+/// Puts connections under guard.
+pub struct Guard {
+    /// What they end with.
+    pub lease: Arc<Lease>,
+    /// Set when the server is to stop.
+    pub stop: watch::Receiver<bool>,
+    /// How long they may go on after that.
+    pub patience: Duration,
+}
+
 /// A connection that ends with the lease.
-pub struct Guarded {
+pub struct Guarded<T> {
     stream: TcpStream,
     lease: Arc<Lease>,
     /// How often the lease had ended when the connection was made.
@@ -31,20 +39,17 @@ pub struct Guarded {
     /// Ready when it is too late for everything.
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     ended: bool,
+    /// What is given back with the connection.
+    _place: T,
 }
 
-/// Accepts connections, each under guard, and for `patience` after `stop` is set.
-pub fn accept(
-    listener: TcpListener,
-    lease: Arc<Lease>,
-    stop: watch::Receiver<bool>,
-    patience: Duration,
-) -> impl Stream<Item = io::Result<Guarded>> {
-    TcpIncoming::from(listener).with_nodelay(Some(true)).map(move |stream| {
-        let lease = Arc::clone(&lease);
-        let end = Box::pin(end(stop.clone(), patience));
-        Ok(Guarded { stream: stream?, lapses: lease.lapses(), lease, end, ended: false })
-    })
+impl Guard {
+    /// A connection, with what is to be kept as long as it is.
+    pub fn over<T>(&self, stream: TcpStream, place: T) -> Guarded<T> {
+        let lease = Arc::clone(&self.lease);
+        let end = Box::pin(end(self.stop.clone(), self.patience));
+        Guarded { stream, lapses: lease.lapses(), lease, end, ended: false, _place: place }
+    }
 }
 
 async fn end(mut stop: watch::Receiver<bool>, patience: Duration) {
@@ -53,7 +58,7 @@ async fn end(mut stop: watch::Receiver<bool>, patience: Duration) {
     tokio::time::sleep(patience).await;
 }
 
-impl Guarded {
+impl<T> Guarded<T> {
     fn look(&self) -> io::Result<()> {
         if self.lease.lapses() == self.lapses {
             return Ok(());
@@ -62,15 +67,7 @@ impl Guarded {
     }
 }
 
-impl Connected for Guarded {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Guarded {
+impl<T: Unpin> AsyncRead for Guarded<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Nor is anything begun whose answer could not be sent.
         self.look()?;
@@ -82,7 +79,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl<T: Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.look()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
@@ -113,6 +110,7 @@ impl AsyncWrite for Guarded {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -122,9 +120,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stopping, stop) = watch::channel(false);
         let lease = Arc::new(Lease::unlimited());
-        let mut accepted = Box::pin(accept(listener, lease, stop, Duration::from_millis(1)));
+        let guard = Guard { lease, stop, patience: Duration::from_millis(1) };
         let _client = TcpStream::connect(address).await.unwrap();
-        let mut connection = accepted.next().await.unwrap().unwrap();
+        let mut connection = guard.over(listener.accept().await.unwrap().0, ());
         let reading = tokio::spawn(async move {
             let mut byte = [0];
             let first = connection.read(&mut byte).await.map_err(|error| error.kind());

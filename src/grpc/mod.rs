@@ -7,15 +7,21 @@ mod consent;
 mod event;
 mod guard;
 mod identity;
+mod jwt;
 mod key;
 mod landing;
+mod listen;
 mod parse;
+mod sparingly;
 mod status;
 mod subject;
+mod tls;
 mod token;
 
 pub use identity::Callers;
+pub use jwt::Issuer;
 pub use status::to_status;
+pub use tls::Tls;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,6 +33,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::config::Limits;
 use crate::model::Error;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::consent_service_server::ConsentServiceServer;
@@ -35,47 +42,57 @@ use crate::proto::v1::key_service_server::KeyServiceServer;
 use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::token_service_server::TokenServiceServer;
 use crate::vault::Vault;
+use guard::Guard;
+use listen::Entrance;
 
-/// The largest message that is taken, in bytes: the values of one request and what surrounds them.
-const LARGEST_REQUEST: usize = 16 << 20;
 /// The largest message that is given: 1000 values of 64 KiB and what surrounds them.
 const LARGEST_ANSWER: usize = 80 << 20;
-/// How many calls one connection may have in flight.
-const CALLS_PER_CONNECTION: usize = 1024;
-/// How long a call may take, erasures waiting for a fence included.
-const LONGEST_CALL: Duration = Duration::from_mins(1);
 
-/// Serves the API on `listener` until `stop` is ready, then lets the calls under way finish.
+/// How much longer than behind the gate a call may take.
+const AFTER_THE_GATE: Duration = Duration::from_secs(5);
+
+/// The way in, and who may take it.
+pub struct Door {
+    /// Where it is.
+    pub listener: TcpListener,
+    /// Who may call.
+    pub callers: Arc<Callers>,
+    /// TLS, if it has it.
+    pub tls: Option<Arc<Tls>>,
+    /// What callers may take of it.
+    pub limits: Limits,
+    /// How the vault is.
+    pub health: Health,
+}
+
+/// Serves the API at `door` until `stop` is ready, then lets the calls under way finish.
 ///
 /// # Errors
 /// When the transport fails, or the descriptors cannot be served.
-pub async fn serve(
-    listener: TcpListener,
-    vault: Arc<Vault>,
-    callers: Arc<Callers>,
-    health: Health,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let Door { listener, callers, tls, limits, health } = door;
     let (stopping, stopped) = watch::channel(false);
-    let connections = guard::accept(listener, vault.custody().lease(), stopped.clone(), LONGEST_CALL);
+    let guard = Guard { lease: vault.custody().lease(), stop: stopped.clone(), patience: limits.call() };
+    let gate = identity::Gate::new(callers, tls.clone(), limits.call());
+    let connections = listen::accept(listener, Entrance { limits, tls, guard });
+    let largest = usize::try_from(limits.request_mib).unwrap_or(usize::MAX) << 20;
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
-        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
     let subjects = SubjectServiceServer::new(subject::Subjects::new(Arc::clone(&vault)))
-        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
     let consents = ConsentServiceServer::new(consent::Consents::new(Arc::clone(&vault)))
-        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
     // Streams of events would go on for ever: they are told to end, and the door waits for them like for other calls.
     let stop = async {
         stop.await;
         stopping.send_replace(true);
     };
-    let events = EventServiceServer::new(event::Events::new(Arc::clone(&vault), stopped))
-        .max_decoding_message_size(LARGEST_REQUEST);
-    let keys = KeyServiceServer::new(key::Keys::new(vault)).max_decoding_message_size(LARGEST_REQUEST);
-    let known = identity::Gate::new(callers);
+    let events =
+        EventServiceServer::new(event::Events::new(Arc::clone(&vault), stopped)).max_decoding_message_size(largest);
+    let keys = KeyServiceServer::new(key::Keys::new(vault)).max_decoding_message_size(largest);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -84,22 +101,42 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()?;
-    Server::builder()
-        .timeout(LONGEST_CALL)
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+    server(&limits)
         .layer(tower::util::MapResponseLayer::new(landing::watch))
         .add_service(health.service)
         .add_service(reflection)
         .add_service(reflection_alpha)
-        .add_service(tonic::service::interceptor::InterceptedService::new(tokens, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(consents, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(events, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(keys, known))
+        .add_service(gate.before(tokens))
+        .add_service(gate.before(subjects))
+        .add_service(gate.before(consents))
+        .add_service(gate.before(events))
+        .add_service(gate.before(keys))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
+}
+
+/// Looks after what may be replaced while the door is open, and at once when `now` says so, until `stop` is set.
+pub async fn keep_current(
+    tls: Option<Arc<Tls>>,
+    callers: Arc<Callers>,
+    now: watch::Receiver<()>,
+    stop: watch::Receiver<bool>,
+) {
+    tokio::join!(tls::keep(tls, now.clone(), stop.clone()), jwt::keep(callers, now, stop));
+}
+
+/// A server that holds everybody to the limits.
+fn server(limits: &Limits) -> Server {
+    let seconds = |seconds: u32| Some(Duration::from_secs(seconds.into()));
+    Server::builder()
+        // Behind the gate a call ends earlier, with a reason.
+        .timeout(limits.call() + AFTER_THE_GATE)
+        .max_concurrent_streams(limits.calls_per_connection)
+        .concurrency_limit_per_connection(usize::try_from(limits.calls_per_connection).unwrap_or(usize::MAX))
+        .http2_keepalive_interval(seconds(limits.keepalive_seconds))
+        .http2_keepalive_timeout(seconds(limits.keepalive_timeout_seconds))
+        .http2_max_header_list_size(limits.header_kib << 10)
 }
 
 /// The standard health service.

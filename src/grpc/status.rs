@@ -64,6 +64,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::ConsentWithdrawn => (Code::PermissionDenied, ErrorReason::ConsentWithdrawn),
         Reason::ConsumerUnknown => (Code::NotFound, ErrorReason::ConsumerUnknown),
         Reason::CursorLost => (Code::OutOfRange, ErrorReason::CursorLost),
+        Reason::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
         Reason::ErasurePending => (Code::FailedPrecondition, ErrorReason::ErasurePending),
         Reason::ErasureUnknown => (Code::NotFound, ErrorReason::ErasureUnknown),
         Reason::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),

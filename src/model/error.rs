@@ -19,6 +19,7 @@ pub enum Reason {
     ConsentWithdrawn,
     ConsumerUnknown,
     CursorLost,
+    DeadlineExceeded,
     ErasurePending,
     ErasureUnknown,
     EtagMismatch,
@@ -114,6 +115,7 @@ impl Error {
         !matches!(
             self.reason,
             Reason::AuditUnavailable
+                | Reason::DeadlineExceeded
                 | Reason::Internal
                 | Reason::KeyCustodianUnavailable
                 | Reason::KeyRetired

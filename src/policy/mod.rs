@@ -32,6 +32,8 @@ pub enum Grants {
 pub struct Caller {
     /// Their name in the configuration; it stands in the audit log.
     pub name: String,
+    /// The groups they are in.
+    pub groups: BTreeSet<String>,
     /// What they may do.
     pub grants: Grants,
 }

@@ -81,8 +81,16 @@ pub fn rpcs() -> Vec<Rpc> {
 
 /// Calls an rpc with one message, whatever it is; answers the first message that comes back.
 pub async fn call(house: &House, path: &str, message: Vec<u8>, credential: Option<&str>) -> Result<Vec<u8>, Status> {
-    let address = format!("http://{}", house.running().address);
-    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    call_over(house.channel().await, path, message, credential).await
+}
+
+/// The same over a connection that was made before.
+pub async fn call_over(
+    channel: Channel,
+    path: &str,
+    message: Vec<u8>,
+    credential: Option<&str>,
+) -> Result<Vec<u8>, Status> {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
     let mut headers = MetadataMap::new();

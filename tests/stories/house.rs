@@ -16,7 +16,7 @@ use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use sqlx::Connection as _;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Request, Status};
 
 use crate::process::{setting, skipped};
@@ -61,14 +61,16 @@ impl Clock for TestClock {
     }
 }
 
-/// Sends the bearer token.
+/// Sends the bearer token, unless it is empty.
 #[derive(Clone)]
 pub struct Bearer(pub String);
 
 impl tonic::service::Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let header = format!("Bearer {}", self.0).parse().unwrap();
-        request.metadata_mut().insert("authorization", header);
+        if !self.0.is_empty() {
+            let header = format!("Bearer {}", self.0).parse().unwrap();
+            request.metadata_mut().insert("authorization", header);
+        }
         Ok(request)
     }
 }
@@ -83,6 +85,8 @@ pub struct House {
     pub running: Option<Running>,
     pub tokens: TokenServiceClient<Link>,
     pub subjects: SubjectServiceClient<Link>,
+    /// How to speak to a door with TLS. Set it with `config.tls`, before [`House::reopen`].
+    pub tls: Option<ClientTlsConfig>,
     home: tempfile::TempDir,
 }
 
@@ -113,8 +117,8 @@ impl House {
     async fn open_with(home: tempfile::TempDir, config: Config) -> Self {
         let clock = Arc::new(TestClock(AtomicI64::new(NOON)));
         let running = Running::start(&config, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
-        let (tokens, subjects) = connect(&running, bearer(&running, &config)).await;
-        Self { config, clock, running: Some(running), tokens, subjects, home }
+        let (tokens, subjects) = clients(channel(&running, None).await, bearer(&running, &config));
+        Self { config, clock, running: Some(running), tokens, subjects, tls: None, home }
     }
 
     /// Where this house keeps its files.
@@ -142,7 +146,8 @@ impl House {
     pub async fn try_reopen(&mut self) -> anyhow::Result<()> {
         self.stop().await;
         let running = Running::start(&self.config, Arc::clone(&self.clock) as Arc<dyn Clock>).await?;
-        (self.tokens, self.subjects) = connect(&running, bearer(&running, &self.config)).await;
+        let channel = channel(&running, self.tls.clone()).await;
+        (self.tokens, self.subjects) = clients(channel, bearer(&running, &self.config));
         self.running = Some(running);
         Ok(())
     }
@@ -152,16 +157,19 @@ impl House {
         bearer(self.running(), &self.config)
     }
 
+    /// Another connection.
+    pub async fn channel(&self) -> Channel {
+        channel(self.running(), self.tls.clone()).await
+    }
+
     /// Another connection, with any credential.
     pub async fn connect_as(&self, token: &str) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
-        connect(self.running(), token.to_owned()).await
+        clients(self.channel().await, token.to_owned())
     }
 
     /// The door for a security team.
     pub async fn key_service(&self) -> KeyServiceClient<Link> {
-        let address = format!("http://{}", self.running().address);
-        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        KeyServiceClient::with_interceptor(channel, Bearer(self.bearer()))
+        KeyServiceClient::with_interceptor(self.channel().await, Bearer(self.bearer()))
     }
 
     /// The door for those who ask for consent.
@@ -171,9 +179,7 @@ impl House {
 
     /// The same, with any credential.
     pub async fn consents_as(&self, token: &str) -> ConsentServiceClient<Link> {
-        let address = format!("http://{}", self.running().address);
-        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        ConsentServiceClient::with_interceptor(channel, Bearer(token.to_owned()))
+        ConsentServiceClient::with_interceptor(self.channel().await, Bearer(token.to_owned()))
     }
 
     /// The door for those who keep copies.
@@ -183,9 +189,7 @@ impl House {
 
     /// The same, with any credential.
     pub async fn events_as(&self, token: &str) -> EventServiceClient<Link> {
-        let address = format!("http://{}", self.running().address);
-        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        EventServiceClient::with_interceptor(channel, Bearer(token.to_owned()))
+        EventServiceClient::with_interceptor(self.channel().await, Bearer(token.to_owned()))
     }
 
     /// Tokenizes for a subject, or for a new one; answers the subject and the tokens.
@@ -307,14 +311,25 @@ pub fn fields_at_fault(status: &Status) -> Vec<String> {
     violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// The development credential, or that of the first caller in the configuration.
+/// The development credential, or that of the first caller in the configuration; empty when that one has no token.
 fn bearer(running: &Running, config: &Config) -> String {
-    let Some(path) = &running.dev_token_file else { return config.callers[0].token().unwrap().expose().to_owned() };
+    let Some(path) = &running.dev_token_file else {
+        return config.callers[0].token().unwrap().map(|token| token.expose().to_owned()).unwrap_or_default();
+    };
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-async fn connect(running: &Running, token: String) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
-    let channel = Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
+async fn channel(running: &Running, tls: Option<ClientTlsConfig>) -> Channel {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let endpoint = Channel::from_shared(format!("{scheme}://{}", running.address)).unwrap();
+    let endpoint = match tls {
+        Some(tls) => endpoint.tls_config(tls).unwrap(),
+        None => endpoint,
+    };
+    endpoint.connect().await.unwrap()
+}
+
+fn clients(channel: Channel, token: String) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
     let bearer = Bearer(token);
     (
         TokenServiceClient::with_interceptor(channel.clone(), bearer.clone()).max_decoding_message_size(80 << 20),

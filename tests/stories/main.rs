@@ -12,9 +12,12 @@
 
 mod asks;
 mod audit;
+mod authority;
 mod base_backup;
+mod bearers;
 #[cfg(feature = "s3")]
 mod buckets;
+mod certificates;
 mod cli_client;
 mod configuration;
 mod confirmation;
@@ -39,6 +42,7 @@ mod events_crash;
 mod events_nodes;
 mod health;
 mod hoard;
+mod hostile;
 mod house;
 mod idempotency;
 mod journal;
@@ -88,6 +92,7 @@ mod subjects;
 mod successions;
 mod suppression;
 mod tidy;
+mod tls_dev;
 mod tokens;
 mod transplant;
 mod undone;

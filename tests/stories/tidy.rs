@@ -32,7 +32,10 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     ),
     (&["cryptoki"], &["src/keys/token/"]),
     (&["http_body"], &["src/grpc/landing.rs"]),
-    (&["http_body_util", "hyper", "hyper_rustls", "hyper_util", "rusty_s3"], &["src/keys/sink/bucket.rs"]),
+    (&["http_body_util", "hyper", "hyper_rustls", "hyper_util"], &["src/grpc/jwt/fetch.rs", "src/keys/sink/bucket.rs"]),
+    (&["rusty_s3"], &["src/keys/sink/bucket.rs"]),
+    (&["rcgen"], &["src/cli/tls.rs"]),
+    (&["tokio_rustls", "webpki"], &["src/grpc/"]),
     (&["aws_config", "aws_sdk_kms", "aws_smithy_http_client"], &["src/keys/kek/aws.rs"]),
     (&["aes", "aes_gcm", "hmac", "ring", "sha2"], &["src/crypto/"]),
 ];

@@ -42,6 +42,7 @@ fn files(config: &Config) -> Result<Vec<(Kind, PathBuf)>> {
     files.extend(signing_keys(config).into_iter().map(|key| (Kind::Key, key)));
     files.push((Kind::Key, config.data_dir().join("dev-token")));
     files.extend(config.callers.iter().filter_map(|caller| caller.token_file.clone()).map(credential));
+    files.extend(config.tls.iter().map(|tls| tls.key_file.clone()).map(credential));
     files.extend(config.database_url_file.clone().map(credential));
     files.extend(config.sinks().iter().flat_map(config::Sink::key_files).map(credential));
     files.extend(config.slot.pkcs11.as_ref().and_then(|token| token.pin_file.clone()).map(credential));
