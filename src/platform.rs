@@ -79,6 +79,17 @@ pub fn lock_memory() {
     memory::lock();
 }
 
+/// Lets this process have so many files open, as far as the system lets it; answers how many it may have.
+#[must_use]
+pub fn allow_open_files(files: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < files) {
+        let wanted = limit.maximum.map_or(files, |maximum| files.min(maximum));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Whether this process may make and replace files in a directory.
 pub fn may_write(directory: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)

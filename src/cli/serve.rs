@@ -20,10 +20,13 @@ use crate::keys::status;
 use crate::model::{Clock, SystemClock};
 use crate::store::Store;
 use crate::vault::Vault;
-use crate::{model, telemetry};
+use crate::{model, platform, telemetry};
 
 /// How often the vault looks for what is due and how it is itself.
 const UPKEEP: Duration = Duration::from_secs(1);
+
+/// How many files the vault has open itself, and some more.
+const OWN_FILES: u64 = 512;
 
 /// How often it looks after a custodian that has to be asked over a network, or is slow.
 const LOOK: Duration = Duration::from_secs(5);
@@ -49,6 +52,7 @@ pub async fn run(args: Args) -> Result<()> {
     preflight::harden(config.process);
     telemetry::start_logging(&config.log)?;
     config.listen()?;
+    make_room(config.limits.connections);
     preflight::require(&config, &SystemClock).await?;
     if let Some(address) = config.metrics_listen {
         telemetry::serve_metrics(address)?;
@@ -71,6 +75,15 @@ pub async fn run(args: Args) -> Result<()> {
     }
     tracing::info!("stopping: calls under way finish first");
     running.stop().await
+}
+
+/// Has room for all connections beside the vault's own files: strangers must not take these from it.
+fn make_room(connections: usize) {
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OWN_FILES);
+    let may = platform::allow_open_files(wanted);
+    if may < wanted {
+        tracing::warn!(may, wanted, "the system lets this process open too few files for limits.connections");
+    }
 }
 
 /// A vault that serves.

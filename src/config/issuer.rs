@@ -10,7 +10,7 @@ use url::Url;
 use super::endpoint;
 use crate::crypto::jws;
 
-/// Somebody who issues bearer tokens (JWT), as an OpenID provider does.
+/// Somebody who issues bearer tokens (JWT), as an identity provider does.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {

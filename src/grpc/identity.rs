@@ -5,27 +5,16 @@
 //! those who try.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tonic::Status;
-use tonic::body::Body;
+use tonic::codegen::http::HeaderMap;
 use tonic::codegen::http::header::AUTHORIZATION;
-use tonic::codegen::http::{HeaderMap, Request, Response};
-use tonic::server::NamedService;
-use tower::Service;
 
 use super::jwt::{self, Issuer, Refused, Token, Why};
 use super::listen::Peer;
-use super::sparingly::Sparingly;
-use super::status::to_status;
 use super::tls::{Certificate, Tls};
 use crate::crypto::derive;
-use crate::model::{Clock, Error, Reason, Result};
+use crate::model::{Clock, Error, Reason, Result, Time};
 use crate::policy::Caller;
 
 /// The longest credential that is looked at.
@@ -42,10 +31,31 @@ pub struct Callers {
     clock: Arc<dyn Clock>,
 }
 
+/// A caller who was recognised.
+pub struct Known {
+    /// Who it is.
+    pub caller: Caller,
+    /// By what, and for how long that is good.
+    pub proof: Proof,
+}
+
+/// What a caller is known by.
+#[derive(Clone)]
+pub enum Proof {
+    /// A token that is good for ever.
+    Token,
+    /// A token that is good until then.
+    TokenUntil(Time),
+    /// The certificate of a connection, as long as nothing is said against it.
+    Certificate(Peer),
+}
+
 /// Why a credential names nobody; for the log and the metrics.
-struct Unknown {
-    what: &'static str,
-    why: String,
+pub struct Unknown {
+    /// Which credential.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 impl Unknown {
@@ -84,13 +94,14 @@ impl Callers {
     }
 
     /// Those who issue tokens.
+    #[must_use]
     pub fn issuers(&self) -> &[Issuer] {
         &self.issuers
     }
 
-    async fn by_bearer(&self, token: &str) -> Result<Caller, Unknown> {
-        if let Some(known) = self.tokens.get(&digest(token)) {
-            return Ok(known.clone());
+    async fn by_bearer(&self, token: &str) -> Result<Known, Unknown> {
+        if let Some(caller) = self.tokens.get(&digest(token)) {
+            return Ok(Known { caller: caller.clone(), proof: Proof::Token });
         }
         let Some(parsed) = Token::parse(token) else { return Err(Unknown::new("token", "nobody has this token")) };
         let unknown = |why: &str| Unknown::new("jwt", why);
@@ -104,25 +115,51 @@ impl Callers {
             checked = issuer.check(&parsed, self.clock.now());
         }
         match checked {
-            Ok(caller) => Ok(caller),
+            Ok((caller, until)) => Ok(Known { caller, proof: Proof::TokenUntil(until) }),
             Err(Refused::Key) => Err(unknown("it was signed with no key that its issuer publishes")),
             Err(Refused::Bad(why)) => Err(unknown(why)),
         }
     }
 
-    async fn identify(&self, headers: &HeaderMap, peer: Option<&Peer>, tls: Option<&Tls>) -> Result<Caller, Unknown> {
-        let certificate = peer.and_then(Peer::certificate).map(|certificate| self.by_certificate(certificate, tls));
+    /// Who makes a call.
+    pub async fn identify(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        tls: Option<&Tls>,
+    ) -> Result<Known, Unknown> {
+        let shown = peer.and_then(|peer| peer.certificate().map(|certificate| (peer, certificate)));
+        let certificate = shown.map(|(peer, certificate)| {
+            let caller = self.by_certificate(certificate, tls)?;
+            Ok(Known { caller, proof: Proof::Certificate(peer.clone()) })
+        });
         let bearer = match bearer(headers)? {
             Some(token) => Some(self.by_bearer(token).await),
             None => None,
         };
         match (bearer, certificate) {
-            (Some(Ok(caller)), Some(Ok(other))) if caller.name != other.name => Err(Unknown::new(
-                "both",
-                format!("the token is that of {}, the certificate that of {}", caller.name, other.name),
-            )),
+            (Some(Ok(known)), Some(Ok(other))) if known.caller.name != other.caller.name => {
+                let (one, other) = (known.caller.name, other.caller.name);
+                Err(Unknown::new("both", format!("the token is that of {one}, the certificate that of {other}")))
+            }
             (Some(found), _) | (None, Some(found)) => found,
             (None, None) => Err(Unknown::new("none", "there is no credential")),
+        }
+    }
+
+    /// Whether what a caller was known by is still good.
+    ///
+    /// # Errors
+    /// Telling why not.
+    pub fn check(&self, proof: &Proof, tls: Option<&Tls>) -> Result<(), Unknown> {
+        match proof {
+            Proof::Token => Ok(()),
+            Proof::TokenUntil(until) if self.clock.now() < *until => Ok(()),
+            Proof::TokenUntil(_) => Err(Unknown::new("jwt", "it has expired under a call")),
+            Proof::Certificate(peer) => match (peer.certificate(), tls) {
+                (Some(shown), Some(tls)) => tls.check(shown).map_err(|why| Unknown::new("certificate", why)),
+                _ => Err(Unknown::new("certificate", "there is none")),
+            },
         }
     }
 }
@@ -148,107 +185,6 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unknown> {
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     token.map(|(_, token)| Some(token)).ok_or_else(|| unknown("it is no bearer token"))
-}
-
-/// Lets in who is known.
-#[derive(Clone)]
-pub struct Gate {
-    callers: Arc<Callers>,
-    tls: Option<Arc<Tls>>,
-    /// How long a call may take until it begins to be answered.
-    patience: Duration,
-}
-
-impl Gate {
-    /// A gate for these callers, who come by these certificates.
-    pub fn new(callers: Arc<Callers>, tls: Option<Arc<Tls>>, patience: Duration) -> Self {
-        for credential in ["none", "certificate", "token", "jwt", "both"] {
-            metrics::counter!("lacuna_callers_unknown_total", "credential" => credential).absolute(0);
-        }
-        Self { callers, tls, patience }
-    }
-
-    /// A service behind this gate.
-    pub fn before<S>(&self, service: S) -> Gated<S> {
-        Gated { gate: self.clone(), service }
-    }
-
-    async fn let_in(&self, request: &mut Request<Body>) -> Result<(), Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
-        match self.callers.identify(request.headers(), peer.as_ref(), self.tls.as_deref()).await {
-            Ok(caller) => {
-                // Nobody behind the gate needs it.
-                request.headers_mut().remove(AUTHORIZATION);
-                request.extensions_mut().insert(caller);
-                Ok(())
-            }
-            Err(unknown) => {
-                tell(&unknown, peer.as_ref(), request.uri().path());
-                Err(refusal())
-            }
-        }
-    }
-}
-
-fn tell(unknown: &Unknown, peer: Option<&Peer>, rpc: &str) {
-    static TOLD: Sparingly = Sparingly::new();
-    metrics::counter!("lacuna_callers_unknown_total", "credential" => unknown.what).increment(1);
-    if TOLD.may_tell() {
-        let address = peer.map(|peer| peer.address().to_string()).unwrap_or_default();
-        tracing::warn!(%address, rpc, credential = unknown.what, why = %unknown.why, "a call of somebody unknown was refused");
-    }
-}
-
-fn refusal() -> Status {
-    to_status(&Error::new(
-        Reason::CallerUnknown,
-        "no caller is known by this credential; send `authorization: Bearer TOKEN`, or connect with a client certificate",
-    ))
-}
-
-fn too_late() -> Status {
-    to_status(&Error::new(Reason::DeadlineExceeded, "the call took longer than the vault lets a call take"))
-}
-
-/// A service that only those reach who are known.
-#[derive(Clone)]
-pub struct Gated<S> {
-    gate: Gate,
-    service: S,
-}
-
-impl<S: NamedService> NamedService for Gated<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> Service<Request<Body>> for Gated<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.service.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let gate = self.gate.clone();
-        // The one that is ready is called; its copy has to become ready first.
-        let copy = self.service.clone();
-        let mut service = std::mem::replace(&mut self.service, copy);
-        Box::pin(async move {
-            match gate.let_in(&mut request).await {
-                Ok(()) => match tokio::time::timeout(gate.patience, service.call(request)).await {
-                    Ok(answer) => answer,
-                    Err(_) => Ok(too_late().into_http()),
-                },
-                Err(status) => Ok(status.into_http()),
-            }
-        })
-    }
 }
 
 /// The caller that the gate let in.

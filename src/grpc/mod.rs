@@ -5,6 +5,7 @@
 
 mod consent;
 mod event;
+mod gate;
 mod guard;
 mod identity;
 mod jwt;
@@ -73,7 +74,7 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let Door { listener, callers, tls, limits, health } = door;
     let (stopping, stopped) = watch::channel(false);
     let guard = Guard { lease: vault.custody().lease(), stop: stopped.clone(), patience: limits.call() };
-    let gate = identity::Gate::new(callers, tls.clone(), limits.call());
+    let gate = gate::Gate::new(callers, tls.clone(), limits.call());
     let connections = listen::accept(listener, Entrance { limits, tls, guard });
     let largest = usize::try_from(limits.request_mib).unwrap_or(usize::MAX) << 20;
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))

@@ -231,15 +231,16 @@ on_both_stores! {
         let keys = [("a", Key::ed25519()), ("b", Key::p256()), ("c", Key::rsa())];
         with_keys(&mut house, &keys.each_ref().map(|(kid, key)| (*kid, key))).await;
         let (mut tokens, _) = house.connect_as(&keys[0].1.token("a", &claims(&json!({})))).await;
-        let kept = tokens.tokenize(tokenize("", vec![text("x")])).await.unwrap().into_inner().tokens[0].token.clone();
+        let kept = tokens.tokenize(tokenize("", vec![text("x")])).await.unwrap().into_inner().tokens;
+        let kept = [kept[0].token.clone()];
         for (kid, key) in &keys {
             let (mut tokens, _) = house.connect_as(&key.token(kid, &claims(&json!({})))).await;
-            assert!(tokens.detokenize(detokenize(&[kept.clone()], CARE)).await.is_ok(), "{}", key.algorithm());
+            assert!(tokens.detokenize(detokenize(&kept, CARE)).await.is_ok(), "{}", key.algorithm());
             let mailer = claims(&json!({ "sub": "somebody", "azp": "mail", "aud": ["other", "lacuna"] }));
             let (mut tokens, _) = house.connect_as(&key.token(kid, &mailer)).await;
-            let refused = tokens.detokenize(detokenize(&[kept.clone()], CARE)).await.unwrap_err();
+            let refused = tokens.detokenize(detokenize(&kept, CARE)).await.unwrap_err();
             assert_eq!(reason(&refused), "PURPOSE_NOT_GRANTED", "{} is the mailer", key.algorithm());
-            assert!(tokens.detokenize(detokenize(&[kept.clone()], "order_confirmation")).await.is_ok());
+            assert!(tokens.detokenize(detokenize(&kept, "order_confirmation")).await.is_ok());
         }
     }
 
@@ -377,6 +378,26 @@ async fn a_token_expires_by_the_clock_of_the_vault() {
     assert!(!refuses(&house, &token).await, "its issuer's clock may be late");
     house.clock.advance(Duration::from_secs(2));
     assert!(refuses(&house, &token).await);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_token_that_it_was_begun_with() {
+    let mut house = House::on_sqlite().await;
+    let key = Key::ed25519();
+    with_keys(&mut house, &[("a", &key)]).await;
+    let mut events = house.events_as(&key.token("a", &claims(&json!({})))).await;
+    let asked = lacuna::proto::v1::WatchEventsRequest::default();
+    let mut stream = events.watch_events(asked).await.unwrap().into_inner();
+    house.clock.advance(Duration::from_secs(361));
+    let ended = async {
+        loop {
+            if let Err(status) = stream.message().await {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_mins(1), ended).await.unwrap();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "CALLER_UNKNOWN"));
 }
 
 #[tokio::test]

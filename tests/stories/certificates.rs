@@ -70,14 +70,14 @@ on_both_stores! {
         };
         secure(&mut house, &authority, vec![known("shop", &[SHOP]), mailer]).await;
         let request = tokenize("", vec![text("x")]);
-        let token = house.tokens.tokenize(request).await.unwrap().into_inner().tokens[0].token.clone();
-        assert_eq!(house.reveal(&[token.clone()], CARE).await, [Ok("x".to_owned())]);
+        let token = [house.tokens.tokenize(request).await.unwrap().into_inner().tokens[0].token.clone()];
+        assert_eq!(house.reveal(&token, CARE).await, [Ok("x".to_owned())]);
         for name in ["dns:mailer.example.org", MAILER] {
             house.tls = Some(speak(&authority, Some(&authority.caller(name))));
             let (mut tokens, _) = house.connect_as("").await;
-            let refused = tokens.detokenize(detokenize(&[token.clone()], CARE)).await.unwrap_err();
+            let refused = tokens.detokenize(detokenize(&token, CARE)).await.unwrap_err();
             assert_eq!(reason(&refused), "PURPOSE_NOT_GRANTED", "{name} is the mailer");
-            assert!(tokens.detokenize(detokenize(&[token.clone()], "order_confirmation")).await.is_ok());
+            assert!(tokens.detokenize(detokenize(&token, "order_confirmation")).await.is_ok());
         }
     }
 
@@ -300,6 +300,24 @@ async fn an_open_connection_does_not_outlive_its_certificate() {
     assert_eq!(end(call().await), unknown(), "it expired at the new year");
     assert_eq!(want(&house, &authority, Some(&authority.caller(SHOP)), None).await, End::Served);
     house.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_values_does_not_outlive_the_certificate_of_its_caller() {
+    let authority = Authority::called("the authority");
+    let mut house = on_sqlite(&authority).await;
+    let kept = house.tokens.tokenize(tokenize("", vec![text("x")])).await.unwrap().into_inner();
+    let token = [kept.tokens[0].token.clone()];
+    house.tls = Some(speak(&authority, Some(&authority.issue(Says { years: (2020, 2027), ..names(&[SHOP]) }))));
+    let (mut tokens, _) = house.connect_as("").await;
+    let (send, requests) = tokio::sync::mpsc::channel(1);
+    send.send(detokenize(&token, CARE)).await.unwrap();
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = tokens.detokenize_stream(requests).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    house.clock.advance(std::time::Duration::from_hours(24 * 60));
+    let _ended_already = send.send(detokenize(&token, CARE)).await;
+    assert_eq!(reason(&answers.message().await.unwrap_err()), "CALLER_UNKNOWN");
 }
 
 #[tokio::test]

@@ -241,6 +241,35 @@ async fn connections_are_limited_by_address_and_in_total() {
     }
 }
 
+/// Many services are started with a limit of files that is below that of connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_do_not_take_the_files_that_the_vault_needs() {
+    let vault = Outside::on_sqlite();
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -Sn 64 && exec \"$0\" \"$@\""]);
+    let mut door = vault.start_with(wrap(limited, &vault.serve()), &[]).unwrap();
+    let ada = door.tokenize("ada").await;
+    let address: SocketAddr = door.server.address().parse().unwrap();
+    let mut strangers = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(is_let_in(&mut stream).await);
+        strangers.push(stream);
+    }
+    door.assert_there(&ada).await;
+    door.erase(&ada).await;
+    door.assert_gone(&ada).await;
+}
+
+/// A command that is run by another.
+fn wrap(mut by: std::process::Command, command: &std::process::Command) -> std::process::Command {
+    by.arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        by.current_dir(folder);
+    }
+    by
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_takes_too_long_is_given_up() {
     let mut house = House::on_sqlite().await;

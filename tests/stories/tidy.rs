@@ -31,7 +31,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
         &["src/grpc/", "src/proto.rs", "src/cli/"],
     ),
     (&["cryptoki"], &["src/keys/token/"]),
-    (&["http_body"], &["src/grpc/landing.rs"]),
+    (&["http_body"], &["src/grpc/gate.rs", "src/grpc/landing.rs"]),
     (&["http_body_util", "hyper", "hyper_rustls", "hyper_util"], &["src/grpc/jwt/fetch.rs", "src/keys/sink/bucket.rs"]),
     (&["rusty_s3"], &["src/keys/sink/bucket.rs"]),
     (&["rcgen"], &["src/cli/tls.rs"]),

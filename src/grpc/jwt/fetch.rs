@@ -36,7 +36,7 @@ pub enum Source {
         /// The address.
         url: Url,
         /// Who asks there.
-        client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+        client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
     },
 }
 
@@ -72,7 +72,7 @@ impl Source {
         // Plain http is for loopback only, which the configuration sees to.
         let connector = if plain { builder.https_or_http() } else { builder.https_only() };
         let client = Client::builder(TokioExecutor::new()).build(connector.enable_http1().build());
-        Ok(Self::Address { url, client })
+        Ok(Self::Address { url, client: Box::new(client) })
     }
 
     /// The keys as they are there now.

@@ -6,6 +6,8 @@
 mod fetch;
 mod keep;
 mod keys;
+#[cfg(test)]
+mod tests;
 
 pub use keep::{complain, keep};
 
@@ -190,11 +192,11 @@ impl Issuer {
         Ok(())
     }
 
-    /// Checks a token of this issuer.
+    /// Checks a token of this issuer; answers whom it names, and until when it is good.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn check(&self, token: &Token<'_>, now: Time) -> Result<Caller, Refused> {
+    pub fn check(&self, token: &Token<'_>, now: Time) -> Result<(Caller, Time), Refused> {
         let bad = |condition: bool, what| if condition { Err(Refused::Bad(what)) } else { Ok(()) };
         let algorithm = Algorithm::called(&token.header.alg).filter(|algorithm| self.algorithms.contains(algorithm));
         let algorithm = algorithm.ok_or(Refused::Bad("its algorithm is not taken"))?;
@@ -210,7 +212,8 @@ impl Issuer {
         let skew = i64::try_from(self.skew.as_micros()).unwrap_or(i64::MAX);
         let now = now.micros();
         let expires = time(claims.get("exp")).ok_or(Refused::Bad("it does not say when it expires"))?;
-        bad(expires.saturating_add(skew) <= now, "it has expired")?;
+        let until = expires.saturating_add(skew);
+        bad(until <= now, "it has expired")?;
         for name in ["nbf", "iat"] {
             let begins = claims.get(name).map(|claim| time(Some(claim)).ok_or(Refused::Bad("a time in it is none")));
             let begins = begins.transpose()?.unwrap_or(i64::MIN);
@@ -218,7 +221,7 @@ impl Issuer {
         }
         let mut caller = self.caller(claims)?.clone();
         caller.groups.extend(self.groups(claims)?);
-        Ok(caller)
+        Ok((caller, Time::from_micros(until)))
     }
 
     fn caller(&self, claims: &Map<String, Value>) -> Result<&Caller, Refused> {
