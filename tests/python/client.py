@@ -356,14 +356,22 @@ def surroundings(channel):
     check("reflection describes them", "Tokenize" in [method.name for method in file.service[0].method])
 
 
+def connect(arguments):
+    if arguments.tls is None:
+        return grpc.insecure_channel(arguments.address)
+    authority, key, chain = ((arguments.tls / name).read_bytes() for name in ("ca.pem", "shop.key", "shop.pem"))
+    return grpc.secure_channel(arguments.address, grpc.ssl_channel_credentials(authority, key, chain))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--address", required=True, metavar="HOST:PORT")
     parser.add_argument("--token-file", required=True, type=pathlib.Path)
     parser.add_argument("--receipt", required=True, type=pathlib.Path, help="where to write an erasure's receipt")
+    parser.add_argument("--tls", type=pathlib.Path, metavar="DIR", help="what `lacuna tls dev` made for a caller, shop")
     arguments = parser.parse_args()
     bearer = arguments.token_file.read_text().strip()
-    with tempfile.TemporaryDirectory() as folder, grpc.insecure_channel(arguments.address) as channel:
+    with tempfile.TemporaryDirectory() as folder, connect(arguments) as channel:
         stubs = generate(folder)
         grpc.channel_ready_future(channel).result(timeout=30)
         client = Client(stubs, grpc.intercept_channel(channel, Bearer(bearer)))

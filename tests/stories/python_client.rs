@@ -17,17 +17,39 @@ fn python_speaks_to_the_vault_on_postgres() {
     }
 }
 
+#[test]
+fn python_speaks_to_the_vault_over_mutual_tls() {
+    let Some(python) = setting("LACUNA_TEST_PYTHON") else { return skipped("the Python client", "LACUNA_TEST_PYTHON") };
+    let place = Place::new();
+    let made = run(lacuna().args(["tls", "dev", "tls", "--caller", "shop"]).current_dir(place.path()));
+    assert!(made.status.success(), "{}", said(&made));
+    let (configuration, token) = (place.path().join("tls/lacuna.toml"), place.path().join("token"));
+    std::fs::write(&token, "the-token-of-the-shop").unwrap();
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    std::fs::write(&configuration, format!("{text}token = 'the-token-of-the-shop'\n")).unwrap();
+    let mut command = place.serve(None);
+    let server = Server::start(command.arg("--config").arg(&configuration)).unwrap();
+    let mut client = python_client(&python, &place, &server, &token);
+    let ran = run(client.arg("--tls").arg(place.path().join("tls")));
+    assert!(ran.status.success(), "{}\nthe server's log:\n{}", said(&ran), place.log());
+    stop(server, &place);
+}
+
+fn python_client(python: &str, place: &Place, server: &Server, token: &Path) -> Command {
+    let mut command = Command::new(python);
+    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/client.py");
+    command.arg("-B").arg(client).arg("--address").arg(server.address()).arg("--token-file").arg(token);
+    command.arg("--receipt").arg(place.path().join("receipt"));
+    command
+}
+
 fn story(database: Option<&str>) {
     let Some(python) = setting("LACUNA_TEST_PYTHON") else { return skipped("the Python client", "LACUNA_TEST_PYTHON") };
     let place = Place::new();
     let receipt = place.path().join("receipt");
     let server = place.start(database);
 
-    let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/client.py");
-    let mut command = Command::new(python);
-    command.arg("-B").arg(client).arg("--address").arg(server.address());
-    command.arg("--token-file").arg(place.token()).arg("--receipt").arg(&receipt);
-    let ran = run(&mut command);
+    let ran = run(&mut python_client(&python, &place, &server, &place.token()));
     assert!(ran.status.success(), "{}\nthe server's log:\n{}", said(&ran), place.log());
 
     // What the client left survives a restart, as the program's own client sees it.
