@@ -13,6 +13,7 @@ use lacuna::store::outbox::{Placed, place};
 use lacuna::store::{Store, Tx};
 use tonic::Status;
 
+use crate::asks::point;
 use crate::events::{Watcher, from, oldest};
 use crate::house::{Link, fresh_database};
 use crate::nodes::{IN_THE_END, Node, Person, Vault};
@@ -36,13 +37,7 @@ async fn say(door: &mut Door, person: &Person, kind: v1::ConsentEventKind) -> Re
 }
 
 async fn define_form(node: &mut Node) {
-    let point = v1::CollectionPoint {
-        collection_point: FORM.to_owned(),
-        kind: v1::CollectionPointKind::WebForm.into(),
-        ..Default::default()
-    };
-    let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-    node.consents.define_collection_point(request).await.unwrap();
+    node.consents.define_collection_point(point(FORM, v1::CollectionPointKind::WebForm)).await.unwrap();
 }
 
 /// The entries of a person's ledger, in the order of the chain.
