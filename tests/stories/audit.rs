@@ -193,7 +193,6 @@ outside_on_both_stores! {
     }
 }
 
-#[cfg(feature = "failpoints")]
 mod after_a_crash {
     use super::entries;
     use crate::outside::outside_on_both_stores;

@@ -75,10 +75,15 @@ async fn scores(hoard: &Hoard, vault: &Outside) -> usize {
     hoard.spoils(keys).values().filter(|(token, _)| token.kind == FieldType::Score).count()
 }
 
-/// Waits until the vault has changed its root by itself.
+/// Waits until the vault has changed its root by itself, in every copy of the slot.
 async fn changes_root(door: &mut Door, epoch: u64) {
     let looking = async {
-        while status(&mut door.keys).await.epoch <= epoch {
+        loop {
+            let status = status(&mut door.keys).await;
+            let settled = status.slot_copies.iter().all(|copy| copy.epoch == Some(status.epoch));
+            if settled && status.epoch > epoch && status.database_epoch == status.epoch {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     };

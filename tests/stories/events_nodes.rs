@@ -111,7 +111,6 @@ async fn three_nodes_tell_everybody_everything_in_one_order() {
     }
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_node_committed_and_did_not_live_to_tell_the_others_tell() {
     let Some(vault) = Vault::new("a node that dies before it tells") else { return };
