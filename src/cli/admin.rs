@@ -107,6 +107,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
     for caller in &config.callers {
         caller.token()?;
     }
+    let (authority, _) = super::policies::load(&config)?;
     let url = config.database_url()?;
     let embedded = url.expose().strip_prefix("sqlite:").map(PathBuf::from);
     let database = if embedded.is_some_and(|path| !path.exists()) {
@@ -126,6 +127,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         ("root slot", config.slot_place()),
         ("wrapped by", config.kek_place()),
         ("first purposes", purposes.join(", ")),
+        ("policies", authority.policies().len().to_string()),
         ("callers", if callers.is_empty() { "development".to_owned() } else { callers.join(", ") }),
     ];
     lines.extend(config.slot.mirrors.iter().map(|mirror| ("mirror", mirror.display().to_string())));

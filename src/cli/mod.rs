@@ -24,6 +24,7 @@ mod notice;
 mod open;
 mod page;
 mod point;
+mod policies;
 mod preflight;
 mod print;
 mod purpose;

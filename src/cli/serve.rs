@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::open::{Place, Use, open};
-use super::preflight;
+use super::{policies, preflight};
 use crate::config::Config;
 use crate::crypto::{Random, Secret};
 use crate::grpc::{self, Callers, Health, Pulse};
@@ -19,13 +19,13 @@ use crate::keys::files;
 use crate::keys::recover::Report;
 use crate::keys::status;
 use crate::model::{Clock, SystemClock};
-use crate::policy::{Caller, Grants};
+use crate::policy::Caller;
 use crate::store::Store;
 use crate::vault::Vault;
 use crate::{model, telemetry};
 
 /// How often the vault looks for what is due and how it is itself.
-const UPKEEP: Duration = Duration::from_secs(1);
+pub const UPKEEP: Duration = Duration::from_secs(1);
 
 /// How often it looks after a custodian that has to be asked over a network, or is slow.
 const LOOK: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<((), (), ())>,
+    upkeep: JoinHandle<((), (), (), ())>,
 }
 
 impl Running {
@@ -92,14 +92,17 @@ impl Running {
         model::warm_up();
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
-        let vault =
-            Arc::new(Vault::start(Arc::new(opened.custody), clock, config.purposes(), config.events.settings()).await?);
+        let (authority, files) = policies::load(config)?;
+        let (custody, events) = (Arc::new(opened.custody), config.events.settings());
+        let vault = Arc::new(Vault::start(custody, clock, config.purposes(), events, authority).await?);
+        policies::record(&vault, &files).await?;
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);
         let watching = watch_custodian(Arc::clone(&vault), pulse.clone(), stopped.clone());
         let keeping = keep_up(Arc::clone(&vault), pulse, stopped.clone());
         let journalling = keep_journal(Arc::clone(&vault), stopped.clone());
-        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling) });
+        let rereading = policies::watch(Arc::clone(&vault), config.policy.clone(), files, stopped.clone());
+        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling, rereading) });
         let stopping = until(stopped);
         let door = tokio::spawn(grpc::serve(listener, Arc::clone(&vault), Arc::new(callers), health, stopping));
         tracing::info!(%address, report = ?opened.report, "serving");
@@ -275,8 +278,9 @@ fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<Path
     let mut callers = Callers::default();
     for caller in &config.callers {
         let token = caller.token()?;
-        let grants = caller.purposes.clone().map_or(Grants::All, |codes| Grants::Only(codes.into_iter().collect()));
-        let added = callers.add(token.expose(), Caller { name: caller.name.clone(), grants });
+        let purposes = caller.purposes.clone().map(|codes| codes.into_iter().collect());
+        let groups = caller.groups.iter().cloned().collect();
+        let added = callers.add(token.expose(), Caller { name: caller.name.clone(), groups, purposes });
         anyhow::ensure!(added, "caller {} has the token of another caller", caller.name);
     }
     if !config.callers.is_empty() {
@@ -284,7 +288,7 @@ fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<Path
     }
     let path = config.data_dir().join("dev-token");
     let token = dev_token(&path, random).with_context(|| format!("the credential in {}", path.display()))?;
-    callers.add(&token, Caller { name: "development".to_owned(), grants: Grants::All });
+    callers.add(&token, Caller::named("development"));
     Ok((callers, Some(path)))
 }
 

@@ -18,8 +18,12 @@
 //! [purposes.order_confirmation]
 //! basis = "contract"
 //!
+//! [policy]
+//! directory = "/etc/lacuna/policies"
+//!
 //! [[callers]]
 //! name = "mailer"
+//! groups = ["mailer"]
 //! token_file = "/etc/lacuna/callers/mailer"
 //! purposes = ["order_confirmation"]
 //! "#).unwrap();
@@ -28,6 +32,7 @@
 
 mod endpoint;
 mod events;
+mod policy;
 mod process;
 mod sink;
 pub mod slot;
@@ -42,6 +47,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 pub use events::Events;
+pub use policy::Policy;
 pub use process::{CoreDumps, Process, Swap};
 pub use sink::{Bucket, Sink};
 pub use slot::Slot;
@@ -101,6 +107,8 @@ pub struct Config {
     pub purposes: BTreeMap<String, Seed>,
     /// Who may call; a development credential is made when there are none.
     pub callers: Vec<Caller>,
+    /// What callers may do.
+    pub policy: Policy,
     /// Events for other systems.
     pub events: Events,
     /// What is logged, and how.
@@ -110,7 +118,7 @@ pub struct Config {
 }
 
 /// Someone who may call.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Caller {
     /// Their name; it stands in the audit log.
@@ -119,8 +127,11 @@ pub struct Caller {
     pub token: Option<Hidden>,
     /// A file that holds it.
     pub token_file: Option<PathBuf>,
-    /// The purposes they may name; all when not said.
+    /// The purposes they may name, whatever the policies permit; no limit when not said.
     pub purposes: Option<Vec<String>>,
+    /// The groups they are in, which policies speak of.
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 /// A purpose that a new vault begins with.
@@ -195,6 +206,9 @@ impl Config {
                 "callers[{at}] ({}) needs token or token_file, and not both",
                 caller.name
             );
+            for group in &caller.groups {
+                ensure!(!group.trim().is_empty(), "callers[{at}] ({}) is in a group without a name", caller.name);
+            }
             for code in caller.purposes.iter().flatten() {
                 crate::model::Label::purpose(code)
                     .with_context(|| format!("callers[{at}] ({}) is granted {code:?}", caller.name))?;

@@ -10,6 +10,7 @@ mod identity;
 mod key;
 mod landing;
 mod parse;
+mod rights;
 mod status;
 mod subject;
 mod token;
@@ -74,8 +75,8 @@ pub async fn serve(
     };
     let events = EventServiceServer::new(event::Events::new(Arc::clone(&vault), stopped))
         .max_decoding_message_size(LARGEST_REQUEST);
-    let keys = KeyServiceServer::new(key::Keys::new(vault)).max_decoding_message_size(LARGEST_REQUEST);
-    let known = identity::Gate::new(callers);
+    let keys = KeyServiceServer::new(key::Keys::new(Arc::clone(&vault))).max_decoding_message_size(LARGEST_REQUEST);
+    let (known, rights) = (identity::Gate::new(callers), rights::Rights::new(vault));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -92,11 +93,11 @@ pub async fn serve(
         .add_service(health.service)
         .add_service(reflection)
         .add_service(reflection_alpha)
-        .add_service(tonic::service::interceptor::InterceptedService::new(tokens, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(subjects, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(consents, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(events, known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(keys, known))
+        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(tokens), known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(subjects), known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(consents), known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(events), known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(keys), known))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())

@@ -74,6 +74,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::KeyRetired => (Code::DataLoss, ErrorReason::KeyRetired),
         Reason::LinkInvalid => (Code::PermissionDenied, ErrorReason::LinkInvalid),
         Reason::NoConsent => (Code::PermissionDenied, ErrorReason::NoConsent),
+        Reason::NotPermitted => (Code::PermissionDenied, ErrorReason::NotPermitted),
         Reason::NoticeUnknown => (Code::FailedPrecondition, ErrorReason::NoticeUnknown),
         Reason::Objected => (Code::PermissionDenied, ErrorReason::Objected),
         Reason::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),

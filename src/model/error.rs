@@ -29,6 +29,7 @@ pub enum Reason {
     KeyRetired,
     LinkInvalid,
     NoConsent,
+    NotPermitted,
     NoticeUnknown,
     Objected,
     Overloaded,

@@ -48,6 +48,8 @@ pub struct Facts {
     pub token: Token,
     /// Where its subject is.
     pub state: SubjectState,
+    /// Whose law applies to its subject; empty when that was not said.
+    pub jurisdiction: String,
     /// Whether its subject may be profiled.
     pub profiling: bool,
     /// Since when its subject is restricted.

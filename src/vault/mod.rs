@@ -6,6 +6,7 @@
 //!
 //! Concurrent callers share their reads ([`read`]) and their commits ([`write`]); erasures share the slot's advance.
 
+pub mod access;
 pub mod audit;
 pub mod consent;
 pub mod erasure;
@@ -29,11 +30,13 @@ use std::time::Duration;
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Purpose, Reason, Result};
+use crate::policy::Authority;
 
 /// The vault: safe to share, and shared by every door.
 pub struct Vault {
     custody: Arc<Custody>,
     clock: Arc<dyn Clock>,
+    authority: Authority,
     library: consent::Library,
     events: event::Events,
     reads: read::Reads,
@@ -55,6 +58,7 @@ impl Vault {
         clock: Arc<dyn Clock>,
         seeds: Vec<Purpose>,
         settings: event::Settings,
+        authority: Authority,
     ) -> Result<Self> {
         if let Err(error) = journal::replay(&custody, &*clock).await {
             tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
@@ -71,6 +75,7 @@ impl Vault {
             shreds,
             custody,
             clock,
+            authority,
             library,
             journal: tokio::sync::Mutex::default(),
             events,

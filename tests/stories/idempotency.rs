@@ -47,8 +47,7 @@ on_both_stores! {
         let caller = |name: &str| lacuna::config::Caller {
             name: name.to_owned(),
             token: Some(format!("the-token-of-{name}").into()),
-            token_file: None,
-            purposes: None,
+            ..lacuna::config::Caller::default()
         };
         house.config.callers = vec![caller("one"), caller("two")];
         house.reopen().await;

@@ -63,7 +63,8 @@ fn signal(subject: &str, purpose: &str, kind: Kind) -> v1::RecordConsentRequest 
 }
 
 fn caller(name: &str, purposes: Option<Vec<String>>) -> Caller {
-    Caller { name: name.to_owned(), token: Some(format!("the-token-of-{name}").into()), token_file: None, purposes }
+    let token = Some(format!("the-token-of-{name}").into());
+    Caller { name: name.to_owned(), token, purposes, ..Caller::default() }
 }
 
 on_both_stores! {

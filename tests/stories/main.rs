@@ -58,6 +58,7 @@ mod moto;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
+mod policies;
 mod process;
 mod profiling;
 mod proofs;

@@ -64,8 +64,8 @@ on_both_stores! {
         let caller = |name: &str, purposes: Option<Vec<String>>| Caller {
             name: name.to_owned(),
             token: Some(format!("the-token-of-{name}").into()),
-            token_file: None,
             purposes,
+            ..Caller::default()
         };
         house.config.callers = vec![
             caller("orders", None),

@@ -291,8 +291,8 @@ on_both_stores! {
         let caller = |name: &str, purposes: Option<Vec<String>>| Caller {
             name: name.to_owned(),
             token: Some(format!("the-token-of-{name}").into()),
-            token_file: None,
             purposes,
+            ..Caller::default()
         };
         office.house.config.callers = vec![
             caller("everything", None),

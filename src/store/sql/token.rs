@@ -24,7 +24,7 @@ macro_rules! facts {
         concat! {
             "SELECT ",
             columns!(),
-            ", s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
+            ", s.state, s.jurisdiction, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
 (SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure), ", $purpose, " "
         }
     };
@@ -261,6 +261,7 @@ fn facts(row: &Row) -> Result<Facts> {
     Ok(Facts {
         token: record(&mut columns)?,
         state: subject::state(columns.take()?)?,
+        jurisdiction: columns.take()?,
         profiling: columns.take()?,
         restricted_at: columns.maybe_time()?,
         erasure: columns.take::<Option<&[u8]>>()?.and_then(ErasureId::from_slice),

@@ -90,7 +90,7 @@ impl Vault {
             at,
             known: head.cursor.position,
             cursor: from,
-            markets: caller.may_market(&*self.library.refreshed().await?),
+            markets: self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())?,
             page: VecDeque::new(),
             newest,
             stop,

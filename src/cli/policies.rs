@@ -1,0 +1,128 @@
+//! The operator's policies: read at the start, and again whenever their files change.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::serve::UPKEEP;
+use crate::config::{Config, Policy};
+use crate::policy::{Authority, Policies, PolicyFile};
+use crate::vault::Vault;
+
+/// What was read.
+pub type Files = Option<Vec<PolicyFile>>;
+
+/// The policies that the vault begins with.
+///
+/// # Errors
+/// Naming the file and the line at fault: a vault does not start by other rules than those it was given.
+pub fn load(config: &Config) -> Result<(Authority, Files)> {
+    let files = config.policy.files()?;
+    let policies = Policies::parse(files.as_deref()).context("a policy cannot be used")?;
+    Ok((Authority::new(policies), files))
+}
+
+/// Records which policies the vault begins with.
+///
+/// # Errors
+/// `AuditUnavailable`.
+pub async fn record(vault: &Vault, files: &Files) -> Result<()> {
+    tell(vault, true);
+    if let Some(files) = files {
+        vault.record_policies(files, None).await?;
+    }
+    Ok(())
+}
+
+/// Looks once a second, and when the process is told to (SIGHUP), whether the files are other ones. What cannot be used
+/// is said once, and what was in force before stays.
+pub async fn watch(vault: Arc<Vault>, policy: Policy, files: Files, mut stopped: watch::Receiver<bool>) {
+    let mut reread = Reread { vault, policy, in_force: files, refused: None, seen: None };
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            tracing::error!(%error, "no signal can be heard; the files of policies are not watched");
+            return;
+        }
+    };
+    loop {
+        let told = tokio::select! {
+            () = tokio::time::sleep(UPKEEP) => false,
+            _ = hangup.recv() => true,
+            _ = stopped.changed() => return,
+        };
+        if reread.policy.directory.is_some() {
+            reread.look(told).await;
+        }
+    }
+}
+
+struct Reread {
+    vault: Arc<Vault>,
+    policy: Policy,
+    in_force: Files,
+    /// What cannot be used, so that it is said once.
+    refused: Option<String>,
+    /// What was read last: files that are still being written differ from one look to the next.
+    seen: Files,
+}
+
+impl Reread {
+    async fn look(&mut self, told: bool) {
+        let policy = self.policy.clone();
+        let read = tokio::task::spawn_blocking(move || policy.files()).await;
+        let files = match read.map_err(anyhow::Error::from).flatten() {
+            Ok(files) => files,
+            Err(error) => return self.refuse(&[], format!("{error:#}"), told).await,
+        };
+        let settled = told || files == self.seen;
+        self.seen.clone_from(&files);
+        if !settled {
+            return;
+        }
+        if files == self.in_force {
+            // What could not be used was taken back.
+            if self.refused.take().is_some() {
+                tracing::info!("the files of policies are as before");
+                tell(&self.vault, true);
+            }
+            return;
+        }
+        let (Some(given), parsed) = (files.as_deref(), Policies::parse(files.as_deref())) else { return };
+        match parsed {
+            Ok(policies) => match self.vault.replace_policies(policies, given).await {
+                Ok(()) => {
+                    tracing::info!(files = given.len(), "other policies are in force");
+                    metrics::counter!("lacuna_policy_reloads_total", "outcome" => "loaded").increment(1);
+                    tell(&self.vault, true);
+                    (self.in_force, self.refused) = (files, None);
+                }
+                Err(error) => tracing::error!(%error, "other policies wait until they can be recorded"),
+            },
+            Err(error) => {
+                let given = given.to_vec();
+                self.refuse(&given, error.to_string(), told).await;
+            }
+        }
+    }
+
+    async fn refuse(&mut self, files: &[PolicyFile], error: String, told: bool) {
+        if self.refused.as_ref() == Some(&error) && !told {
+            return;
+        }
+        tracing::error!(error, "THE POLICIES CANNOT BE USED: those that were in force before stay in force");
+        metrics::counter!("lacuna_policy_reloads_total", "outcome" => "refused").increment(1);
+        tell(&self.vault, false);
+        match self.vault.record_policies(files, Some("PolicyInvalid".to_owned())).await {
+            Ok(()) => self.refused = Some(error),
+            Err(error) => tracing::error!(%error, "that policies were refused could not be recorded yet"),
+        }
+    }
+}
+
+fn tell(vault: &Vault, current: bool) {
+    metrics::gauge!("lacuna_policies").set(u32::try_from(vault.authority().policies().len()).unwrap_or(u32::MAX));
+    metrics::gauge!("lacuna_policies_current").set(f64::from(u8::from(current)));
+}
