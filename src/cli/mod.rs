@@ -4,6 +4,7 @@
 //! nothing. It must not print a bearer token ever, nor a person's value except as the answer to `token reveal`. A new
 //! command is one variant of [`Command`] and one arm of [`Cli::run`].
 
+mod access;
 mod admin;
 mod backup;
 mod bench;
@@ -105,6 +106,9 @@ enum Command {
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
     Events(events::Args),
+    /// See who may do what and why, and put an end to it.
+    #[command(after_help = EXIT_STATUS)]
+    Access(access::Args),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -136,6 +140,7 @@ impl Cli {
             Command::CollectionPoint(args) => args.remote.output.finish(point::run(args).await),
             Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
             Command::Events(args) => args.remote.output.finish(events::run(args).await),
+            Command::Access(args) => args.remote.output.finish(access::run(args).await),
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

@@ -1,6 +1,7 @@
 //! The operator's policies: read at the start, and again whenever their files change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,8 +9,14 @@ use tokio::sync::watch;
 
 use super::serve::UPKEEP;
 use crate::config::{Config, Policy};
-use crate::policy::{Authority, Policies, PolicyFile};
+use crate::policy::{Authority, Caller, Policies, PolicyFile, Registered};
 use crate::vault::Vault;
+
+/// Whoever holds the development credential.
+pub const DEVELOPMENT: &str = "development";
+
+/// How often callers are looked at.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// What was read.
 pub type Files = Option<Vec<PolicyFile>>;
@@ -21,7 +28,49 @@ pub type Files = Option<Vec<PolicyFile>>;
 pub fn load(config: &Config) -> Result<(Authority, Files)> {
     let files = config.policy.files()?;
     let policies = Policies::parse(files.as_deref()).context("a policy cannot be used")?;
-    Ok((Authority::new(policies), files))
+    let ends = config.callers.iter().filter_map(|caller| Some((caller.name.clone(), caller.authorization.end()?)));
+    Ok((Authority::new(policies).with_ends(ends.collect()), files))
+}
+
+/// The callers in the configuration, as the register of authorised persons has them.
+pub fn registered(config: &Config) -> Vec<Registered> {
+    let one = |known: &crate::config::Caller| {
+        let authorization = known.authorization.clone();
+        Registered {
+            caller: caller(known),
+            person: authorization.person,
+            granted_by: authorization.granted_by,
+            from: authorization.from,
+            until: authorization.until,
+            trained: authorization.trained,
+        }
+    };
+    if config.callers.is_empty() {
+        return vec![one(&crate::config::Caller { name: DEVELOPMENT.to_owned(), ..Default::default() })];
+    }
+    config.callers.iter().map(one).collect()
+}
+
+/// A caller in the configuration, as policies know them.
+pub fn caller(known: &crate::config::Caller) -> Caller {
+    Caller {
+        name: known.name.clone(),
+        groups: known.groups.iter().cloned().collect(),
+        purposes: known.purposes.clone().map(|codes| codes.into_iter().collect()),
+    }
+}
+
+/// Looks several times a second whether callers were disabled on other nodes.
+pub async fn watch_callers(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = stopped.changed() => return,
+        }
+        if let Err(error) = vault.refresh_callers().await {
+            tracing::warn!(%error, "whether callers were disabled elsewhere cannot be seen");
+        }
+    }
 }
 
 /// Records which policies the vault begins with.

@@ -80,7 +80,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<((), (), (), ())>,
+    upkeep: JoinHandle<((), (), (), (), ())>,
 }
 
 impl Running {
@@ -94,7 +94,9 @@ impl Running {
         let address = listener.local_addr()?;
         let (authority, files) = policies::load(config)?;
         let (custody, events) = (Arc::new(opened.custody), config.events.settings());
-        let vault = Arc::new(Vault::start(custody, clock, config.purposes(), events, authority).await?);
+        let vault = Arc::new(
+            Vault::start(custody, clock, config.purposes(), events, authority, policies::registered(config)).await?,
+        );
         policies::record(&vault, &files).await?;
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);
@@ -102,7 +104,8 @@ impl Running {
         let keeping = keep_up(Arc::clone(&vault), pulse, stopped.clone());
         let journalling = keep_journal(Arc::clone(&vault), stopped.clone());
         let rereading = policies::watch(Arc::clone(&vault), config.policy.clone(), files, stopped.clone());
-        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling, rereading) });
+        let looking = policies::watch_callers(Arc::clone(&vault), stopped.clone());
+        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling, rereading, looking) });
         let stopping = until(stopped);
         let door = tokio::spawn(grpc::serve(listener, Arc::clone(&vault), Arc::new(callers), health, stopping));
         tracing::info!(%address, report = ?opened.report, "serving");
@@ -278,9 +281,7 @@ fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<Path
     let mut callers = Callers::default();
     for caller in &config.callers {
         let token = caller.token()?;
-        let purposes = caller.purposes.clone().map(|codes| codes.into_iter().collect());
-        let groups = caller.groups.iter().cloned().collect();
-        let added = callers.add(token.expose(), Caller { name: caller.name.clone(), groups, purposes });
+        let added = callers.add(token.expose(), policies::caller(caller));
         anyhow::ensure!(added, "caller {} has the token of another caller", caller.name);
     }
     if !config.callers.is_empty() {
@@ -288,7 +289,7 @@ fn callers(config: &Config, random: &dyn Random) -> Result<(Callers, Option<Path
     }
     let path = config.data_dir().join("dev-token");
     let token = dev_token(&path, random).with_context(|| format!("the credential in {}", path.display()))?;
-    callers.add(&token, Caller::named("development"));
+    callers.add(&token, Caller::named(policies::DEVELOPMENT));
     Ok((callers, Some(path)))
 }
 

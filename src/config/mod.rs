@@ -47,7 +47,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 pub use events::Events;
-pub use policy::Policy;
+pub use policy::{Authorization, Policy};
 pub use process::{CoreDumps, Process, Swap};
 pub use sink::{Bucket, Sink};
 pub use slot::Slot;
@@ -132,6 +132,9 @@ pub struct Caller {
     /// The groups they are in, which policies speak of.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// What the register of authorised persons says of them.
+    #[serde(default)]
+    pub authorization: Authorization,
 }
 
 /// A purpose that a new vault begins with.
@@ -209,6 +212,7 @@ impl Config {
             for group in &caller.groups {
                 ensure!(!group.trim().is_empty(), "callers[{at}] ({}) is in a group without a name", caller.name);
             }
+            caller.authorization.check().with_context(|| format!("callers[{at}] ({})", caller.name))?;
             for code in caller.purposes.iter().flatten() {
                 crate::model::Label::purpose(code)
                     .with_context(|| format!("callers[{at}] ({}) is granted {code:?}", caller.name))?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
+use crate::model::Time;
 use crate::policy::PolicyFile;
 
 /// What the names of policies' files end in.
@@ -47,5 +48,39 @@ impl Policy {
         ensure!(!files.is_empty(), "{}: there is no file *.{ENDING}, so nobody could do anything", place());
         ensure!(bytes <= MOST_BYTES, "{}: more than {MOST_BYTES} bytes", place());
         Ok(Some(files))
+    }
+}
+
+/// What the register of authorised persons says of a caller.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Authorization {
+    /// Whom the caller stands for: a person, a team, a service.
+    pub person: String,
+    /// Who authorised them.
+    pub granted_by: String,
+    /// The first day, `YYYY-MM-DD`.
+    pub from: String,
+    /// The last day; afterwards the caller is refused.
+    pub until: String,
+    /// When they were trained.
+    pub trained: String,
+}
+
+impl Authorization {
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, day) in [("from", &self.from), ("until", &self.until), ("trained", &self.trained)] {
+            let good = day.is_empty() || day.parse::<jiff::civil::Date>().is_ok();
+            ensure!(good, "authorization.{name} is not a day as 2027-01-31");
+        }
+        Ok(())
+    }
+
+    /// The moment after the last day, UTC.
+    #[must_use]
+    pub fn end(&self) -> Option<Time> {
+        let day = self.until.parse::<jiff::civil::Date>().ok()?;
+        let end = day.tomorrow().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Time::from_micros(end.timestamp().as_microsecond()))
     }
 }

@@ -3,6 +3,7 @@
 //! This floor knows the wire: it turns messages into the model's types, refusing what does not fit with the field
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
+mod access;
 mod consent;
 mod event;
 mod guard;
@@ -30,6 +31,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::model::Error;
 use crate::proto::DESCRIPTORS;
+use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::consent_service_server::ConsentServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
@@ -76,6 +78,9 @@ pub async fn serve(
     let events = EventServiceServer::new(event::Events::new(Arc::clone(&vault), stopped))
         .max_decoding_message_size(LARGEST_REQUEST);
     let keys = KeyServiceServer::new(key::Keys::new(Arc::clone(&vault))).max_decoding_message_size(LARGEST_REQUEST);
+    let accesses = AccessServiceServer::new(access::Accesses::new(Arc::clone(&vault)))
+        .max_decoding_message_size(LARGEST_REQUEST)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let (known, rights) = (identity::Gate::new(callers), rights::Rights::new(vault));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -97,7 +102,8 @@ pub async fn serve(
         .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(subjects), known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(consents), known.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(events), known.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(keys), known))
+        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(keys), known.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(rights.over(accesses), known))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
@@ -113,8 +119,14 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 5] =
-    ["", "lacuna.v1.ConsentService", "lacuna.v1.EventService", "lacuna.v1.SubjectService", "lacuna.v1.TokenService"];
+const SERVICES: [&str; 6] = [
+    "",
+    "lacuna.v1.AccessService",
+    "lacuna.v1.ConsentService",
+    "lacuna.v1.EventService",
+    "lacuna.v1.SubjectService",
+    "lacuna.v1.TokenService",
+];
 /// The service that needs the custodian of the root, which the others do not.
 const KEYS: &str = "lacuna.v1.KeyService";
 

@@ -54,6 +54,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
     match reason {
         Reason::AuditUnavailable => (Code::Unavailable, ErrorReason::AuditUnavailable),
         Reason::BatchTooLarge => (Code::InvalidArgument, ErrorReason::BatchTooLarge),
+        Reason::CallerDisabled => (Code::PermissionDenied, ErrorReason::CallerDisabled),
         Reason::CallerUnknown => (Code::Unauthenticated, ErrorReason::CallerUnknown),
         Reason::CardData => (Code::InvalidArgument, ErrorReason::CardData),
         Reason::CollectionPointUnknown => (Code::FailedPrecondition, ErrorReason::CollectionPointUnknown),

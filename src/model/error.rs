@@ -9,6 +9,7 @@ use std::fmt;
 pub enum Reason {
     AuditUnavailable,
     BatchTooLarge,
+    CallerDisabled,
     CallerUnknown,
     CardData,
     CollectionPointUnknown,

@@ -68,6 +68,8 @@ pub struct Facts {
     pub standing: Standing,
     /// How many documents the catalogue had when this was read; 0 when no purpose was asked about.
     pub catalogue: i64,
+    /// How many changes of callers there were when this was read; 0 when no purpose was asked about.
+    pub callers: i64,
 }
 
 impl Facts {

@@ -4,7 +4,7 @@
 //! decided is remembered, with everything it was decided by; the memory goes with the policies, and where a policy
 //! looks at the time it lasts for a minute.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -33,6 +33,23 @@ impl Caller {
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), groups: BTreeSet::new(), purposes: None }
     }
+}
+
+/// Someone in the configuration, as the register of authorised persons has them.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// Who.
+    pub caller: Caller,
+    /// Whom they stand for.
+    pub person: String,
+    /// Who authorised them.
+    pub granted_by: String,
+    /// The first day, the last one, and that of their training: `YYYY-MM-DD`, or empty.
+    pub from: String,
+    #[expect(missing_docs, reason = "see `from`")]
+    pub until: String,
+    #[expect(missing_docs, reason = "see `from`")]
+    pub trained: String,
 }
 
 /// What a right is wanted to.
@@ -205,24 +222,72 @@ impl InForce {
     }
 }
 
-/// Whoever is asked. The policies in force can be replaced under it.
-pub struct Authority(RwLock<Arc<InForce>>);
+/// Callers who are refused everything.
+#[derive(Default)]
+struct Shut {
+    /// How many changes this comes from.
+    generation: i64,
+    disabled: BTreeSet<String>,
+}
+
+/// Whoever is asked. The policies in force can be replaced under it, and callers be shut out.
+pub struct Authority {
+    in_force: RwLock<Arc<InForce>>,
+    shut: RwLock<Arc<Shut>>,
+    /// Until when callers are authorised who are not for ever.
+    ends: BTreeMap<String, Time>,
+}
 
 impl Authority {
     /// An authority that goes by these policies.
     #[must_use]
     pub fn new(policies: Policies) -> Self {
-        Self(RwLock::new(Arc::new(InForce { policies, decided: Cache::new(REMEMBERED) })))
+        let in_force = RwLock::new(Arc::new(InForce { policies, decided: Cache::new(REMEMBERED) }));
+        Self { in_force, shut: RwLock::default(), ends: BTreeMap::new() }
+    }
+
+    /// The same, where some callers are authorised until a moment only.
+    #[must_use]
+    pub fn with_ends(self, ends: BTreeMap<String, Time>) -> Self {
+        Self { ends, ..self }
+    }
+
+    /// How many changes of callers are known.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.shut().generation
+    }
+
+    /// Takes note of who is disabled after so many changes.
+    pub fn learn(&self, generation: i64, disabled: BTreeSet<String>) {
+        *self.shut.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Shut { generation, disabled });
+    }
+
+    fn shut(&self) -> Arc<Shut> {
+        Arc::clone(&self.shut.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Refuses a caller who is disabled, or authorised no longer, everything.
+    ///
+    /// # Errors
+    /// `CallerDisabled`.
+    pub fn check_caller(&self, caller: &Caller, now: Time) -> Result<()> {
+        let ended = self.ends.get(&caller.name).is_some_and(|end| *end <= now);
+        if !ended && !self.shut().disabled.contains(&caller.name) {
+            return Ok(());
+        }
+        let message = if ended { "the caller's authorisation has ended" } else { "the caller was disabled" };
+        Err(Error::new(Reason::CallerDisabled, message).with("caller", &caller.name))
     }
 
     /// Puts other policies in force. Whatever is decided when this returns is decided by them.
     pub fn replace(&self, policies: Policies) {
         let new = Arc::new(InForce { policies, decided: Cache::new(REMEMBERED) });
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = new;
     }
 
     fn in_force(&self) -> Arc<InForce> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The names and places of the policies in force.
@@ -246,8 +311,17 @@ impl Authority {
     /// some policy could permit it, and each value is decided about later.
     ///
     /// # Errors
-    /// `NotPermitted`.
+    /// `CallerDisabled` or `NotPermitted`.
     pub fn enter(&self, caller: &Caller, action: Action, now: Time) -> Result<()> {
+        self.check_caller(caller, now)?;
+        if self.could(caller, action, now)? { Ok(()) } else { Err(not_permitted(caller, action)) }
+    }
+
+    /// Whether the policies permit a right, or could where it depends on what it is about.
+    ///
+    /// # Errors
+    /// `Internal` when the question cannot be put.
+    pub fn could(&self, caller: &Caller, action: Action, now: Time) -> Result<bool> {
         let inquiry = Inquiry::new(caller, action, About::Vault, now);
         let decision = match action.over() {
             Over::Vault => self.decide(&inquiry)?,
@@ -259,14 +333,15 @@ impl Authority {
                 self.in_force().remembered(&Inquiry { minute: 0, ..inquiry }, could)?
             }
         };
-        if decision.allowed { Ok(()) } else { Err(not_permitted(caller, action)) }
+        Ok(decision.allowed)
     }
 
     /// Whether a caller may do something to a value. Answers the redaction that is demanded.
     ///
     /// # Errors
-    /// `NotPermitted`.
-    pub fn check(&self, inquiry: &Inquiry<'_>) -> Result<Redaction> {
+    /// `CallerDisabled` or `NotPermitted`.
+    pub fn check(&self, inquiry: &Inquiry<'_>, now: Time) -> Result<Redaction> {
+        self.check_caller(inquiry.caller, now)?;
         let decision = self.decide(inquiry)?;
         if decision.allowed { Ok(decision.redaction) } else { Err(not_permitted(inquiry.caller, inquiry.action)) }
     }
@@ -299,8 +374,9 @@ impl Authority {
     /// Refuses a purpose of the catalogue that a caller may not name.
     ///
     /// # Errors
-    /// `PurposeNotGranted`.
+    /// `CallerDisabled` or `PurposeNotGranted`.
     pub fn check_purpose(&self, caller: &Caller, code: &str, now: Time) -> Result<()> {
+        self.check_caller(caller, now)?;
         if self.may_name(caller, code, now)? {
             return Ok(());
         }

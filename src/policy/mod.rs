@@ -12,7 +12,7 @@ mod permission;
 mod tests;
 
 pub use action::{Action, Over};
-pub use authority::{About, Authority, Caller, Decision, Inquiry, not_permitted};
+pub use authority::{About, Authority, Caller, Decision, Inquiry, Registered, not_permitted};
 pub use catalogue::{Catalogue, Reconfirm, default_purposes};
 pub use cedar::{Named, Policies, PolicyFile, SCHEMA, Unusable};
 pub use permission::{Permission, Question, is_there, permission};
@@ -126,7 +126,7 @@ impl Admission<'_> {
     fn check(&self, redaction: Redaction, facts: Option<&Facts>, now: Time) -> Result<Redaction> {
         let about = About::value(facts);
         let inquiry = Inquiry::new(self.caller, self.action, about, now);
-        self.authority.check(&Inquiry { purpose: &self.purpose.code, redaction, ..inquiry })
+        self.authority.check(&Inquiry { purpose: &self.purpose.code, redaction, ..inquiry }, now)
     }
 
     /// The refusal for a token that does not exist: whoever may not read every type of value does not learn that.

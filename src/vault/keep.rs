@@ -445,6 +445,7 @@ fn fresh(token: &Token) -> Facts {
         purpose: String::new(),
         standing: Standing::default(),
         catalogue: 0,
+        callers: 0,
     }
 }
 

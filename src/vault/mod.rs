@@ -30,13 +30,14 @@ use std::time::Duration;
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Purpose, Reason, Result};
-use crate::policy::Authority;
+use crate::policy::{Authority, Registered};
 
 /// The vault: safe to share, and shared by every door.
 pub struct Vault {
     custody: Arc<Custody>,
     clock: Arc<dyn Clock>,
     authority: Authority,
+    roll: access::Roll,
     library: consent::Library,
     events: event::Events,
     reads: read::Reads,
@@ -59,6 +60,7 @@ impl Vault {
         seeds: Vec<Purpose>,
         settings: event::Settings,
         authority: Authority,
+        registered: Vec<Registered>,
     ) -> Result<Self> {
         if let Err(error) = journal::replay(&custody, &*clock).await {
             tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
@@ -68,7 +70,10 @@ impl Vault {
             event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
+        let roll = access::Roll::new(registered);
+        access::refresh(&roll, &authority, custody.store()).await?;
         Ok(Self {
+            roll,
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched};
-use super::read::{Ask, Name};
+use super::read::Name;
 use super::token::Described;
 use super::write::{Record, Write, Written};
 use crate::keys::Custody;
@@ -54,13 +54,17 @@ impl Vault {
         let catalogue = self.admit(&claim, "Detokenize", &ask.purpose).await?;
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
-        let mut found = self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??;
+        let mut found = self.read_facts(&ask.purpose, names).await?;
         // By the documents that were there when the facts were read.
         let generation = found.iter().flatten().map(|facts| facts.catalogue).max().unwrap_or(0);
         let catalogue =
             if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
         let now = self.clock.now();
-        let admission = policy::admit(&claim, &ask.purpose, &catalogue, now)?;
+        // Again, by what is known now: of purposes, and of callers who were disabled elsewhere a moment ago.
+        let admission = match policy::admit(&claim, &ask.purpose, &catalogue, now) {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
+        };
         let mut revealed: Vec<Revealed> = ask
             .tokens
             .iter()
@@ -135,7 +139,7 @@ impl Vault {
                 return Ok(());
             }
             let names = moved.iter().map(|((text, _), _)| Name::parse(text, &self.custody)).collect();
-            let (fresh, now) = (self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??, self.clock.now());
+            let (fresh, now) = (self.read_facts(&ask.purpose, names).await?, self.clock.now());
             for (((text, facts), revealed), fresh) in moved.into_iter().zip(fresh) {
                 *revealed = self.reveal(admission, ask.redaction, text, fresh.as_deref(), now);
                 *facts = fresh;
@@ -165,7 +169,7 @@ impl Vault {
             return Ok(());
         }
         let names = late.iter().map(|(_, text)| Name::parse(text, &self.custody)).collect();
-        let (found, now) = (self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??, self.clock.now());
+        let (found, now) = (self.read_facts(&ask.purpose, names).await?, self.clock.now());
         for ((revealed, text), facts) in late.into_iter().zip(found) {
             let decided = facts.map(|facts| policy::decide(admission, ask.redaction, &facts, text, now));
             revealed.outcome = match decided {
@@ -202,11 +206,15 @@ impl Vault {
         let asked: Vec<_> = rows.iter().map(|row| (*row, purpose)).collect();
         let mut found = tx.facts_for(&asked, &[]).await?;
         drop(tx);
+        self.callers_at_least(found.iter().map(|facts| facts.callers).max()).await?;
         let generation = found.iter().map(|facts| facts.catalogue).max().unwrap_or(0);
         let catalogue =
             if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
         let now = self.clock.now();
-        let admission = policy::admit(&claim, purpose, &catalogue, now)?;
+        let admission = match policy::admit(&claim, purpose, &catalogue, now) {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.record_refusal(caller, "FindTokens", error).await),
+        };
         found.retain(|facts| policy::decide(&admission, Redaction::Redacted, facts, "", now).is_ok());
         found.sort_by_key(|facts| facts.token.row);
         let touched = found.iter().map(|facts| touched(&facts.token, "OK".to_owned())).collect();

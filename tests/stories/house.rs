@@ -9,6 +9,7 @@ use lacuna::cli::serve::Running;
 use lacuna::config::Config;
 use lacuna::model::{Clock, Time};
 use lacuna::proto::v1;
+use lacuna::proto::v1::access_service_client::AccessServiceClient;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
@@ -164,6 +165,13 @@ impl House {
         KeyServiceClient::with_interceptor(channel, Bearer(self.bearer()))
     }
 
+    /// The door for those who say who may, with any credential.
+    pub async fn access_as(&self, token: &str) -> AccessServiceClient<Link> {
+        let address = format!("http://{}", self.running().address);
+        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+        AccessServiceClient::with_interceptor(channel, Bearer(token.to_owned()))
+    }
+
     /// The door for those who ask for consent.
     pub async fn consents(&self) -> ConsentServiceClient<Link> {
         self.consents_as(&self.bearer()).await
@@ -313,7 +321,7 @@ fn bearer(running: &Running, config: &Config) -> String {
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-async fn connect(running: &Running, token: String) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
+pub async fn connect(running: &Running, token: String) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
     let channel = Channel::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
     let bearer = Bearer(token);
     (

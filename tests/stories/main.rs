@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, in what tests share too"
 )]
 
+mod access;
 mod asks;
 mod audit;
 mod base_backup;
@@ -58,6 +59,7 @@ mod moto;
 #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
+mod permissions;
 mod policies;
 mod process;
 mod profiling;

@@ -54,7 +54,7 @@ pub async fn with_roles(house: &mut House, groups: &[&str]) {
 }
 
 /// The entries of the audit log, oldest first.
-async fn entries(house: &House) -> Vec<Value> {
+pub async fn entries(house: &House) -> Vec<Value> {
     let mut tx = house.running().vault.custody().store().read().await.unwrap();
     let batches = tx.list_audit_batches(None, 10_000).await.unwrap();
     batches.iter().flat_map(|batch| batch.body.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -66,7 +66,7 @@ async fn loads(house: &House) -> Vec<bool> {
     loads.map(|entry| entry.get("refused").is_some()).collect()
 }
 
-async fn as_member(house: &mut House, group: &str) {
+pub async fn as_member(house: &mut House, group: &str) {
     (house.tokens, house.subjects) = house.connect_as(&format!("the-token-of-{group}")).await;
 }
 

@@ -15,10 +15,12 @@ macro_rules! columns {
 /// Of a token and its person; of a purpose too when one is asked about, as the second column of each row.
 macro_rules! facts {
     () => {
-        facts!("'', NULL, CAST(NULL AS BIGINT)")
+        facts!("'', NULL, CAST(NULL AS BIGINT), CAST(NULL AS BIGINT)")
     };
     (for_purpose) => {
-        facts!("e.value ->> 1, w.document, (SELECT MAX(c.seq) FROM catalogue c)")
+        facts!(
+            "e.value ->> 1, w.document, (SELECT MAX(c.seq) FROM catalogue c), (SELECT MAX(a.seq) FROM caller_change a)"
+        )
     };
     ($purpose:literal) => {
         concat! {
@@ -271,6 +273,7 @@ fn facts(row: &Row) -> Result<Facts> {
         purpose: columns.take()?,
         standing: super::consent::standing(columns.take()?)?,
         catalogue: columns.take::<Option<i64>>()?.unwrap_or(0),
+        callers: columns.take::<Option<i64>>()?.unwrap_or(0),
     })
 }
 

@@ -98,7 +98,11 @@ impl Vault {
         Ok(answers)
     }
 
-    pub(super) async fn people(&self, tx: &mut dyn Tx, ids: &[SubjectId]) -> Result<HashMap<SubjectId, PersonFacts>> {
+    pub(in crate::vault) async fn people(
+        &self,
+        tx: &mut dyn Tx,
+        ids: &[SubjectId],
+    ) -> Result<HashMap<SubjectId, PersonFacts>> {
         let subjects = tx.subjects(ids).await?;
         let erasures: Vec<_> = subjects.iter().filter_map(|subject| subject.erasure).collect();
         let due = crate::vault::erasure::due(tx, &erasures).await?;
