@@ -112,11 +112,11 @@ pub async fn run(args: Args) -> Result<()> {
         }
         Verb::Disable { caller, reason } => {
             let request = v1::DisableCallerRequest { caller, reason };
-            changed(vault.access.disable_caller(request).await?.into_inner().caller.unwrap_or_default())
+            changed(&vault.access.disable_caller(request).await?.into_inner().caller.unwrap_or_default())
         }
         Verb::Enable { caller, reason } => {
             let request = v1::EnableCallerRequest { caller, reason };
-            changed(vault.access.enable_caller(request).await?.into_inner().caller.unwrap_or_default())
+            changed(&vault.access.enable_caller(request).await?.into_inner().caller.unwrap_or_default())
         }
         Verb::Who { subject, paging } => {
             let page = async |page_size, page_token| {
@@ -200,7 +200,7 @@ async fn register(vault: &mut Vault, format: Format) -> Result<()> {
     writer.write_record(head).map_err(anyhow::Error::from)?;
     for caller in &callers {
         let authorization = caller.authorization.clone().unwrap_or_default();
-        let removed = caller.disabled.then(|| table::time(caller.change_time)).unwrap_or_default();
+        let removed = if caller.disabled { table::time(caller.change_time) } else { String::new() };
         let removed_by = if caller.disabled { caller.changed_by.clone() } else { String::new() };
         let row = [
             caller.caller.clone(),
@@ -227,9 +227,9 @@ fn harmless(cell: &str) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
 }
 
-fn changed(caller: v1::AccessCaller) -> Answer {
+fn changed(caller: &v1::AccessCaller) -> Answer {
     let done = if caller.disabled { "is disabled, on every node" } else { "is enabled" };
-    Answer::new(json!({ "caller": caller_json(&caller) }), format!("{} {done}.", caller.caller))
+    Answer::new(json!({ "caller": caller_json(caller) }), format!("{} {done}.", caller.caller))
 }
 
 fn redaction_name(redaction: i32) -> String {
