@@ -45,6 +45,7 @@ CREATE TABLE consumer (
     name            TEXT   PRIMARY KEY,
     registered_at   BIGINT NOT NULL,
     -- Mutable.
+    history         BLOB   NOT NULL, -- 8 bytes: the history that it has acknowledged, by its name
     position        BIGINT NOT NULL, -- up to here, inclusive
     acknowledged_by TEXT   NOT NULL, -- the caller
     acknowledged_at BIGINT NOT NULL

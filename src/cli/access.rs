@@ -10,19 +10,9 @@ use super::print::{self, Answer};
 use super::{table, value};
 use crate::proto::v1;
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with callers.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// List the callers, and whether they are disabled.
     Callers(Paging),
     /// Refuse a caller everything from now on, on every node.
@@ -62,7 +52,7 @@ enum Verb {
 
 /// A question that nobody has asked.
 #[derive(clap::Args)]
-struct Simulate {
+pub struct Simulate {
     /// The caller.
     caller: String,
     /// The right, as `reveal`.
@@ -86,19 +76,18 @@ struct Simulate {
 
 /// What the register is written as.
 #[derive(Clone, Copy, ValueEnum)]
-enum Format {
+pub enum Format {
     Csv,
     Json,
 }
 
 /// Carries out a verb.
-pub async fn run(args: Args) -> Result<()> {
-    let remote = args.remote;
-    if matches!(args.verb, Verb::Schema) {
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
+    if matches!(verb, Verb::Schema) {
         return print::line(crate::policy::SCHEMA.trim_end());
     }
     let mut vault = remote.open().await?;
-    let answer = match args.verb {
+    let answer = match verb {
         Verb::Callers(paging) => {
             let page = async |page_size, page_token| {
                 let request = v1::ListCallersRequest { page_size, page_token };

@@ -1,6 +1,7 @@
 //! The way to a running vault: its address, and the bearer token, which is read here and never shown.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -42,6 +43,23 @@ pub struct Remote {
     /// How to show the answer
     #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Connection")]
     pub output: Output,
+}
+
+/// A noun of the API: a connection, and what to do there.
+#[derive(clap::Args)]
+pub struct Noun<V: clap::Subcommand> {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    verb: V,
+}
+
+impl<V: clap::Subcommand> Noun<V> {
+    /// Does it, and tells how it went.
+    pub async fn run(self, run: impl AsyncFnOnce(Remote, V) -> Result<()>) -> ExitCode {
+        let output = self.remote.output;
+        output.finish(run(self.remote, self.verb).await)
+    }
 }
 
 /// A connection that sends the bearer token with every call.

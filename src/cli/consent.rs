@@ -21,19 +21,9 @@ use super::print::Answer;
 use super::{table, value};
 use crate::proto::v1;
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with consents.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Show what is permitted of a person: purposes down, channels across.
     #[command(after_help = "Example:\n  lacuna consent list sub_a4k3cj6b3f6twla36ga64eaaaa --long")]
     List {
@@ -136,7 +126,7 @@ Example:
 
 /// Whose data, and what for.
 #[derive(clap::Args)]
-struct About {
+pub struct About {
     /// The person.
     subject: String,
     /// The purpose: `marketing.email`
@@ -153,9 +143,8 @@ impl About {
 }
 
 /// Carries out a verb.
-pub async fn run(args: Args) -> Result<()> {
-    let remote = args.remote;
-    let answer = match args.verb {
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
+    let answer = match verb {
         Verb::List { subject, long } => list(&remote, subject, long).await?,
         Verb::Check { about, at } => check(&remote, about, at).await?,
         Verb::Events { subject, paging } => events(&remote, subject, paging).await?,

@@ -13,19 +13,9 @@ use super::print::{self, Answer};
 use super::table;
 use crate::proto::v1;
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with erasures.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Describe an erasure: its state, its plan, what it waits for.
     Show {
         /// The erasure.
@@ -49,8 +39,7 @@ enum Verb {
 }
 
 /// Carries out a verb and shows the answer.
-pub async fn run(args: Args) -> Result<()> {
-    let Args { remote, verb } = args;
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
         Verb::Show { erasure } => show(&remote, erasure).await,
         Verb::List(paging) => list(&remote, paging).await,

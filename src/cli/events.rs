@@ -10,19 +10,9 @@ use super::print::{self, Answer, Output};
 use super::table;
 use crate::proto::v1;
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with events.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Follow what changes: one line an event, with --output json one JSON document.
     Watch(WatchArgs),
     /// Note that a consumer has dealt with everything up to a cursor.
@@ -50,7 +40,7 @@ enum Verb {
 
 /// Arguments of `lacuna events watch`.
 #[derive(clap::Args)]
-struct WatchArgs {
+pub struct WatchArgs {
     /// Go on at this cursor, its event included; from now on unless given
     #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
     from: String,
@@ -70,7 +60,7 @@ struct WatchArgs {
 
 /// What has changed.
 #[derive(Clone, Copy, ValueEnum)]
-enum Kind {
+pub enum Kind {
     SubjectErased,
     SubjectRestricted,
     SubjectReleased,
@@ -95,10 +85,9 @@ impl From<Kind> for v1::EventKind {
 }
 
 /// Carries out a verb.
-pub async fn run(args: Args) -> Result<()> {
-    let remote = args.remote;
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let mut vault = remote.open().await?;
-    let answer = match args.verb {
+    let answer = match verb {
         Verb::Watch(args) => return watch(&remote, args).await,
         Verb::Ack { consumer, cursor } => {
             let request = v1::AcknowledgeEventRequest { consumer, cursor };

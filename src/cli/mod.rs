@@ -41,6 +41,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use client::Noun;
 use failure::Result;
 use print::Output;
 
@@ -84,31 +85,31 @@ enum Command {
     Config(admin::ConfigArgs),
     /// Exchange values for tokens, and tokens and a purpose for values.
     #[command(after_help = EXIT_STATUS)]
-    Token(token::Args),
+    Token(Noun<token::Verb>),
     /// Open, restrict and erase people.
     #[command(after_help = EXIT_STATUS)]
-    Subject(subject::Args),
+    Subject(Noun<subject::Verb>),
     /// Ask what is permitted, and record what people decide.
     #[command(after_help = EXIT_STATUS)]
-    Consent(consent::Args),
+    Consent(Noun<consent::Verb>),
     /// Define what personal data may be used for, look at it, and retire it.
     #[command(after_help = EXIT_STATUS)]
-    Purpose(purpose::Args),
+    Purpose(Noun<purpose::Verb>),
     /// Publish what people are told before they decide.
     #[command(after_help = EXIT_STATUS)]
-    Notice(notice::Args),
+    Notice(Noun<notice::Verb>),
     /// Say where consent is collected.
     #[command(after_help = EXIT_STATUS)]
-    CollectionPoint(point::Args),
+    CollectionPoint(Noun<point::Verb>),
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
-    Erasure(erasure::Args),
+    Erasure(Noun<erasure::Verb>),
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
-    Events(events::Args),
+    Events(Noun<events::Verb>),
     /// See who may do what and why, and put an end to it.
     #[command(after_help = EXIT_STATUS)]
-    Access(access::Args),
+    Access(Noun<access::Verb>),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -132,15 +133,15 @@ impl Cli {
             Command::Demo(args) => Output::Human.finish(demo::run(args).await),
             Command::Receipt(args) => args.output.finish(admin::receipt(args)),
             Command::Config(args) => Output::Human.finish(admin::config(args).await),
-            Command::Token(args) => args.remote.output.finish(token::run(args).await),
-            Command::Subject(args) => args.remote.output.finish(subject::run(args).await),
-            Command::Consent(args) => args.remote.output.finish(consent::run(args).await),
-            Command::Purpose(args) => args.remote.output.finish(purpose::run(args).await),
-            Command::Notice(args) => args.remote.output.finish(notice::run(args).await),
-            Command::CollectionPoint(args) => args.remote.output.finish(point::run(args).await),
-            Command::Erasure(args) => args.remote.output.finish(erasure::run(args).await),
-            Command::Events(args) => args.remote.output.finish(events::run(args).await),
-            Command::Access(args) => args.remote.output.finish(access::run(args).await),
+            Command::Token(noun) => noun.run(token::run).await,
+            Command::Subject(noun) => noun.run(subject::run).await,
+            Command::Consent(noun) => noun.run(consent::run).await,
+            Command::Purpose(noun) => noun.run(purpose::run).await,
+            Command::Notice(noun) => noun.run(notice::run).await,
+            Command::CollectionPoint(noun) => noun.run(point::run).await,
+            Command::Erasure(noun) => noun.run(erasure::run).await,
+            Command::Events(noun) => noun.run(events::run).await,
+            Command::Access(noun) => noun.run(access::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

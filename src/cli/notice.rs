@@ -44,19 +44,9 @@ const SHOW: &str = "\
 Example:
   lacuna notice show privacy --version 2 --text de --file shown.txt";
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with notices.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Publish a notice, or a new version of one, from a TOML or JSON file that names the files of its texts.
     #[command(after_help = PUBLISH)]
     Publish(Publish),
@@ -69,7 +59,7 @@ enum Verb {
 
 /// What `notice publish` publishes.
 #[derive(clap::Args)]
-struct Publish {
+pub struct Publish {
     /// The document
     file: PathBuf,
     /// What this version changes: after a major one consents have to be confirmed anew
@@ -82,7 +72,7 @@ struct Publish {
 
 /// What `notice show` shows.
 #[derive(clap::Args)]
-struct Show {
+pub struct Show {
     /// Its name.
     notice: String,
     /// Which version; the present one unless given
@@ -99,7 +89,7 @@ struct Show {
 /// A notice in a file.
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
-struct Document {
+pub struct Document {
     notice: String,
     categories: Vec<String>,
     purposes: Vec<String>,
@@ -115,7 +105,7 @@ struct Document {
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
-struct Controller {
+pub struct Controller {
     name: String,
     address: String,
     contact: String,
@@ -123,8 +113,7 @@ struct Controller {
 }
 
 /// Carries out a verb.
-pub async fn run(args: Args) -> Result<()> {
-    let Args { remote, verb } = args;
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
         Verb::Publish(publish) => publish.run(&remote).await,
         Verb::Show(show) => show.run(&remote).await,

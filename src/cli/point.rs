@@ -18,19 +18,9 @@ Examples:
   lacuna collection-point define web:signup --kind web-form --owner marketing --notice privacy
   lacuna collection-point define import:crm-2026 --kind import --owner operations";
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with collection points.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Define a collection point, or put another definition in place of it.
     #[command(after_help = DEFINE)]
     Define(Define),
@@ -50,7 +40,7 @@ enum Verb {
 
 /// What `collection-point define` defines.
 #[derive(clap::Args)]
-struct Define {
+pub struct Define {
     /// Its id: `web:signup`
     collection_point: String,
     /// What it is; decisions of the past come from `import` and `paper` only
@@ -65,10 +55,9 @@ struct Define {
 }
 
 /// Carries out a verb.
-pub async fn run(args: Args) -> Result<()> {
-    let remote = args.remote;
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let mut vault = remote.open().await?;
-    let answer = match args.verb {
+    let answer = match verb {
         Verb::Define(define) => {
             let point = v1::CollectionPoint {
                 collection_point: define.collection_point,

@@ -13,19 +13,9 @@ use super::{document, table};
 use crate::proto::v1;
 use define::Define;
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with purposes.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Define a purpose, or a new version of one: the whole of it, from flags or from a file.
     #[command(after_help = define::EXAMPLES)]
     Define(Box<Define>),
@@ -47,9 +37,8 @@ enum Verb {
 }
 
 /// Carries out a verb.
-pub async fn run(args: Args) -> Result<()> {
-    let remote = args.remote;
-    let answer = match args.verb {
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
+    let answer = match verb {
         Verb::Define(define) => {
             // The file is read first: what is wrong with it needs no vault to be told.
             let request = define.request()?;

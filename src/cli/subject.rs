@@ -14,19 +14,9 @@ use super::print::{self, Answer};
 use super::{erasure, table, value};
 use crate::proto::v1;
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with people.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Open a subject; `token create` without --subject does the same.
     Create(Create),
     /// Describe a subject; works after erasure.
@@ -65,7 +55,7 @@ enum Verb {
 
 /// Whose record changes.
 #[derive(clap::Args)]
-struct Target {
+pub struct Target {
     /// The subject.
     subject: String,
     /// Refuse when the subject has changed since this etag was read
@@ -75,7 +65,7 @@ struct Target {
 
 /// What `subject create` opens.
 #[derive(clap::Args)]
-struct Create {
+pub struct Create {
     /// Where the subject came from: `web_form:checkout`
     #[arg(long)]
     source: String,
@@ -92,7 +82,7 @@ struct Create {
 
 /// What `subject list` lists.
 #[derive(clap::Args)]
-struct List {
+pub struct List {
     /// Only subjects in this state
     #[arg(long, value_enum)]
     state: Option<State>,
@@ -105,7 +95,7 @@ struct List {
 
 /// Where a person is in the vault, as `subject_service.proto` documents it; the help shows the names alone.
 #[derive(Clone, Copy, ValueEnum)]
-enum State {
+pub enum State {
     Active,
     Restricted,
     Scheduled,
@@ -115,7 +105,7 @@ enum State {
 
 /// A switch.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub enum Switch {
     /// The person may be profiled.
     On,
     /// The person may not be profiled.
@@ -124,7 +114,7 @@ enum Switch {
 
 /// What `subject erase` erases.
 #[derive(clap::Args)]
-struct Erase {
+pub struct Erase {
     /// The subject.
     subject: String,
     /// Why: a ground of Art. 17(1) GDPR or a ticket. Kept in clear for ever, so it names no person
@@ -145,8 +135,7 @@ struct Erase {
 }
 
 /// Carries out a verb and shows the answer.
-pub async fn run(args: Args) -> Result<()> {
-    let Args { remote, verb } = args;
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
         Verb::Create(create) => create.run(&remote).await,
         Verb::Show { subject } => show(&remote, subject).await,

@@ -13,19 +13,9 @@ use super::value::{self, Content};
 use super::{bulk, table};
 use crate::proto::v1;
 
-/// A noun's connection and verb.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Which vault, and how to show its answer.
-    #[command(flatten)]
-    pub remote: Remote,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 /// What can be done with tokens.
 #[derive(Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Seal values and answer with tokens.
     Create(Box<Create>),
     /// Give back the values behind tokens, for a purpose.
@@ -71,7 +61,7 @@ pub struct Create {
 
 /// What holds for every value of one call.
 #[derive(clap::Args)]
-struct Shape {
+pub struct Shape {
     /// What the tokens look like
     #[arg(long, value_enum, default_value = "opaque", conflicts_with = "from")]
     format: Format,
@@ -94,7 +84,7 @@ struct Shape {
 
 /// What a token looks like.
 #[derive(Clone, Copy, ValueEnum)]
-enum Format {
+pub enum Format {
     /// `tok_` and 26 characters.
     Opaque,
     /// In the shape of the value.
@@ -123,7 +113,7 @@ pub struct Reveal {
 
 /// How much of a value is shown.
 #[derive(Clone, Copy, ValueEnum)]
-enum Redaction {
+pub enum Redaction {
     /// The value as it was given.
     PlainText,
     /// Enough to recognise it.
@@ -136,7 +126,7 @@ enum Redaction {
 
 /// What `token find` looks for.
 #[derive(clap::Args)]
-struct Find {
+pub struct Find {
     /// The value as TYPE=VALUE: phone=+4930123456; also TYPE=@FILE and TYPE=-
     #[arg(value_name = "TYPE=VALUE")]
     value: String,
@@ -147,7 +137,7 @@ struct Find {
 
 /// What `token list` lists.
 #[derive(clap::Args)]
-struct List {
+pub struct List {
     /// Whose tokens.
     subject: String,
     #[command(flatten)]
@@ -156,7 +146,7 @@ struct List {
 
 /// What `token update` replaces.
 #[derive(clap::Args)]
-struct Update {
+pub struct Update {
     /// The token.
     token: String,
     /// The new value as TYPE=VALUE, of the type the token has; also TYPE=@FILE and TYPE=-
@@ -175,7 +165,7 @@ struct Update {
 
 /// What `token delete` deletes.
 #[derive(clap::Args)]
-struct Delete {
+pub struct Delete {
     /// The token.
     token: String,
     /// A UUID; repeating the call with the same one gives the first answer
@@ -184,8 +174,7 @@ struct Delete {
 }
 
 /// Carries out a verb and shows the answer.
-pub async fn run(args: Args) -> Result<()> {
-    let Args { remote, verb } = args;
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
         Verb::Create(create) if create.from.is_some() => return bulk::create(&remote, *create).await,
         Verb::Create(create) => create.run(&remote).await,

@@ -150,7 +150,7 @@ fn by_consent(question: &Question<'_>, person: &PersonFacts, consent: &Consent, 
             Reason::InvalidMethod,
             "the consent was recorded with a method that is none: a ticked box, an assumption or silence",
         )),
-        _ if purpose.mode == Mode::OptOut => Ok(()),
+        _ if purpose.mode == Mode::OptOut && !consent.silence_is_no => Ok(()),
         _ => Err((Reason::NoConsent, "the purpose rests on consent, and the person has given none")),
     };
     let refusal = |(reason, message): (Reason, &'static str)| {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::{Catalogue, Question, permission};
 use crate::crypto::testing::Seeded;
 use crate::model::{
-    Actor, Basis, Channel, ConsentEvent, ConsentEventId, ConsentState, EventKind, Method, PersonFacts, Purpose, Reason,
-    Standing, SubjectId, SubjectState, Time,
+    Actor, Basis, Channel, ConsentEvent, ConsentEventId, ConsentState, EventKind, Method, Mode, PersonFacts, Purpose,
+    Reason, Standing, SubjectId, SubjectState, Time,
 };
 
 const HOUR: i64 = 3_600_000_000;
@@ -78,6 +78,20 @@ fn reason(state: &str) -> Option<Reason> {
         "invalid" => Some(Reason::InvalidMethod),
         _ => Some(Reason::NoConsent),
     }
+}
+
+/// Whether silence permits where the purpose lets it: until there was an answer, and after a yes.
+fn silence_permits(told: &[Told], hour: i64) -> bool {
+    let ends = told.iter().skip(1).map(|next| next.hour).chain([hour]);
+    let stands = (1..).zip(told).zip(ends).flat_map(|((count, last), end)| {
+        let so_far = told.get(..count).unwrap();
+        [interpret(so_far, last.hour).0, interpret(so_far, end).0]
+    });
+    stands.fold(true, |permits, state| match state {
+        "given" | "renewed" => true,
+        "unknown" | "requested" | "deferred" | "pending" => permits,
+        _ => false,
+    })
 }
 
 fn event(told: &Told, number: u64) -> ConsentEvent {
@@ -157,6 +171,7 @@ proptest! {
         // Recorded in this order, expressed in another: some are told late.
         let events: Vec<_> = (0..).zip(&told).map(|(number, told)| event(told, number)).collect();
         let purpose = Purpose { channels: vec![Channel::Email, Channel::Sms], ..Purpose::seed("news", Basis::Consent, false) };
+        let lenient = Purpose { mode: Mode::OptOut, ..purpose.clone() };
         let mut catalogue = Catalogue::default();
         catalogue.add_purpose(purpose.clone());
         let person = PersonFacts {
@@ -177,13 +192,18 @@ proptest! {
             let standing = Standing::of(&events, at);
             for channel in [Channel::Email, Channel::Sms] {
                 let question = Question { catalogue: &catalogue, purpose: &purpose, channels: &[channel], at };
-                let decided = permission(&question, &person, &standing).outcome.err().map(|error| error.reason);
+                let decided = |question| permission(question, &person, &standing).outcome.err().map(|error| error.reason);
                 let about: Vec<_> = in_order
                     .iter()
                     .filter(|told| told.hour <= hour && (told.channel == channel || told.channel == Channel::Any))
                     .cloned()
                     .collect();
-                prop_assert_eq!(decided, reason(interpret(&about, hour).0), "{:?} at {}: {:?}", channel, hour, about);
+                let expected = reason(interpret(&about, hour).0);
+                prop_assert_eq!(decided(&question), expected, "{:?} at {}: {:?}", channel, hour, about);
+                let silent = expected == Some(Reason::NoConsent) && silence_permits(&about, hour);
+                let expected = expected.filter(|_| !silent);
+                let question = Question { purpose: &lenient, ..question };
+                prop_assert_eq!(decided(&question), expected, "OPT_OUT, {:?} at {}: {:?}", channel, hour, about);
             }
         }
     }

@@ -81,7 +81,9 @@ pub struct Consumer {
     pub name: String,
     /// Since when it is known.
     pub registered_at: Time,
-    /// Up to where it has acknowledged, inclusive.
+    /// Which history it has acknowledged, by its name.
+    pub history: Mark,
+    /// Up to where, inclusive.
     pub position: u64,
     /// The mark there, if that is kept.
     pub mark: Option<Mark>,
@@ -122,6 +124,9 @@ pub trait Outbox {
     /// Where the history stands; `None` before it has begun.
     async fn outbox_head(&mut self) -> Result<Option<Head>>;
 
+    /// The position of its newest event, and nothing that takes longer to find.
+    async fn history_end(&mut self) -> Result<u64>;
+
     /// Its newest event, with the right to lengthen it until the transaction ends.
     async fn lock_outbox(&mut self) -> Result<Option<Cursor>>;
 
@@ -147,8 +152,8 @@ pub trait Outbox {
     /// Removes what lies before a position, and acknowledgements that nothing needs then.
     async fn remove_events_before(&mut self, position: u64) -> Result<()>;
 
-    /// Notes that a consumer has acknowledged everything up to a position. `false`, and no change, when it had before.
-    async fn acknowledge(&mut self, name: &str, position: u64, caller: &str, now: Time) -> Result<bool>;
+    /// Notes that a consumer has acknowledged everything up to a place. `false`, and no change, when it had before.
+    async fn acknowledge(&mut self, name: &str, upto: &Cursor, caller: &str, now: Time) -> Result<bool>;
 
     /// One consumer.
     async fn consumer(&mut self, name: &str) -> Result<Option<Consumer>>;

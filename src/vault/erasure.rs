@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Vault;
+use super::{Vault, answer};
 use crate::crash;
 use crate::keys::statement;
 use crate::model::{
@@ -84,7 +84,13 @@ impl Vault {
         }
         tx.tell(OutboxEvent::of_use(before, &subject, now, self.custody.ring.random()).as_slice()).await?;
         let answer = erasure.id.to_string();
-        self.remember_answer(&mut *tx, caller, "EraseSubject", ask.request, Some(ask.subject), answer).await?;
+        let of = answer::Keep {
+            caller: &caller.name,
+            deed: "EraseSubject",
+            request: ask.request,
+            subject: Some(ask.subject),
+        };
+        answer::keep(&mut *tx, &of, answer, now).await?;
         crash::point("erase::before-request");
         tx.commit().await?;
         crash::point("erase::requested");
@@ -117,7 +123,7 @@ impl Vault {
 
     async fn repeat(&self, ask: &Erase, answer: &crate::store::request::Answer) -> Result<Erased> {
         if answer.subject != Some(ask.subject) {
-            return Err(super::subject::mismatch(answer.id));
+            return Err(answer::mismatch(answer.id));
         }
         let erasure = self.erasure(ErasureId::parse(&answer.answer)?).await?;
         self.carry_out(erasure).await

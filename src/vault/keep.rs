@@ -4,6 +4,7 @@ mod suppression;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::answer;
 use super::audit::{Entry, Touched};
 use super::write::{NewToken, NewTokens, Objection, Owner, Tokenized, Write, Written};
 use crate::keys::checkpoint::{hex, unhex};
@@ -326,7 +327,7 @@ impl<'c> Keeping<'c> {
             Owner::New(_) => true,
         };
         if answer.deed != new.deed || !same_owner {
-            return Err(super::subject::mismatch(answer.id));
+            return Err(answer::mismatch(answer.id));
         }
         let lost = || Error::internal("a token of an earlier answer is gone");
         let tokens = rows_of(answer)?

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Vault;
 use super::reveal::entry;
 use super::rotation::{Fill, Reseal, Step, describe, event, plan_at_the_custodian, unknown};
 use super::write::Record;
+use super::{Vault, answer};
 use crate::crash;
 use crate::keys::status::{self, Status};
 use crate::keys::verify::Finding;
@@ -98,7 +98,7 @@ impl Vault {
         let key = ask.key;
         if let Some(answer) = self.answered(caller, key.deed(), ask.request).await? {
             if answer.subject != key.subject() {
-                return Err(super::subject::mismatch(answer.id));
+                return Err(answer::mismatch(answer.id));
             }
             let rotation = self.rotation(RotationId::parse(&answer.answer)?).await?;
             return Ok(Rotated { rotation, real: true });
@@ -123,7 +123,8 @@ impl Vault {
         }
         let begun = event(&self.custody, now, &caller.name, KeyEventKind::RotationBegun, describe(&rotation));
         tx.insert_key_events(&[begun]).await?;
-        self.remember_answer(&mut *tx, caller, key.deed(), ask.request, key.subject(), id.to_string()).await?;
+        let of = answer::Keep { caller: &caller.name, deed: key.deed(), request: ask.request, subject: key.subject() };
+        answer::keep(&mut *tx, &of, id.to_string(), now).await?;
         crash::point("rotation::before-begin");
         tx.commit().await?;
         crash::point("rotation::begun");

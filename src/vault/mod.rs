@@ -7,6 +7,7 @@
 //! Concurrent callers share their reads ([`read`]) and their commits ([`write`]); erasures share the slot's advance.
 
 pub mod access;
+mod answer;
 pub mod audit;
 pub mod consent;
 pub mod erasure;
@@ -20,6 +21,7 @@ pub mod reveal;
 mod rotation;
 pub mod subject;
 mod suppression;
+mod together;
 pub mod token;
 pub mod upkeep;
 mod write;
@@ -38,7 +40,8 @@ pub struct Vault {
     clock: Arc<dyn Clock>,
     authority: Authority,
     roll: access::Roll,
-    library: consent::Library,
+    library: Arc<consent::Library>,
+    appends: consent::Appends,
     events: event::Events,
     reads: read::Reads,
     writes: write::Writes,
@@ -65,7 +68,7 @@ impl Vault {
         if let Err(error) = journal::replay(&custody, &*clock).await {
             tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
         }
-        let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
+        let library = Arc::new(consent::Library::open(custody.share_store(), seeds, clock.now()).await?);
         let events =
             event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings).await?;
         Custody::keep_up(&custody);
@@ -76,6 +79,7 @@ impl Vault {
             roll,
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
+            appends: consent::start_appending(Arc::clone(&custody), Arc::clone(&library), Arc::clone(&clock)),
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),
             shreds,
             custody,

@@ -9,9 +9,7 @@ use crate::model::{
     Time,
 };
 use crate::policy::Caller;
-use crate::store::Tx;
 use crate::store::journal::Mark;
-use crate::store::request::Answer;
 use crate::store::subject::Filter;
 
 /// What a subject is when nobody says.
@@ -130,65 +128,11 @@ impl Vault {
         self.custody.land_all().await?;
         Ok((subject, purged))
     }
-
-    /// The answer that the same request got before, if it did.
-    pub(super) async fn answered(
-        &self,
-        caller: &Caller,
-        deed: &'static str,
-        request: Option<RequestId>,
-    ) -> Result<Option<Answer>> {
-        if request.is_none() {
-            return Ok(None);
-        }
-        self.answered_in(&mut *self.custody.store().read().await?, caller, deed, request).await
-    }
-
-    /// The same within a transaction. Once the subject is locked, the answer to a request that was sent twice at the
-    /// same time is there.
-    pub(super) async fn answered_in(
-        &self,
-        tx: &mut dyn Tx,
-        caller: &Caller,
-        deed: &'static str,
-        request: Option<RequestId>,
-    ) -> Result<Option<Answer>> {
-        let Some(id) = request else { return Ok(None) };
-        let answer = tx.answers(&[(caller.name.clone(), id)]).await?.into_iter().next();
-        match answer {
-            Some(answer) if answer.deed != deed => Err(mismatch(id)),
-            answer => Ok(answer),
-        }
-    }
-
-    /// Keeps an answer in the transaction that made it true.
-    pub(super) async fn remember_answer(
-        &self,
-        tx: &mut dyn Tx,
-        caller: &Caller,
-        deed: &'static str,
-        request: Option<RequestId>,
-        subject: Option<SubjectId>,
-        answer: String,
-    ) -> Result<()> {
-        let Some(id) = request else { return Ok(()) };
-        let (caller, created_at) = (caller.name.clone(), self.clock.now());
-        tx.insert_answers(&[Answer { caller, id, deed: deed.to_owned(), subject, answer, created_at }]).await
-    }
 }
 
 /// The refusal for a subject that does not exist.
 pub(super) fn unknown(id: SubjectId) -> Error {
     Error::new(Reason::SubjectUnknown, "there is no such subject").with("subject", id)
-}
-
-/// The refusal for a request id that was used for something else.
-pub(super) fn mismatch(id: RequestId) -> Error {
-    Error::new(
-        Reason::RequestMismatch,
-        "this request_id was used by another kind of call, or for another subject or token",
-    )
-    .with("request_id", id)
 }
 
 /// Refuses a change that was decided on an older version.

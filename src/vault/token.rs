@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Vault;
 use super::audit::{Entry, Touched};
 use super::profiling::class_of;
 use super::read::{Ask, Name};
 use super::reveal::{entry, unknown};
 use super::subject::DEFAULT_KIND;
 use super::write::{NewToken, NewTokens, Objection, Owner, Record, Tokenized, Write, Written};
+use super::{Vault, answer};
 use crate::keys::Place;
 use crate::keys::checkpoint::hex;
 use crate::keys::doubt::Doubt;
@@ -293,7 +293,7 @@ impl Vault {
         let spare = self.custody.take_leaf().await?;
         let mut tx = self.custody.store().write().await?;
         let before = lock(&mut *tx, &seen, text).await?;
-        if let Some(answer) = self.answered_in(&mut *tx, caller, "UpdateToken", request).await? {
+        if let Some(answer) = answer::given(&mut *tx, &caller.name, "UpdateToken", request).await? {
             drop(tx);
             return self.updated_before(caller, &answer, text).await;
         }
@@ -338,7 +338,7 @@ impl Vault {
         self.record_asked(caller, "DeleteToken", seen.token.subject, Some(seen.token.row)).await?;
         let mut tx = self.custody.store().write().await?;
         let mut facts = lock(&mut *tx, &seen, text).await?;
-        if let Some(answer) = self.answered_in(&mut *tx, caller, "DeleteToken", request).await? {
+        if let Some(answer) = answer::given(&mut *tx, &caller.name, "DeleteToken", request).await? {
             return check_same(&answer, text);
         }
         policy::check_change(facts.state, facts.profiling, Change::Delete)
@@ -409,7 +409,8 @@ impl Vault {
         token: &Token,
     ) -> Result<()> {
         let name = serde_json::to_string(&self.name(token)).map_err(Error::internal)?;
-        self.remember_answer(tx, caller, deed, request, Some(token.subject), name).await
+        let of = answer::Keep { caller: &caller.name, deed, request, subject: Some(token.subject) };
+        answer::keep(tx, &of, name, self.clock.now()).await
     }
 
     /// Records that a change was asked for, before it is made: nothing changes unrecorded.
@@ -447,7 +448,7 @@ type Places = HashMap<String, (u32, u32)>;
 /// Refuses a request id that was used for another token.
 fn check_same(answer: &Answer, text: &str) -> Result<()> {
     let name: String = serde_json::from_str(&answer.answer).map_err(Error::internal)?;
-    if name == text { Ok(()) } else { Err(super::subject::mismatch(answer.id)) }
+    if name == text { Ok(()) } else { Err(answer::mismatch(answer.id)) }
 }
 
 /// Gives a token whose key is being rotated, or was, the key that takes its place, or one under a spare leaf. Its subject

@@ -4,8 +4,11 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
+
 use super::audit::{Entry, Head};
 use super::keep::keep_tokens;
+use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
 use crate::crash;
 use crate::keys::Custody;
@@ -151,30 +154,10 @@ struct Writer {
     head: Mutex<Option<Head>>,
 }
 
-impl Writer {
-    /// Writes all in one transaction. Should that fail, each by itself, so that one cannot fail the others.
-    async fn run(&self, writes: &[Write]) -> Vec<Result<Written>> {
-        let all: Vec<&Write> = writes.iter().collect();
-        match self.transact(&all).await {
-            Ok(written) => written,
-            // Whether a commit that failed took effect nobody knows, so it must not be tried again.
-            Err(Failure::InCommit(error) | Failure::NotBegun(error)) => {
-                writes.iter().map(|_| Err(error.share())).collect()
-            }
-            Err(Failure::Before(error)) if writes.len() == 1 => vec![Err(error)],
-            Err(Failure::Before(_)) => {
-                let mut outcomes = Vec::with_capacity(writes.len());
-                for write in writes {
-                    let lost = || Err(Error::internal("a write left no outcome"));
-                    outcomes.push(match self.transact(&[write]).await {
-                        Ok(mut written) => written.pop().unwrap_or_else(lost),
-                        Err(Failure::Before(error) | Failure::InCommit(error) | Failure::NotBegun(error)) => Err(error),
-                    });
-                }
-                outcomes
-            }
-        }
-    }
+#[async_trait]
+impl Together for Writer {
+    type Item = Write;
+    type Outcome = Written;
 
     async fn transact(&self, writes: &[&Write]) -> Result<Vec<Result<Written>>, Failure> {
         let known_head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -204,22 +187,6 @@ impl Writer {
                 Write::Record(record) => Ok(Written::Recorded(take_spent(&mut spent, &record.spend))),
             })
             .collect())
-    }
-}
-
-/// How a transaction failed.
-enum Failure {
-    /// Before it was asked to commit: it has had no effect.
-    Before(Error),
-    /// While it was asked to commit: it may have had its effect.
-    InCommit(Error),
-    /// There was no transaction at all: the next attempt would wait as long, to no avail.
-    NotBegun(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Before(error)
     }
 }
 

@@ -26,6 +26,12 @@ pub fn detokenize(tokens: &[String], purpose: &str) -> v1::DetokenizeRequest {
     v1::DetokenizeRequest { tokens: tokens.to_vec(), purpose: purpose.to_owned(), ..Default::default() }
 }
 
+/// A request to define a collection point.
+pub fn point(name: &str, kind: v1::CollectionPointKind) -> v1::DefineCollectionPointRequest {
+    let point = v1::CollectionPoint { collection_point: name.to_owned(), kind: kind.into(), ..Default::default() };
+    v1::DefineCollectionPointRequest { collection_point: Some(point) }
+}
+
 /// A request to erase now.
 pub fn erase(subject: &str) -> v1::EraseSubjectRequest {
     v1::EraseSubjectRequest { subject: subject.to_owned(), reason: "art17_1_b".to_owned(), ..Default::default() }

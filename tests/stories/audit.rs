@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::house::reason;
 use crate::outside::{Outside, outside_on_both_stores};
+use crate::process::{allow, forbid};
 
 /// Every entry, oldest first, read from the database past the vault.
 async fn entries(vault: &Outside) -> Vec<Value> {
@@ -32,27 +33,6 @@ fn told(entry: &Value) -> Value {
         }
     }
     Value::Object(entry)
-}
-
-/// Makes every write to the audit fail, as a full disk or a lost privilege does.
-async fn make_unwritable(vault: &Outside) {
-    vault
-        .sql(
-            match vault.database {
-                Some(_) => "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'full'; END $$;
-                 CREATE TRIGGER unwritable BEFORE INSERT ON audit_batch FOR EACH ROW EXECUTE FUNCTION full()"
-                    .replace("full()", "refuse()"),
-                None => "CREATE TRIGGER unwritable BEFORE INSERT ON audit_batch BEGIN SELECT RAISE(ABORT, 'full'); END"
-                    .to_owned(),
-            }
-            .as_str(),
-        )
-        .await;
-}
-
-async fn make_writable(vault: &Outside) {
-    let on = if vault.database.is_some() { " ON audit_batch" } else { "" };
-    vault.sql(&format!("DROP TRIGGER unwritable{on}")).await;
 }
 
 fn reveal(tokens: &[String], purpose: &str) -> v1::DetokenizeRequest {
@@ -155,7 +135,7 @@ outside_on_both_stores! {
         }
         door.kill();
         assert_eq!(verify(&vault).await, Ok(5));
-        vault.sql("CREATE TABLE kept AS SELECT * FROM audit_batch").await;
+        vault.sql("CREATE TABLE kept AS SELECT * FROM audit_batch");
         // What is changed of batch n, and how many batches later it shows.
         let mut changes = Vec::new();
         for n in 1..=5 {
@@ -182,10 +162,10 @@ outside_on_both_stores! {
             ), n + 1));
         }
         for (change, shows) in changes {
-            vault.sql(&change).await;
+            vault.sql(&change);
             let fault = verify(&vault).await.expect_err(&change);
             assert!(fault.contains(&format!("audit batch {shows} of node ")), "{change}: {fault}");
-            vault.sql("DELETE FROM audit_batch; INSERT INTO audit_batch SELECT * FROM kept").await;
+            vault.sql("DELETE FROM audit_batch; INSERT INTO audit_batch SELECT * FROM kept");
         }
         assert_eq!(verify(&vault).await, Ok(5));
     }
@@ -195,7 +175,7 @@ outside_on_both_stores! {
         let ada = door.tokenize("ada").await;
         door.assert_there(&ada).await;
         let before = entries(&vault).await.len();
-        make_unwritable(&vault).await;
+        forbid(&vault.url(), "INSERT", "audit_batch");
         let refused = door.tokens.detokenize(reveal(&ada.tokens, "customer_care")).await.unwrap_err();
         assert_eq!((reason(&refused).as_str(), refused.code()), ("AUDIT_UNAVAILABLE", tonic::Code::Unavailable));
         let refused = door.tokens.detokenize(reveal(&ada.tokens, "curiosity")).await.unwrap_err();
@@ -207,13 +187,12 @@ outside_on_both_stores! {
         };
         assert_eq!(reason(&door.tokens.find_tokens(find).await.unwrap_err()), "AUDIT_UNAVAILABLE");
         assert_eq!(entries(&vault).await.len(), before);
-        make_writable(&vault).await;
+        allow(&vault.url(), "audit_batch");
         door.assert_there(&ada).await;
         assert_eq!(verify(&vault).await, Ok(before as u64 + 2));
     }
 }
 
-#[cfg(feature = "failpoints")]
 mod after_a_crash {
     use super::entries;
     use crate::outside::outside_on_both_stores;

@@ -6,7 +6,7 @@ use lacuna::proto::v1;
 use lacuna::proto::v1::RotationKind;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 
-use crate::asks::{detokenize, request_id, tokenize};
+use crate::asks::{detokenize, point, request_id, tokenize};
 use crate::crash::{OFTEN, after, assert_keys_agree, points_of};
 use crate::hoard::{Hoard, keys_under};
 use crate::house::{Bearer, Link, field, outcome};
@@ -75,10 +75,15 @@ async fn scores(hoard: &Hoard, vault: &Outside) -> usize {
     hoard.spoils(keys).values().filter(|(token, _)| token.kind == FieldType::Score).count()
 }
 
-/// Waits until the vault has changed its root by itself.
+/// Waits until the vault has changed its root by itself, in every copy of the slot.
 async fn changes_root(door: &mut Door, epoch: u64) {
     let looking = async {
-        while status(&mut door.keys).await.epoch <= epoch {
+        loop {
+            let status = status(&mut door.keys).await;
+            let settled = status.slot_copies.iter().all(|copy| copy.epoch == Some(status.epoch));
+            if settled && status.epoch > epoch && status.database_epoch == status.epoch {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     };
@@ -89,13 +94,7 @@ outside_on_both_stores! {
     async fn a_crash_while_a_consent_is_recorded_keeps_all_of_it_or_nothing(vault: Outside) {
         use v1::ConsentEventKind::{Give, Object, Withdraw};
         let mut door = vault.start();
-        let point = v1::CollectionPoint {
-            collection_point: FORM.to_owned(),
-            kind: v1::CollectionPointKind::WebForm.into(),
-            ..Default::default()
-        };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        consents(&vault, &door).define_collection_point(request).await.unwrap();
+        consents(&vault, &door).define_collection_point(point(FORM, v1::CollectionPointKind::WebForm)).await.unwrap();
         let ada = door.tokenize("ada").await;
         consents(&vault, &door).record_consent(decision(&ada, Give, 1)).await.unwrap();
         assert_eq!(reveal(&mut door, &ada).await, Ok(ada.values[0].clone()));

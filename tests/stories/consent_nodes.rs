@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lacuna::proto::v1;
 
-use crate::asks::detokenize;
+use crate::asks::{detokenize, point};
 use crate::consents::notice;
 use crate::house::{fields_at_fault, outcome, reason};
 use crate::nodes::{Node, Person, Storm, Vault};
@@ -37,13 +37,7 @@ async fn reveal(node: &mut Node, person: &Person) -> Result<String, String> {
 async fn after_a_withdrawal_no_node_reveals() {
     let Some(vault) = Vault::new("withdrawals over three nodes") else { return };
     let mut nodes = vault.nodes(3);
-    let point = v1::CollectionPoint {
-        collection_point: FORM.to_owned(),
-        kind: v1::CollectionPointKind::WebForm.into(),
-        ..Default::default()
-    };
-    let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-    nodes[0].consents.define_collection_point(request).await.unwrap();
+    nodes[0].consents.define_collection_point(point(FORM, v1::CollectionPointKind::WebForm)).await.unwrap();
     let people = nodes[0].people(30).await;
     for (who, person) in people.iter().enumerate() {
         say(&mut nodes[who % 3], person, v1::ConsentEventKind::Give).await;
@@ -85,13 +79,7 @@ async fn an_age_rule_that_one_node_defines_binds_the_others() {
     let Some(vault) = Vault::new("an age rule that another node defines") else { return };
     let mut nodes = vault.nodes(2);
     let person = nodes[0].people(1).await.remove(0);
-    let point = v1::CollectionPoint {
-        collection_point: FORM.to_owned(),
-        kind: v1::CollectionPointKind::WebForm.into(),
-        ..Default::default()
-    };
-    let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-    nodes[0].consents.define_collection_point(request).await.unwrap();
+    nodes[0].consents.define_collection_point(point(FORM, v1::CollectionPointKind::WebForm)).await.unwrap();
     say(&mut nodes[1], &person, v1::ConsentEventKind::Give).await;
     assert_eq!(reveal(&mut nodes[1], &person).await, Ok(person.value.clone()), "nobody asks for the age");
     say(&mut nodes[1], &person, v1::ConsentEventKind::Withdraw).await;

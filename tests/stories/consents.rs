@@ -6,7 +6,7 @@ use lacuna::proto::v1;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use tonic::{Code, Status};
 
-use crate::asks::detokenize;
+use crate::asks::{detokenize, point, request_id};
 use crate::house::{House, Link, Somebody, fields_at_fault, on_both_stores, outcome, reason};
 
 pub const NEWS: &str = "marketing.email.product_updates";
@@ -55,14 +55,12 @@ impl Office {
         for code in [NEWS, OFFERS] {
             office.define(purpose(code), v1::VersionChange::Major).await.unwrap();
         }
-        let point = v1::CollectionPoint {
-            collection_point: FORM.to_owned(),
-            kind: v1::CollectionPointKind::WebForm.into(),
-            ..Default::default()
-        };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        office.door.define_collection_point(request).await.unwrap();
+        office.define_point(FORM, v1::CollectionPointKind::WebForm).await;
         office
+    }
+
+    pub async fn define_point(&mut self, name: &str, kind: v1::CollectionPointKind) {
+        self.door.define_collection_point(point(name, kind)).await.unwrap();
     }
 
     pub async fn publish(&mut self, notice: v1::Notice, change: v1::VersionChange) -> v1::Notice {
@@ -142,6 +140,43 @@ pub fn allowed() -> (bool, String) {
 }
 
 on_both_stores! {
+    async fn those_who_decide_at_once_share_a_transaction_and_no_refusal(house: House) {
+        let mut office = Office::open(house).await;
+        let mut asked = Vec::new();
+        let mut subjects = Vec::new();
+        for number in 0..8_u128 {
+            let subject = office.house.somebody(&format!("Ada {number}")).await.subject;
+            let yes = office.yes(&subject, NEWS).await;
+            let first = v1::RecordConsentRequest { request_id: request_id(number), ..yes.clone() };
+            let other = v1::RecordConsentRequest { purpose: OFFERS.to_owned(), ..yes.clone() };
+            let confirm = v1::RecordConsentRequest { kind: v1::ConsentEventKind::Confirm.into(), ..yes.clone() };
+            let nobody = v1::RecordConsentRequest { purpose: "no.such.purpose".to_owned(), ..yes };
+            asked.extend([first.clone(), first, other, confirm, nobody]);
+            subjects.push(subject);
+        }
+        let asking = asked.into_iter().map(|request| {
+            let mut door = office.door.clone();
+            tokio::spawn(async move { door.record_consent(request).await })
+        });
+        let mut answers = Vec::new();
+        for task in asking.collect::<Vec<_>>() {
+            answers.push(task.await.unwrap().map(|given| given.into_inner().events).map_err(|status| reason(&status)));
+        }
+        for (of_one, subject) in answers.chunks(5).zip(&subjects) {
+            let [first, again, other, confirm, nobody] = of_one else { panic!("five were asked") };
+            let [given] = &first.as_ref().unwrap()[..] else { panic!("one is given") };
+            assert_eq!(again.as_ref().unwrap()[0].consent_event, given.consent_event, "the same request, once");
+            assert_eq!(other.as_ref().unwrap()[0].purpose, OFFERS);
+            assert_eq!(confirm, &Err("CONSENT_STATE_MISMATCH".to_owned()), "refused alone");
+            assert_eq!(nobody, &Err("PURPOSE_UNKNOWN".to_owned()));
+            let request = v1::ListConsentEventsRequest { subject: subject.clone(), ..Default::default() };
+            assert_eq!(office.door.list_consent_events(request).await.unwrap().into_inner().events.len(), 2);
+            for purpose in [NEWS, OFFERS] {
+                assert_eq!(office.answer(subject, purpose).await, allowed());
+            }
+        }
+    }
+
     async fn where_silence_permits_a_question_makes_no_silence_of_a_no(house: House) {
         let mut office = Office::open(house).await;
         let code = "marketing.email.survey";
@@ -158,14 +193,30 @@ on_both_stores! {
         let ask = question(office.yes(&ada.subject, code).await);
         office.record(ask.clone()).await.unwrap();
         assert_eq!(office.answer(&ada.subject, code).await, allowed(), "who is asked has not answered");
-        for no in [v1::ConsentEventKind::Withdraw, v1::ConsentEventKind::Refuse] {
-            office.say(&ada.subject, code, no).await;
-            let before = office.answer(&ada.subject, code).await;
-            assert!(!before.0);
-            let refused = office.record(ask.clone()).await.unwrap_err();
-            assert_eq!(reason(&refused), "CONSENT_STATE_MISMATCH");
-            assert_eq!(office.answer(&ada.subject, code).await, before);
-        }
+        office.house.clock.advance(2 * DAY);
+        office.say(&ada.subject, code, v1::ConsentEventKind::Withdraw).await;
+        assert_eq!(office.answer(&ada.subject, code).await, denied("CONSENT_WITHDRAWN"));
+        let withdrawn = office.house.in_time(DAY);
+        office.house.clock.advance(2 * DAY);
+        office.record(ask.clone()).await.unwrap();
+        assert_eq!(office.answer(&ada.subject, code).await, denied("NO_CONSENT"), "who said no is silent now");
+        office.say(&ada.subject, code, v1::ConsentEventKind::Defer).await;
+        assert_eq!(office.answer(&ada.subject, code).await, denied("NO_CONSENT"), "and puts it off");
+        office.say(&ada.subject, code, v1::ConsentEventKind::Give).await;
+        assert_eq!(office.answer(&ada.subject, code).await, allowed());
+
+        let bob = office.house.somebody("Bob").await;
+        office.record(v1::RecordConsentRequest { subject: bob.subject.clone(), ..ask }).await.unwrap();
+        office.define_point("paper:desk", v1::CollectionPointKind::Paper).await;
+        let letter = v1::RecordConsentRequest {
+            kind: v1::ConsentEventKind::Withdraw.into(),
+            collection_point: "paper:desk".to_owned(),
+            effective_time: Some(withdrawn),
+            ..office.yes(&bob.subject, code).await
+        };
+        assert_eq!(office.answer(&bob.subject, code).await, allowed());
+        office.record(letter).await.unwrap();
+        assert_eq!(office.answer(&bob.subject, code).await, denied("NO_CONSENT"), "a no that is entered late counts");
     }
 
     async fn one_yes_and_one_no_are_kept_apart_and_a_withdrawal_counts_at_once(house: House) {
@@ -410,13 +461,7 @@ on_both_stores! {
 
     async fn a_late_yes_of_a_child_is_held_to_the_age_rule_that_there_was(house: House) {
         let mut office = Office::open(house).await;
-        let point = v1::CollectionPoint {
-            collection_point: "paper:desk".to_owned(),
-            kind: v1::CollectionPointKind::Paper.into(),
-            ..Default::default()
-        };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        office.door.define_collection_point(request).await.unwrap();
+        office.define_point("paper:desk", v1::CollectionPointKind::Paper).await;
         office.house.clock.advance(DAY);
         let rule = v1::Purpose { age_rule: true, ..purpose(NEWS) };
         office.define(rule, v1::VersionChange::Minor).await.unwrap();

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use lacuna::keys::adversary::Spoils;
 use lacuna::model::{Content, FieldType, SubjectId, TokenRow, Value};
 use lacuna::proto::v1;
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::Connection as _;
 
 use crate::base_backup::BaseBackup;
 use crate::hoard::{Hoard, copy_tree, keys_now};
 use crate::house::{House, field, on_both_stores};
+use crate::process::{allow, forbid};
 
 /// A value by its type's number.
 type Given = (i16, Vec<u8>);
@@ -122,36 +123,6 @@ fn everything_about(name: &str, number: u32) -> Vec<v1::FieldInput> {
     ]
 }
 
-/// Makes every statement of this kind fail, as a broken disk might.
-pub async fn forbid(house: &House, event: &str, table: &str) {
-    statement(
-        house,
-        &format!("CREATE TRIGGER forbidden BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, 'forbidden'); END"),
-        &format!(
-            "CREATE OR REPLACE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS \
-             $$ BEGIN RAISE EXCEPTION 'forbidden'; END $$; \
-             CREATE TRIGGER forbidden BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION forbid()"
-        ),
-    )
-    .await;
-}
-
-pub async fn allow(house: &House, table: &str) {
-    statement(house, "DROP TRIGGER forbidden", &format!("DROP TRIGGER forbidden ON {table}")).await;
-}
-
-async fn statement(house: &House, sqlite: &str, postgres: &str) {
-    let url = house.config.database_url().unwrap().expose().to_owned();
-    if url.starts_with("sqlite:") {
-        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-        let sql = format!("PRAGMA busy_timeout = 10000; {sqlite}");
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    } else {
-        crate::process::execute(&url, postgres).unwrap();
-    }
-}
-
 /// What the adversary reads of a person.
 fn read_of(spoils: &Spoils, person: &Person) -> BTreeSet<Given> {
     let own = spoils.values().filter(|(token, _)| token.subject == person.id());
@@ -211,19 +182,19 @@ async fn erase_with_obstacles(house: &mut House, hoard: &mut Hoard, person: &Per
     std::fs::remove_file(&sink).unwrap();
     std::fs::rename(&away, &sink).unwrap();
 
-    forbid(house, "INSERT", "key_page").await;
+    forbid(&house.url(), "INSERT", "key_page");
     assert_eq!(house.erase(&person.subject).await.state(), v1::ErasureState::Pending);
     hoard.collect(house, "no pages").await;
     let spoils = hoard.spoils(hoard.keys_of(house, "no pages").await);
     assert_open(&spoils, hoard, person, "while the slot has not advanced");
-    allow(house, "key_page").await;
+    allow(&house.url(), "key_page");
 
-    forbid(house, "UPDATE OF root_id", "key_tree").await;
+    forbid(&house.url(), "UPDATE OF root_id", "key_tree");
     assert_eq!(house.erase(&person.subject).await.state(), v1::ErasureState::Pending);
     hoard.collect(house, "no receipt").await;
     let spoils = hoard.spoils(hoard.keys_of(house, "no receipt").await);
     assert_forgotten(&spoils, hoard, person, "once the slot has advanced");
-    allow(house, "key_tree").await;
+    allow(&house.url(), "key_tree");
 
     assert_eq!(house.erase(&person.subject).await.state(), v1::ErasureState::Shredded);
     hoard.collect(house, "shredded").await;

@@ -97,9 +97,6 @@ async fn without_its_token_a_vault_does_not_start_and_says_why(vault: Outside) {
 
 /// A rotation is begun and then cannot go on: it says so, and goes on by itself.
 async fn a_rotation_under_way_waits_for_the_token_and_goes_on(vault: Outside) {
-    if !cfg!(feature = "failpoints") {
-        return;
-    }
     // It rests between its steps, so that the token can be pulled out meanwhile.
     let mut door = vault.try_start(&[("rotation::stepped", "sleep(500)".to_owned())]).unwrap();
     let ada = door.tokenize("ada").await;

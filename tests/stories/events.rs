@@ -13,6 +13,7 @@ use tonic::{Code, Status, Streaming};
 use crate::asks::{CARE, correct, metadata, moment};
 use crate::consents::{DAY, NEWS, OFFERS, Office, notice};
 use crate::house::{House, Link, fields_at_fault, on_both_stores, reason};
+use crate::process::execute;
 use crate::restore::Yesterday;
 
 /// How long something may take that is told at once.
@@ -150,6 +151,23 @@ impl House {
 }
 
 /// What tells events apart in a list.
+/// Puts another history in the place of the one that is there, as a failover to a database that went another way does.
+const ANOTHER_HISTORY: &str =
+    "UPDATE outbox SET mark = (SELECT history FROM outbox_head); UPDATE outbox_head SET mark = history";
+
+/// The stream tells nothing more of the history that it does not know.
+async fn has_ended(watcher: &mut Watcher) {
+    let status = loop {
+        match watcher.next().await {
+            // A checkpoint may have been on its way.
+            Ok(told) => assert_eq!(told.unwrap().event, None),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::OutOfRange, "CURSOR_LOST"), "{status:?}");
+    assert_eq!(metadata(&status)["cause"], "OTHER_HISTORY");
+}
+
 fn short(event: &v1::Event) -> (EventKind, Cause, &str) {
     (event.kind(), event.cause(), event.purpose.as_str())
 }
@@ -474,6 +492,10 @@ on_both_stores! {
         let mut house = house;
         let [ada, bob] = [house.somebody("Ada").await, house.somebody("Bob").await];
         house.restrict(&bob.subject).await;
+        let mut door = house.events().await;
+        let known = all(&mut door).await;
+        acknowledge(&mut door, "crm", &known[0].1).await.unwrap();
+        drop(door);
         house.stop().await;
         let yesterday = Yesterday::of(&house);
         house.reopen().await;
@@ -491,6 +513,36 @@ on_both_stores! {
         assert_eq!(ids(&now)[0], ids(&before)[0]);
         assert_eq!((now[1].0.kind(), &now[1].0.erasure), (EventKind::SubjectErased, &erasure), "told again");
         assert_eq!(Watcher::of(&mut door, from(&now[0].1)).await.until_checkpoint().await.0, now);
+        let [crm] = &consumers(&mut door).await[..] else { panic!("the backup knows the consumer") };
+        assert_eq!((crm.cursor.as_str(), crm.lost), ("", true), "what it has been told since nobody can say");
+        let crm = acknowledge(&mut door, "crm", &now[0].1).await.unwrap();
+        assert_eq!((&crm.cursor, crm.behind, crm.lost), (&now[0].1, 1, false), "it has read everything anew");
+    }
+
+    async fn a_stream_ends_when_the_next_event_is_of_another_history(house: House) {
+        let mut house = house;
+        let ada = house.somebody("Ada").await;
+        let mut door = house.events().await;
+        house.restrict(&ada.subject).await;
+        let mut watcher = Watcher::of(&mut door, oldest()).await;
+        assert_eq!(watcher.until_checkpoint().await.0.len(), 1);
+        execute(&house.url(), ANOTHER_HISTORY).unwrap();
+        house.lift(&ada.subject).await;
+        has_ended(&mut watcher).await;
+    }
+
+    async fn a_stream_ends_when_another_history_is_found_while_nothing_happens(house: House) {
+        let mut house = house;
+        house.config.events.checkpoint_seconds = 1;
+        house.reopen().await;
+        let ada = house.somebody("Ada").await;
+        let mut door = house.events().await;
+        house.restrict(&ada.subject).await;
+        let mut watcher = Watcher::of(&mut door, oldest()).await;
+        assert_eq!(watcher.until_checkpoint().await.0.len(), 1);
+        assert_eq!(watcher.until_checkpoint().await.0.len(), 0, "while it is the same, it goes on");
+        execute(&house.url(), ANOTHER_HISTORY).unwrap();
+        has_ended(&mut watcher).await;
     }
 
     async fn one_who_does_not_read_keeps_nobody_waiting_and_misses_nothing(house: House) {

@@ -13,6 +13,7 @@ use lacuna::store::outbox::{Placed, place};
 use lacuna::store::{Store, Tx};
 use tonic::Status;
 
+use crate::asks::point;
 use crate::events::{Watcher, from, oldest};
 use crate::house::{Link, fresh_database};
 use crate::nodes::{IN_THE_END, Node, Person, Vault};
@@ -36,13 +37,7 @@ async fn say(door: &mut Door, person: &Person, kind: v1::ConsentEventKind) -> Re
 }
 
 async fn define_form(node: &mut Node) {
-    let point = v1::CollectionPoint {
-        collection_point: FORM.to_owned(),
-        kind: v1::CollectionPointKind::WebForm.into(),
-        ..Default::default()
-    };
-    let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-    node.consents.define_collection_point(request).await.unwrap();
+    node.consents.define_collection_point(point(FORM, v1::CollectionPointKind::WebForm)).await.unwrap();
 }
 
 /// The entries of a person's ledger, in the order of the chain.
@@ -116,7 +111,6 @@ async fn three_nodes_tell_everybody_everything_in_one_order() {
     }
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_node_committed_and_did_not_live_to_tell_the_others_tell() {
     let Some(vault) = Vault::new("a node that dies before it tells") else { return };

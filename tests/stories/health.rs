@@ -22,6 +22,23 @@ fn documented_metrics() -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+#[test]
+fn the_dashboard_shows_every_metric_and_no_other() {
+    let dashboard = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/grafana/lacuna.json");
+    let dashboard: serde_json::Value = serde_json::from_slice(&fs::read(dashboard).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let asked: Vec<&str> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    let words =
+        asked.iter().flat_map(|asked| asked.split(|letter: char| !letter.is_ascii_lowercase() && letter != '_'));
+    let shown: BTreeSet<&str> = words
+        .filter(|word| word.starts_with("lacuna_"))
+        .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
+        .collect();
+    let documented = documented_metrics();
+    assert_eq!(shown, documented.iter().map(String::as_str).collect());
+}
+
 outside_on_both_stores! {
     async fn without_the_slot_keys_cannot_change_and_reveals_go_on(vault: Outside) {
         let mut door = vault.start();

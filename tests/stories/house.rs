@@ -134,6 +134,11 @@ impl House {
         }
     }
 
+    /// As the vault and [`lacuna::store::open`] name the database.
+    pub fn url(&self) -> String {
+        self.config.database_url().unwrap().expose().to_owned()
+    }
+
     /// Starts the vault again on what it left, or on what the test put there.
     pub async fn reopen(&mut self) {
         self.try_reopen().await.unwrap();

@@ -21,12 +21,6 @@ fn days(count: u32) -> prost_types::Duration {
 }
 
 impl Office {
-    async fn define_point(&mut self, point: &str, kind: v1::CollectionPointKind) {
-        let point = v1::CollectionPoint { collection_point: point.to_owned(), kind: kind.into(), ..Default::default() };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        self.door.define_collection_point(request).await.unwrap();
-    }
-
     async fn due_now(&mut self) -> Vec<(String, v1::ReviewReason)> {
         let due = self.door.list_due_for_review(v1::ListDueForReviewRequest::default()).await.unwrap().into_inner().due;
         due.into_iter().map(|due| (due.subject.clone(), due.reason())).collect()

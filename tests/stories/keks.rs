@@ -84,7 +84,6 @@ impl Vault {
         Ok(())
     }
 
-    #[cfg(feature = "failpoints")]
     fn start_with_failpoints(&mut self, failpoints: &str) {
         self.server = Some(Server::start(self.command("serve").env("FAILPOINTS", failpoints)).unwrap());
     }
@@ -284,7 +283,6 @@ fn a_key_in_kms_serves_one_vault_and_each_of_its_versions_names_it() {
     other.assert_readable(&others);
 }
 
-#[cfg(feature = "failpoints")]
 #[test]
 fn a_crash_after_a_custodian_has_changed_a_key_does_not_change_it_once_more() {
     let yard = Yard::new();

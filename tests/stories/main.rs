@@ -20,14 +20,12 @@ mod cli_client;
 mod configuration;
 mod confirmation;
 mod consent_cli;
-#[cfg(feature = "failpoints")]
 mod consent_crash;
 mod consent_import;
 mod consent_nodes;
 mod consent_walk;
 mod consents;
 mod copies;
-#[cfg(feature = "failpoints")]
 mod crash;
 mod custodians;
 mod doors;
@@ -35,7 +33,6 @@ mod drill;
 mod erasures;
 mod events;
 mod events_cli;
-#[cfg(feature = "failpoints")]
 mod events_crash;
 mod events_nodes;
 mod health;
@@ -56,7 +53,6 @@ mod memory;
 mod mismatches;
 #[cfg(any(feature = "s3", feature = "aws-kms"))]
 mod moto;
-#[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "the crash stories use the rest"))]
 mod nodes;
 mod outside;
 mod permissions;
@@ -73,7 +69,6 @@ mod reuse;
 mod reviews;
 mod rewrapping;
 mod rotating;
-#[cfg(feature = "failpoints")]
 mod rotation_crash;
 mod rotations;
 mod runbook;
@@ -82,7 +77,6 @@ mod sinks;
 mod slot_contract;
 mod softhsm;
 mod startup;
-#[cfg(feature = "failpoints")]
 mod stopped;
 mod store_contract;
 mod storm;

@@ -284,7 +284,6 @@ outside_on_both_stores! {
         story(&vault, door, Needles::new()).await;
     }
 
-    #[cfg(feature = "failpoints")]
     async fn memory_forgets_after_a_panic_too(vault: Outside) {
         vault.configure("[process]\ncore_dumps = 'allow'\n");
         // In the midst of writing somebody's values.

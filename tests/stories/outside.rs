@@ -14,12 +14,11 @@ use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
-use sqlx::Connection as _;
 use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::house::{Bearer, Link, field, outcome};
-use crate::process::{Database, Place, Server, lacuna, run, said};
+use crate::process::{Database, Place, Server, execute, lacuna, run, said};
 use crate::softhsm;
 
 /// The signal by which `abort` ends a process.
@@ -226,17 +225,8 @@ impl Outside {
     }
 
     /// Runs statements on the database, beside the vault.
-    pub async fn sql(&self, statements: &str) {
-        let statements = sqlx::AssertSqlSafe(statements);
-        if let Some(database) = &self.database {
-            let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
-            sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-        } else {
-            let mut connection = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
-            sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
-        }
+    pub fn sql(&self, statements: &str) {
+        execute(&self.url(), statements).unwrap();
     }
 
     /// Starts it and connects.

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 /// How long a server may take to start, to stop, or a program to end. A healthy one takes a second.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -246,13 +246,39 @@ impl Drop for Database {
     }
 }
 
-/// Runs a statement on a PostgreSQL.
+/// Makes every statement of this kind fail, as a broken disk might.
+pub fn forbid(url: &str, event: &str, table: &str) {
+    let statements = if url.starts_with("sqlite:") {
+        format!("CREATE TRIGGER forbidden BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, 'forbidden'); END")
+    } else {
+        format!(
+            "CREATE OR REPLACE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'forbidden'; END $$; \
+             CREATE TRIGGER forbidden BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION forbid()"
+        )
+    };
+    execute(url, &statements).unwrap();
+}
+
+/// Lets them succeed again.
+pub fn allow(url: &str, table: &str) {
+    let on = if url.starts_with("sqlite:") { String::new() } else { format!(" ON {table}") };
+    execute(url, &format!("DROP TRIGGER forbidden{on}")).unwrap();
+}
+
+/// Runs statements on a database, beside whoever uses it.
 pub fn execute(url: &str, sql: &str) -> Result<(), sqlx::Error> {
     // In a thread of its own, so that a story with a runtime may call it too.
     std::thread::scope(|scope| {
         let task = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
+                if url.starts_with("sqlite:") {
+                    let mut connection = SqliteConnection::connect(url).await?;
+                    let sql = format!("PRAGMA busy_timeout = 10000; {sql}");
+                    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+                    return connection.close().await;
+                }
                 let mut connection = PgConnection::connect(url).await?;
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
                 connection.close().await

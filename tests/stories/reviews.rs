@@ -198,13 +198,7 @@ on_both_stores! {
 
     async fn a_paper_that_is_entered_later_does_not_make_a_wrong_reveal_good(house: House) {
         let mut office = Office::open(house).await;
-        let point = v1::CollectionPoint {
-            collection_point: "paper:desk".to_owned(),
-            kind: v1::CollectionPointKind::Paper.into(),
-            ..Default::default()
-        };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        office.door.define_collection_point(request).await.unwrap();
+        office.define_point("paper:desk", v1::CollectionPointKind::Paper).await;
         let ada = office.house.somebody("Ada").await;
         office.say(&ada.subject, NEWS, v1::ConsentEventKind::Give).await;
         office.house.clock.advance(DAY);
@@ -226,13 +220,7 @@ on_both_stores! {
     async fn an_auditor_learns_of_bad_methods_missing_notices_and_silent_points(house: House) {
         let mut office = Office::open(house).await;
         let [ada, bob] = [office.house.somebody("Ada").await, office.house.somebody("Bob").await];
-        let point = v1::CollectionPoint {
-            collection_point: "import:old".to_owned(),
-            kind: v1::CollectionPointKind::Import.into(),
-            ..Default::default()
-        };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        office.door.define_collection_point(request).await.unwrap();
+        office.define_point("import:old", v1::CollectionPointKind::Import).await;
         let assumed = v1::RecordConsentRequest {
             method: v1::ConsentMethod::Assumed.into(),
             collection_point: "import:old".to_owned(),

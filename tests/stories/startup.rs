@@ -217,12 +217,12 @@ outside_on_both_stores! {
             [("audit_batch", "created_at"), ("subject", "created_at"), ("token", "created_at"), ("erasure", "requested_at")]
         {
             let later = |seconds: i64| format!("UPDATE {table} SET {column} = {column} + {}", seconds * 1_000_000);
-            vault.sql(&later(3600)).await;
+            vault.sql(&later(3600));
             let fault = vault.try_start(&[]).err().unwrap_or_else(|| panic!("it starts an hour before its {table}"));
             let log = vault.place.log();
             assert!(fault.contains("ended") && log.contains("the newest record in the database is of"), "{log}");
             assert!(log.contains("NTP"), "{log}");
-            vault.sql(&later(-3600 + 30)).await;
+            vault.sql(&later(-3600 + 30));
             let door = vault.try_start(&[]).unwrap_or_else(|fault| panic!("{table}: {fault}\n{}", vault.place.log()));
             assert!(door.server.stop().success());
             fs::remove_file(vault.place.path().join("log")).unwrap();

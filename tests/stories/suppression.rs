@@ -167,13 +167,7 @@ on_both_stores! {
         office.house.erase(&ada.subject).await;
         let again = office.house.somebody("Ada").await;
         assert_eq!(office.answer(&again.subject, NEWS).await, denied("SUPPRESSED"));
-        let point = v1::CollectionPoint {
-            collection_point: "import:old".to_owned(),
-            kind: v1::CollectionPointKind::Import.into(),
-            ..Default::default()
-        };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        office.door.define_collection_point(request).await.unwrap();
+        office.define_point("import:old", v1::CollectionPointKind::Import).await;
         let good = taken_back(&again.subject);
         let ticked = v1::RecordConsentRequest { method: v1::ConsentMethod::PreTicked.into(), ..good.clone() };
         let silent = v1::RecordConsentRequest {
@@ -214,13 +208,7 @@ on_both_stores! {
 
     async fn who_objected_again_is_not_released_by_what_they_said_in_between(house: House) {
         let mut office = Office::open(house).await;
-        let point = v1::CollectionPoint {
-            collection_point: "paper:desk".to_owned(),
-            kind: v1::CollectionPointKind::Paper.into(),
-            ..Default::default()
-        };
-        let request = v1::DefineCollectionPointRequest { collection_point: Some(point) };
-        office.door.define_collection_point(request).await.unwrap();
+        office.define_point("paper:desk", v1::CollectionPointKind::Paper).await;
         let ada = objector(&mut office, "Ada").await;
         let between = office.house.in_time(5 * DAY);
         office.house.clock.advance(8 * DAY);

@@ -10,9 +10,9 @@ use lacuna::store::index::{Bucket, Chunk};
 use sqlx::Connection as _;
 
 use crate::asks::{CARE, request_id, text, tokenize};
-use crate::copies::{allow, forbid};
 use crate::hoard::{Hoard, keys_now};
 use crate::house::{House, field, on_both_stores};
+use crate::process::{allow, forbid};
 use crate::rotating::rotate;
 
 /// The first leaf that is not the vault's own.
@@ -122,12 +122,12 @@ fn read(spoils: &Spoils, tokens: &[Token]) -> BTreeSet<String> {
 
 /// Asks to keep a text in a transaction that the database undoes in its last statement.
 async fn undone(house: &mut House, subject: &str, class: &str, value: &str) {
-    forbid(house, "INSERT", "request").await;
+    forbid(&house.url(), "INSERT", "request");
     let kept = v1::FieldInput { retention_class: class.to_owned(), ..text(value) };
     let found = field(v1::FieldType::Email, &format!("{}@example.com", value.replace(' ', ".")));
     let ask = v1::TokenizeRequest { request_id: request_id(7), ..tokenize(subject, vec![kept, found]) };
     house.tokens.tokenize(ask).await.unwrap_err();
-    allow(house, "request").await;
+    allow(&house.url(), "request");
 }
 
 on_both_stores! {

@@ -72,6 +72,9 @@ pub struct Consent {
     pub notice_version: u32,
     /// Whether the person said so in so many words.
     pub explicit_consent: bool,
+    /// Whether silence does not permit, not even where it otherwise would: the last answer was a no, or a yes that ended or
+    /// was none. A question after it, or a yes that waits to be confirmed, changes nothing about that.
+    pub silence_is_no: bool,
     /// Until when a yes is valid.
     pub valid_until: Option<i64>,
     /// When a child has to confirm it.
@@ -88,6 +91,7 @@ impl Default for Consent {
             notice: String::new(),
             notice_version: 0,
             explicit_consent: false,
+            silence_is_no: false,
             valid_until: None,
             of_age_at: None,
         }
@@ -235,6 +239,11 @@ impl Consent {
             | EventKind::WithdrawObjection => None,
         };
         let Some(state) = after else { return };
+        self.silence_is_no = match state {
+            Given | Renewed => false,
+            Refused | Withdrawn | Revoked | Invalidated => true,
+            _ => self.silence_is_no || matches!(before, Expired | Invalid),
+        };
         self.event = event.id.to_string();
         self.since = event.effective_at.micros();
         self.valid_until = event.valid_until.map(Time::micros);

@@ -18,7 +18,7 @@ macro_rules! placed {
 
 macro_rules! consumers {
     () => {
-        "SELECT c.name, c.registered_at, c.position, (SELECT m.mark FROM outbox m WHERE m.position = c.position), \
+        "SELECT c.name, c.registered_at, c.history, c.position, (SELECT m.mark FROM outbox m WHERE m.position = c.position), \
          c.acknowledged_by, c.acknowledged_at, \
          (SELECT o.created_at FROM outbox o WHERE o.position > c.position ORDER BY o.position LIMIT 1) FROM consumer c "
     };
@@ -95,6 +95,14 @@ impl Outbox for SqlTx {
         let cursor = cursor(&mut columns)?;
         let oldest = columns.unsigned("outbox", "position")?;
         Ok(Some(Head { cursor, oldest, waiting: columns.take::<i64>()? != 0 }))
+    }
+
+    async fn history_end(&mut self) -> Result<u64> {
+        let row = sqlx::query("SELECT h.position FROM outbox_head h WHERE h.id = 1")
+            .fetch_optional(self.connection())
+            .await
+            .map_err(failed)?;
+        row.map_or(Ok(0), |row| Columns::of(&row).unsigned("outbox_head", "position"))
     }
 
     async fn lock_outbox(&mut self) -> Result<Option<Cursor>> {
@@ -230,17 +238,19 @@ impl Outbox for SqlTx {
         Ok(())
     }
 
-    async fn acknowledge(&mut self, name: &str, position: u64, caller: &str, now: Time) -> Result<bool> {
+    async fn acknowledge(&mut self, name: &str, upto: &Cursor, caller: &str, now: Time) -> Result<bool> {
         let moved = sqlx::query(concat! {
-            "INSERT INTO consumer (name, registered_at, position, acknowledged_by, acknowledged_at) ",
-            "VALUES ($1, $4, $2, $3, $4) ON CONFLICT (name) DO UPDATE SET position = excluded.position, ",
-            "acknowledged_by = excluded.acknowledged_by, acknowledged_at = excluded.acknowledged_at ",
-            "WHERE consumer.position < excluded.position"
+            "INSERT INTO consumer (name, registered_at, position, acknowledged_by, acknowledged_at, history) ",
+            "VALUES ($1, $4, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET position = excluded.position, ",
+            "acknowledged_by = excluded.acknowledged_by, acknowledged_at = excluded.acknowledged_at, ",
+            "history = excluded.history ",
+            "WHERE consumer.position < excluded.position OR consumer.history <> excluded.history"
         })
         .bind(name)
-        .bind(position.cast_signed())
+        .bind(upto.position.cast_signed())
         .bind(caller)
         .bind(now.micros())
+        .bind(upto.history.as_slice())
         .execute(self.connection())
         .await
         .map_err(failed)?;
@@ -251,7 +261,7 @@ impl Outbox for SqlTx {
             "INSERT INTO acknowledgement (consumer, position, caller, at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
         })
         .bind(name)
-        .bind(position.cast_signed())
+        .bind(upto.position.cast_signed())
         .bind(caller)
         .bind(now.micros())
         .execute(self.connection())
@@ -350,6 +360,7 @@ fn consumer(row: &Row) -> Result<Consumer> {
     Ok(Consumer {
         name: columns.take()?,
         registered_at: columns.time()?,
+        history: columns.bytes("consumer", "history")?,
         position: columns.unsigned("consumer", "position")?,
         mark: columns.maybe_bytes("outbox", "mark")?,
         acknowledged_by: columns.take()?,

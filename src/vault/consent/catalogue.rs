@@ -11,7 +11,7 @@ use crate::policy::{Caller, Catalogue, unknown_purpose};
 use crate::store::Tx;
 use crate::store::consent::{Document, DocumentKind};
 use crate::store::journal::Mark;
-use crate::vault::Vault;
+use crate::vault::{Vault, answer};
 
 /// How often a definition is begun again when somebody else defines something at the same time.
 const ATTEMPTS: usize = 20;
@@ -74,8 +74,8 @@ impl Vault {
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let mut tx = self.custody.store().write().await?;
-            if let Some(answer) = self.answered_in(&mut *tx, caller, deed, request).await? {
-                let (code, version) = answer.answer.rsplit_once('@').unwrap_or_default();
+            if let Some(earlier) = answer::given(&mut *tx, &caller.name, deed, request).await? {
+                let (code, version) = earlier.answer.rsplit_once('@').unwrap_or_default();
                 let found = tx.document(kind, code, version.parse().unwrap_or(0)).await?;
                 return found.map(|found| found.document).ok_or_else(|| Error::internal("a document is gone"));
             }
@@ -91,7 +91,8 @@ impl Vault {
             tx.mark(&[Mark::Document(kind, document.code.clone(), document.version)]).await?;
             tx.tell(tell::of_document(&document, now, self.custody.ring.random())?.as_slice()).await?;
             let answer = format!("{}@{}", document.code, document.version);
-            self.remember_answer(&mut *tx, caller, deed, request, None, answer).await?;
+            let of = answer::Keep { caller: &caller.name, deed, request, subject: None };
+            answer::keep(&mut *tx, &of, answer, now).await?;
             tx.commit().await?;
             self.library.refreshed().await?;
             // A reveal that was decided by the former version has landed when this returns.

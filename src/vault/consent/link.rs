@@ -95,7 +95,7 @@ impl Vault {
             return Err(invalid());
         }
         self.record_asked(caller, "WithdrawByLink", target.subject, None).await?;
-        match self.append(caller, &mut withdrawal(&target), Age::NotAsked).await {
+        match self.append(caller, withdrawal(&target), Age::NotAsked).await {
             Ok(_) => {}
             Err(error) => return self.withdrawn_without(target, error).await,
         }

@@ -1,6 +1,7 @@
 //! Purposes, notices and consent: what is defined, what people decide, and what follows from it.
 
 mod after_end;
+mod append;
 pub mod bundle;
 mod catalogue;
 mod chain;
@@ -15,6 +16,7 @@ mod review;
 mod rules;
 pub(super) mod tell;
 
+pub use append::{Appends, start as start_appending};
 pub use catalogue::{DefinePurpose, PublishNotice};
 pub(super) use chain::append_recorded;
 pub use check::{Check, Checked, Shown};

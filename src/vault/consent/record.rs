@@ -2,21 +2,16 @@
 
 use std::sync::Arc;
 
-use super::chain::{Chain, MOST_EVENTS, stood};
-use super::rules::{self, Deed, Suppression};
-use super::tell;
-use crate::crash;
+use super::append::{Append, DEED, recorded};
+use super::chain::MOST_EVENTS;
+use super::rules::Deed;
 use crate::crypto::SecretBytes;
 use crate::model::{
-    ConsentEvent, ConsentEventId, ConsentState, Content, Error, EventKind, FieldType, Label, Mode, Purpose, RequestId,
-    Result, Standing, Subject, SubjectId, Time, TokenFormat, Value, comes_of_age,
+    ConsentEvent, Content, FieldType, Label, RequestId, Result, SubjectId, Time, TokenFormat, Value, comes_of_age,
 };
 use crate::policy::{self, Caller, Catalogue, Upkeep};
-use crate::store::Tx;
-use crate::store::consent::{Recorded, Stood};
-use crate::store::journal::Mark;
+use crate::store::consent::Recorded;
 use crate::vault::Vault;
-use crate::vault::subject::unknown;
 use crate::vault::token::{Field, Tokenize};
 
 /// The retention class of evidence.
@@ -70,23 +65,17 @@ impl Vault {
         {
             let now = self.clock.now();
             let person = self.subject(subject).await?;
-            Deed { catalogue: &catalogue, person: &person, age, now }.complete(&mut ask)?;
+            Deed { catalogue: &catalogue, person: &person, age, now }.complete(&mut ask.event, ask.effective_at)?;
         }
         self.keep_evidence(caller, &mut ask).await?;
-        let given = self.append(caller, &mut ask, age).await?;
+        let given = self.append(caller, ask, age).await?;
         self.custody.land_all().await?;
         Ok(given)
     }
 
     async fn recorded_before(&self, caller: &Caller, request: Option<RequestId>) -> Result<Option<Given>> {
-        let Some(answer) = self.answered(caller, "RecordConsent", request).await? else { return Ok(None) };
-        let mut tx = self.custody.store().read().await?;
-        let mut given = Vec::new();
-        for id in answer.answer.split(',') {
-            let event = tx.consent_event(id.parse()?).await?;
-            given.push(event.ok_or_else(|| Error::internal("a consent event is gone"))?);
-        }
-        Ok(Some(given))
+        let Some(answer) = self.answered(caller, DEED, request).await? else { return Ok(None) };
+        recorded(&mut *self.custody.store().read().await?, &answer).await.map(Some)
     }
 
     /// Whether the person decides alone, if the purpose asks for that now or did when it was expressed.
@@ -155,120 +144,9 @@ impl Vault {
         Ok(())
     }
 
-    pub(super) async fn append(&self, caller: &Caller, ask: &mut RecordConsent, age: Age) -> Result<Given> {
-        let id = ask.event.subject;
-        let mut tx = self.custody.store().write().await?;
-        let mut person = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
-        // The same request may have been faster.
-        if self.answered_in(&mut *tx, caller, "RecordConsent", ask.request).await?.is_some() {
-            drop(tx);
-            return Ok(self.recorded_before(caller, ask.request).await?.unwrap_or_default());
-        }
-        let catalogue = self.library.read_in(&mut *tx).await?;
-        let now = self.clock.now();
-        let purpose = Deed { catalogue: &catalogue, person: &person, age, now }.complete(ask)?;
-        if ask.once && is_withdrawn(&mut *tx, &catalogue, &purpose, &ask.event).await? {
-            return Ok(Vec::new());
-        }
-        ask.event.caller.clone_from(&caller.name);
-        ask.event.id = ConsentEventId::new(now, self.custody.ring.random());
-        let mut chain = Chain::of(&mut *tx, id).await?;
-        let mut stood = Vec::new();
-        let standing = self.follow(&mut *tx, &mut chain, &purpose, &mut ask.event.clone(), &person).await?;
-        stood.push(standing);
-        if ask.event.kind.says_no() {
-            for below in catalogue.below(&purpose.code) {
-                let event = ConsentEvent {
-                    id: ConsentEventId::new(now, self.custody.ring.random()),
-                    purpose: below.code.clone(),
-                    purpose_version: below.version,
-                    along_with: Some(ask.event.id),
-                    supersedes: None,
-                    evidence: Vec::new(),
-                    ..ask.event.clone()
-                };
-                // What nobody may object to is not objected to.
-                if rules::check_kind(below, &event).is_ok() {
-                    stood.push(self.follow(&mut *tx, &mut chain, below, &mut event.clone(), &person).await?);
-                }
-            }
-        }
-        let mut marks: Vec<Mark> = chain.added.iter().map(|added| Mark::ConsentEvent(id, added.number)).collect();
-        let newest = newest_objection(&mut *tx, &catalogue, &ask.event).await?;
-        let suppression = Suppression::of(&purpose, &ask.event, newest, &mut person);
-        let switched = suppression != Suppression::Stays;
-        if switched {
-            tx.update_subjects(std::slice::from_ref(&person)).await?;
-            marks.push(Mark::Subject(id));
-        }
-        match suppression {
-            Suppression::Begins => self.custody.suppress(&mut *tx, id).await?,
-            Suppression::Ends => self.custody.release(&mut *tx, id).await?,
-            Suppression::Stays => {}
-        }
-        tx.mark(&marks).await?;
-        tx.insert_consent_events(&chain.added).await?;
-        tx.put_standings(&stood, now).await?;
-        tx.tell(&tell::of_entries(&chain.added, switched, now, self.custody.ring.random())).await?;
-        let ids: Vec<String> = chain.added.iter().map(|recorded| recorded.event.id.to_string()).collect();
-        self.remember_answer(&mut *tx, caller, "RecordConsent", ask.request, Some(id), ids.join(",")).await?;
-        crash::point("consent::before-commit");
-        tx.commit().await?;
-        crash::point("consent::recorded");
-        Ok(chain.added)
+    /// Appends an event to the ledger, with those for the purposes below that it takes along.
+    pub(super) async fn append(&self, caller: &Caller, ask: RecordConsent, age: Age) -> Result<Given> {
+        let RecordConsent { event, effective_at, once, request, .. } = ask;
+        self.appends.call(Append { caller: caller.name.clone(), event, effective_at, once, request, age }).await?
     }
-
-    /// Appends an event and answers how the consents to its purpose stand then.
-    async fn follow(
-        &self,
-        tx: &mut dyn Tx,
-        chain: &mut Chain,
-        purpose: &Purpose,
-        event: &mut ConsentEvent,
-        person: &Subject,
-    ) -> Result<Stood> {
-        let recorded = tx.consent_events(person.id, &purpose.code, 0, MOST_EVENTS).await?;
-        let mut events: Vec<ConsentEvent> = recorded.into_iter().map(|recorded| recorded.event).collect();
-        let before = Standing::of(&events, event.effective_at);
-        rules::check_follows(purpose, person, event, &before, &events)?;
-        events.push(event.clone());
-        let after = Standing::of(&events, event.effective_at).consent(event.channel);
-        event.state = after.state_at(event.effective_at);
-        chain.push(event)?;
-        Ok(stood(purpose, person.id, &events))
-    }
-}
-
-/// When the person of an event that takes an objection back last objected to direct marketing, whichever purpose they
-/// named: their record tells only since when they do.
-async fn newest_objection(tx: &mut dyn Tx, catalogue: &Catalogue, event: &ConsentEvent) -> Result<Option<Time>> {
-    if event.kind != EventKind::WithdrawObjection {
-        return Ok(None);
-    }
-    let (mut newest, mut after) = (None, 0);
-    loop {
-        let page = tx.consent_events(event.subject, "", after, MOST_EVENTS).await?;
-        let Some(last) = page.last() else { return Ok(newest) };
-        after = last.number;
-        newest = newest.max(rules::newest_objection(catalogue, page.iter().map(|recorded| &recorded.event)));
-    }
-}
-
-/// Whether a withdrawal would end nothing, neither of its purpose nor of one below.
-async fn is_withdrawn(tx: &mut dyn Tx, catalogue: &Catalogue, purpose: &Purpose, event: &ConsentEvent) -> Result<bool> {
-    use ConsentState::{Given, Invalidated, Pending, Refused, Renewed, Revoked, Withdrawn};
-    let below: Vec<&Purpose> = catalogue.below(&purpose.code).collect();
-    let of: Vec<_> =
-        std::iter::once(purpose).chain(below.iter().copied()).map(|one| (event.subject, one.code.as_str())).collect();
-    let stood = tx.standings(&of).await?;
-    let state = |one: &Purpose| {
-        let found = stood.iter().find(|stood| stood.purpose == one.code);
-        found.map_or(ConsentState::Unknown, |found| found.standing.consent(event.channel).state)
-    };
-    let ended = |state| matches!(state, Withdrawn | Refused | Revoked | Invalidated);
-    let permits = |one: &&Purpose| match state(one) {
-        Given | Renewed | Pending => true,
-        other => one.mode == Mode::OptOut && !ended(other),
-    };
-    Ok(ended(state(purpose)) && !below.iter().any(permits))
 }

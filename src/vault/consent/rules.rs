@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::catalogue::unknown_notice;
-use super::record::{Age, RecordConsent};
+use super::record::Age;
 use crate::model::{
-    Actor, Basis, Channel, Consent, ConsentEvent, ConsentState, Error, EventKind, Method, Mode, PointKind, Purpose,
+    Actor, Basis, Channel, Consent, ConsentEvent, ConsentState, Error, EventKind, Method, PointKind, Purpose,
     PurposeState, Reason, Result, Standing, Subject, Time,
 };
 use crate::policy::{Catalogue, unknown_purpose};
@@ -25,12 +25,12 @@ pub(super) struct Deed<'d> {
 
 impl Deed<'_> {
     /// Refuses an event that does not fit, and adds what the vault knows of it. Answers its purpose.
-    pub fn complete(&self, ask: &mut RecordConsent) -> Result<Purpose> {
+    pub fn complete(&self, event: &mut ConsentEvent, effective_at: Option<Time>) -> Result<Purpose> {
         self.person.alive()?;
-        let (now, event) = (self.now, &mut ask.event);
+        let now = self.now;
         let present = self.catalogue.purpose(&event.purpose).ok_or_else(|| unknown_purpose(&event.purpose))?;
         event.recorded_at = now;
-        event.effective_at = ask.effective_at.unwrap_or(now);
+        event.effective_at = effective_at.unwrap_or(now);
         let late = self.check_point(event)?;
         check_method(event)?;
         if event.effective_at > now.plus(AHEAD) {
@@ -251,10 +251,6 @@ pub(super) fn check_follows(
         {
             mismatch("there is no objection")
         }
-        // Where silence permits, a question must not make silence of a no.
-        EventKind::Request if purpose.mode == Mode::OptOut && says_no(state) => {
-            mismatch("the person has said no, or their yes has ended; only they can say yes again")
-        }
         EventKind::Request if state == ConsentState::Refused => {
             let again = Time::from_micros(consent.since).plus(Duration::from_secs(purpose.ask_again_after));
             if event.effective_at >= again {
@@ -311,10 +307,4 @@ impl Suppression {
             _ => Self::Stays,
         }
     }
-}
-
-/// Whether nothing is permitted because of what was said.
-const fn says_no(state: ConsentState) -> bool {
-    use ConsentState::{Expired, Invalid, Invalidated, Refused, Revoked, Withdrawn};
-    matches!(state, Withdrawn | Refused | Revoked | Invalidated | Expired | Invalid)
 }

@@ -19,11 +19,11 @@ const PAGE: u32 = 100;
 pub struct Acknowledged {
     /// The consumer.
     pub consumer: Consumer,
-    /// From where it goes on; `None` when that is no longer kept.
+    /// From where it goes on; `None` when that is no longer kept, or is of another history.
     pub cursor: Option<Cursor>,
     /// How many events it has not acknowledged.
     pub behind: u64,
-    /// Whether some of them were removed before it had.
+    /// Whether some of them were removed before it had, or may have been told in another history only.
     pub lost: bool,
 }
 
@@ -49,7 +49,8 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         let head = head(&mut *tx).await?;
         let known = tx.consumer(name).await?;
-        let before = known.as_ref().is_some_and(|known| known.position >= cursor.position);
+        let same = known.as_ref().filter(|known| known.history == cursor.history);
+        let before = same.is_some_and(|known| known.position >= cursor.position);
         if let Err(error) = check(&mut *tx, &head, cursor).await {
             // What it has acknowledged may be removed meanwhile.
             if !before || cursor.history != head.cursor.history || cursor.position >= head.oldest {
@@ -60,7 +61,7 @@ impl Vault {
             let message = "there are as many consumers as there may be; delete those that are no more";
             return Err(Error::new(Reason::Overloaded, message).with("maximum", MOST));
         }
-        tx.acknowledge(name, cursor.position, &caller.name, self.clock.now()).await?;
+        tx.acknowledge(name, &cursor, &caller.name, self.clock.now()).await?;
         let consumer = tx.consumer(name).await?.ok_or_else(|| unknown(name))?;
         tx.commit().await?;
         Ok(show(&head, consumer))
@@ -145,9 +146,12 @@ impl Vault {
 fn show(head: &Head, consumer: Consumer) -> Acknowledged {
     let position = consumer.position;
     let behind = head.cursor.position.saturating_sub(position);
-    let lost = behind > 0 && position + 1 < head.oldest;
+    // What it has acknowledged of a history that is no more cannot be told from what it has not.
+    let elsewhere = consumer.history != head.cursor.history;
+    let lost = elsewhere || (behind > 0 && position + 1 < head.oldest);
     let begin = (position == 0 && !lost).then(Mark::default);
-    let cursor = consumer.mark.or(begin).map(|mark| Cursor { position, mark, ..head.cursor });
+    let kept = consumer.mark.or(begin).filter(|_| !elsewhere);
+    let cursor = kept.map(|mark| Cursor { position, mark, ..head.cursor });
     Acknowledged { consumer, cursor, behind, lost }
 }
 

@@ -14,7 +14,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{Semaphore, mpsc, watch as channel};
+use tokio::time::Instant;
 
 pub use consumer::{Acknowledged, Delivery};
 pub use watch::{From, Told, Watch};
@@ -33,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_secs(1);
 /// How many events are read at once.
 const PAGE: u32 = 256;
+/// How many reads of one sort are under way at once: however many watch, the others have connections left.
+const READS: usize = 2;
 /// How many events are removed at once.
 const REMOVED: u32 = 1000;
 
@@ -60,6 +63,8 @@ pub struct Events {
     newest: channel::Sender<u64>,
     pages: Batch<u64, Result<Arc<Page>>>,
     watching: Arc<Watching>,
+    /// Streams that are being opened, which takes some statements, leave the others connections.
+    opening: Semaphore,
     /// The task ends when this goes.
     _alive: mpsc::Sender<()>,
 }
@@ -86,7 +91,8 @@ impl Events {
         // What an earlier process left.
         store.news().notify_one();
         tokio::spawn(keep_placing(store, clock, newest.clone(), ended));
-        Ok(Self { settings, newest, pages, watching: Arc::default(), _alive: alive })
+        let opening = Semaphore::new(READS);
+        Ok(Self { settings, newest, pages, watching: Arc::default(), opening, _alive: alive })
     }
 }
 
@@ -143,8 +149,7 @@ fn tell_streams(callers: &HashMap<String, usize>) {
 
 /// Reads pages of the history: those who ask for the same page while another is read share one statement.
 fn start_reading(store: Arc<dyn Store>) -> Batch<u64, Result<Arc<Page>>> {
-    // Two at a time, so that however many watch, the others have connections left.
-    let limits = Limits { weight: 1024, in_flight: 2, waiting: 8192 };
+    let limits = Limits { weight: 1024, in_flight: READS, waiting: 8192 };
     Batch::start(
         limits,
         |_| 1,
@@ -178,9 +183,15 @@ async fn keep_placing(
     newest: channel::Sender<u64>,
     mut ended: mpsc::Receiver<()>,
 ) {
-    let (mut own, mut waited) = (true, false);
+    let (mut own, mut waited, mut looked) = (true, false, Instant::now());
     loop {
-        match look(&*store, &*clock, own || waited).await {
+        let seen = if own || waited || looked.elapsed() >= REST {
+            looked = Instant::now();
+            look(&*store, &*clock, own || waited).await
+        } else {
+            glance(&*store).await
+        };
+        match seen {
             Ok((head, waiting)) => {
                 // What is there at two looks in a row was left by somebody who may have died.
                 waited = waiting;
@@ -211,6 +222,11 @@ async fn look(store: &dyn Store, clock: &dyn Clock, moving: bool) -> Result<(u64
         return Ok((place_all(store, clock.now()).await?, false));
     }
     Ok((head.cursor.position, head.waiting))
+}
+
+/// How far the history is, which another node may have lengthened. What waits to be moved is left for a look.
+async fn glance(store: &dyn Store) -> Result<(u64, bool)> {
+    Ok((store.read().await?.history_end().await?, false))
 }
 
 async fn place_all(store: &dyn Store, now: Time) -> Result<u64> {

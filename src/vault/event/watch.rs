@@ -62,6 +62,7 @@ impl Vault {
         let place = events.watching.enter(&caller.name, events.settings.streams)?;
         let newest = events.newest.subscribe();
         let store = self.custody.store();
+        let opening = events.opening.acquire().await.map_err(Error::internal)?;
         if head(&mut *store.read().await?).await?.waiting {
             // All that was committed before the caller asked comes before the first checkpoint.
             place_all(store, self.clock.now()).await?;
@@ -82,6 +83,7 @@ impl Vault {
         };
         check(&mut *tx, &head, from).await?;
         drop(tx);
+        drop(opening);
         // The newest event was told before now.
         let at = if matches!(ask.from, From::Now) { from.position } else { from.position.saturating_sub(1) };
         let follower = Follower {

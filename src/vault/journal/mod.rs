@@ -48,8 +48,10 @@ const KEPT: Duration = Duration::from_hours(24 * 400);
 pub struct Progress {
     /// The stamp up to which the database was seen to know it; `None` before that was looked at.
     known: Option<i64>,
-    /// Entries that were put together, were opened, and are what their names say.
+    /// Entries that cover others, were opened, and are what their names say.
     whole: BTreeSet<Entry>,
+    /// Entries of which nothing is to be had. They stay for whoever investigates, and are not put together with others.
+    damaged: BTreeSet<Entry>,
 }
 
 /// What an entry begins with: what its name says, which anybody can write who can write to a sink.
@@ -145,22 +147,32 @@ impl Vault {
         // By the youngest entry, and not by a clock that may be wrong.
         let youngest = Time::from_micros(progress.known.unwrap_or_default());
         let oldest = youngest.minus(KEPT).micros();
-        for entry in sinks.entries_after(i64::MIN).await?.into_iter().filter(|entry| entry.level > 0) {
-            if !progress.whole.contains(&entry) && matches!(fetch(&self.custody, &entry).await?, Fetched::Records(_)) {
-                progress.whole.insert(entry);
+        // What covers others takes their place, so it has to be looked into first.
+        let listed = sinks.entries_after(i64::MIN).await?;
+        let covers = |entry: &&Entry| listed.iter().any(|other| entry.covers(other));
+        for entry in listed.iter().filter(covers) {
+            if progress.whole.contains(entry) {
+                continue;
+            }
+            if matches!(fetch(&self.custody, entry).await?, Fetched::Records(_)) {
+                progress.whole.insert(entry.clone());
             }
         }
         let mut entries = sinks.tend_journal(oldest, &progress.whole).await?;
-        while let Some(parts) = together(&entries) {
+        while let Some(parts) = together(&entries, &progress.damaged) {
+            let (Some(first), Some(last)) = (parts.first(), parts.last()) else { break };
             let mut records = Vec::new();
             for part in parts {
                 match fetch(&self.custody, part).await? {
                     Fetched::Records(some) => records.extend(some),
-                    // It stays for whoever investigates, and is in the way of nothing else.
-                    Fetched::Nothing(_) => return Ok(()),
+                    Fetched::Nothing(_) => {
+                        progress.damaged.insert(part.clone());
+                    }
                 }
             }
-            let (Some(first), Some(last)) = (parts.first(), parts.last()) else { break };
+            if parts.iter().any(|part| progress.damaged.contains(part)) {
+                continue;
+            }
             let level = first.level.saturating_add(1);
             let (entry, sealed) = seal(&self.custody.ring, (first.first, last.last), level, &records)?;
             sinks.put_entry(&entry, &sealed).await?;
@@ -169,13 +181,17 @@ impl Vault {
         }
         let there: BTreeSet<_> = entries.into_iter().collect();
         progress.whole.retain(|entry| there.contains(entry));
+        progress.damaged.retain(|entry| there.contains(entry));
         Ok(())
     }
 }
 
 /// The oldest entries that are to be put together, if there are so many of one level: as many as one entry may hold.
-fn together(entries: &[Entry]) -> Option<&[Entry]> {
-    for run in entries.chunk_by(|one, next| one.level == next.level).filter(|run| run.len() >= TOGETHER) {
+/// What is put together covers all that lies between, so nothing `damaged` may.
+fn together<'e>(entries: &'e [Entry], damaged: &BTreeSet<Entry>) -> Option<&'e [Entry]> {
+    let alike =
+        |one: &Entry, next: &Entry| one.level == next.level && !damaged.contains(one) && !damaged.contains(next);
+    for run in entries.chunk_by(alike).filter(|run| run.len() >= TOGETHER) {
         let mut from = 0;
         while let Some(rest) = run.get(from..).filter(|rest| rest.len() >= 2) {
             let mut records = 0;
@@ -243,21 +259,25 @@ mod tests {
     #[test]
     fn the_oldest_of_one_level_are_put_together_when_they_are_many() {
         let small: Vec<_> = (0..70).map(|at| entry(at, 0, 3)).collect();
-        assert_eq!(together(&small).unwrap(), &small[..TOGETHER]);
-        assert_eq!(together(&small[..TOGETHER - 1]), None);
+        let none = BTreeSet::new();
+        assert_eq!(together(&small, &none).unwrap(), &small[..TOGETHER]);
+        assert_eq!(together(&small[..TOGETHER - 1], &none), None);
         let mut mixed = small.clone();
         mixed[3] = entry(3, 1, 3);
-        assert_eq!(together(&mixed).unwrap(), &mixed[4..4 + TOGETHER]);
+        assert_eq!(together(&mixed, &none).unwrap(), &mixed[4..4 + TOGETHER]);
+        assert_eq!(together(&small, &[small[3].clone()].into()).unwrap(), &small[4..4 + TOGETHER]);
+        assert_eq!(together(&small, &[small[30].clone()].into()), None);
     }
 
     #[test]
     fn as_many_are_put_together_as_one_may_hold() {
         let larger: Vec<_> = (0..70).map(|at| entry(at, 0, 1000)).collect();
-        assert_eq!(together(&larger).unwrap(), &larger[..20]);
+        let none = BTreeSet::new();
+        assert_eq!(together(&larger, &none).unwrap(), &larger[..20]);
         let mut one_is_huge = larger;
         one_is_huge[0] = entry(0, 0, 30_000);
-        assert_eq!(together(&one_is_huge).unwrap(), &one_is_huge[1..21]);
+        assert_eq!(together(&one_is_huge, &none).unwrap(), &one_is_huge[1..21]);
         let full: Vec<_> = (0..70).map(|at| entry(at, 0, 20_000)).collect();
-        assert_eq!(together(&full), None);
+        assert_eq!(together(&full, &none), None);
     }
 }
