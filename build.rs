@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 60] = [
+const PLAINTEXT: [&str; 65] = [
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.BatchCheckPermissionRequest",
@@ -22,6 +22,8 @@ const PLAINTEXT: [&str; 60] = [
     ".lacuna.v1.DetokenizeResponse",
     ".lacuna.v1.DetokenizeResult",
     ".lacuna.v1.DetokenizeStreamResponse",
+    ".lacuna.v1.DisableCallerRequest",
+    ".lacuna.v1.EnableCallerRequest",
     ".lacuna.v1.EraseSubjectRequest",
     ".lacuna.v1.FieldInput",
     ".lacuna.v1.FindTokensRequest",
@@ -35,6 +37,7 @@ const PLAINTEXT: [&str; 60] = [
     ".lacuna.v1.GetTokenRequest",
     ".lacuna.v1.IssueReceiptRequest",
     ".lacuna.v1.LiftRestrictionRequest",
+    ".lacuna.v1.ListCallersRequest",
     ".lacuna.v1.ListCollectionPointsRequest",
     ".lacuna.v1.ListConsentEventsRequest",
     ".lacuna.v1.ListConsentsRequest",
@@ -48,6 +51,7 @@ const PLAINTEXT: [&str; 60] = [
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
+    ".lacuna.v1.ListWhoCanAccessRequest",
     ".lacuna.v1.ProveConsentRequest",
     ".lacuna.v1.PublishNoticeRequest",
     ".lacuna.v1.RecordConsentRequest",
@@ -59,6 +63,7 @@ const PLAINTEXT: [&str; 60] = [
     ".lacuna.v1.RotateSigningKeyRequest",
     ".lacuna.v1.RotateSubjectKeyRequest",
     ".lacuna.v1.SetProfilingRequest",
+    ".lacuna.v1.SimulateAccessRequest",
     ".lacuna.v1.SubjectFilter",
     ".lacuna.v1.TokenizeRequest",
     ".lacuna.v1.UpdateTokenRequest",
@@ -74,6 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files([
+        "lacuna/v1/access_service.proto",
         "lacuna/v1/channel.proto",
         "lacuna/v1/consent_service.proto",
         "lacuna/v1/error_reason.proto",

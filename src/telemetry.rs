@@ -12,6 +12,9 @@
 //! | `lacuna_call_seconds` | `rpc` | how long calls took |
 //! | `lacuna_reveals_total` | `outcome` | tokens revealed or refused |
 //! | `lacuna_tokens_created_total` | | tokens made |
+//! | `lacuna_policies` | | policies in force |
+//! | `lacuna_policies_current` | | 0 while changed files of policies cannot be used |
+//! | `lacuna_policy_reloads_total` | `outcome` | other policies that were loaded or refused |
 //! | `lacuna_erasures_total` | `state` | erasures carried out or left pending |
 //! | `lacuna_erasures_pending` | | erasures that wait for something |
 //! | `lacuna_event_streams` | | streams of events that are open |

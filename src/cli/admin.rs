@@ -113,6 +113,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         Tls::open(tls, Arc::new(SystemClock)).context("[tls]")?;
     }
     callers::issuers(&config).await?;
+    let (authority, _) = super::policies::load(&config)?;
     let url = config.database_url()?;
     let embedded = url.expose().strip_prefix("sqlite:").map(PathBuf::from);
     let database = if embedded.is_some_and(|path| !path.exists()) {
@@ -140,6 +141,7 @@ pub async fn config(args: ConfigArgs) -> Result<()> {
         ("root slot", config.slot_place()),
         ("wrapped by", config.kek_place()),
         ("first purposes", purposes.join(", ")),
+        ("policies", authority.policies().len().to_string()),
         ("callers", if names.is_empty() { "development".to_owned() } else { names.join(", ") }),
     ];
     lines.extend(config.slot.mirrors.iter().map(|mirror| ("mirror", mirror.display().to_string())));

@@ -1,15 +1,15 @@
 //! Who may call: those in the configuration, by what each of them is known.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::config::{self, Config};
+use super::policies;
+use crate::config::Config;
 use crate::crypto::{Random, Secret};
 use crate::grpc::{Callers, Issuer};
 use crate::keys::files;
-use crate::policy::{Caller, Grants};
+use crate::policy::Caller;
 
 /// Those who issue tokens, and whom they know.
 pub async fn issuers(config: &Config) -> Result<Vec<Issuer>> {
@@ -19,7 +19,7 @@ pub async fn issuers(config: &Config) -> Result<Vec<Issuer>> {
         for caller in &config.callers {
             let Some(claim) = &caller.jwt else { continue };
             if claim.issuer(&config.issuers)?.issuer == settings.issuer {
-                issuer.add(claim, as_known(caller));
+                issuer.add(claim, policies::caller(caller));
             }
         }
         issuer.prepare().await?;
@@ -31,7 +31,7 @@ pub async fn issuers(config: &Config) -> Result<Vec<Issuer>> {
 /// Admits those in the configuration, or else whoever holds the development credential; answers where that is.
 pub fn admit(config: &Config, mut callers: Callers, random: &dyn Random) -> Result<(Callers, Option<PathBuf>)> {
     for caller in &config.callers {
-        let known = as_known(caller);
+        let known = policies::caller(caller);
         for name in &caller.certificate {
             callers.add_certificate(name, known.clone());
         }
@@ -45,14 +45,8 @@ pub fn admit(config: &Config, mut callers: Callers, random: &dyn Random) -> Resu
     }
     let path = config.data_dir().join("dev-token");
     let token = dev_token(&path, random).with_context(|| format!("the credential in {}", path.display()))?;
-    callers.add(&token, Caller { name: "development".to_owned(), groups: BTreeSet::new(), grants: Grants::All });
+    callers.add(&token, Caller::named(policies::DEVELOPMENT));
     Ok((callers, Some(path)))
-}
-
-/// A caller of the configuration, once recognised.
-fn as_known(caller: &config::Caller) -> Caller {
-    let grants = caller.purposes.clone().map_or(Grants::All, |codes| Grants::Only(codes.into_iter().collect()));
-    Caller { name: caller.name.clone(), groups: BTreeSet::new(), grants }
 }
 
 fn dev_token(path: &Path, random: &dyn Random) -> Result<String> {

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Failure, Result};
 use super::print::Output;
+use crate::proto::v1::access_service_client::AccessServiceClient;
 use crate::proto::v1::consent_service_client::ConsentServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::key_service_client::KeyServiceClient;
@@ -94,6 +95,8 @@ pub struct Vault {
     pub events: EventServiceClient<Link>,
     /// The keys.
     pub keys: KeyServiceClient<Link>,
+    /// Who may.
+    pub access: AccessServiceClient<Link>,
 }
 
 impl Remote {
@@ -176,7 +179,8 @@ impl Vault {
             subjects: SubjectServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             consents: ConsentServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             events: EventServiceClient::new(link.clone()),
-            keys: KeyServiceClient::new(link),
+            keys: KeyServiceClient::new(link.clone()),
+            access: AccessServiceClient::new(link),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! nothing. It must not print a bearer token ever, nor a person's value except as the answer to `token reveal`. A new
 //! command is one variant of [`Command`] and one arm of [`Cli::run`].
 
+mod access;
 mod admin;
 mod backup;
 mod bench;
@@ -25,6 +26,7 @@ mod notice;
 mod open;
 mod page;
 mod point;
+mod policies;
 mod preflight;
 mod print;
 mod purpose;
@@ -109,6 +111,9 @@ enum Command {
     Events(Noun<events::Verb>),
     /// Make certificates for trying out TLS.
     Tls(tls::Args),
+    /// See who may do what and why, and put an end to it.
+    #[command(after_help = EXIT_STATUS)]
+    Access(Noun<access::Verb>),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -141,6 +146,7 @@ impl Cli {
             Command::Erasure(noun) => noun.run(erasure::run).await,
             Command::Events(noun) => noun.run(events::run).await,
             Command::Tls(args) => args.output().finish(tls::run(&args)),
+            Command::Access(noun) => noun.run(access::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::open::{Place, Use, open};
-use super::{callers, preflight};
+use super::{callers, policies, preflight};
 use crate::config::Config;
 use crate::grpc::{self, Callers, Door, Health, Pulse, Tls};
 use crate::keys::recover::Report;
@@ -23,7 +23,7 @@ use crate::vault::Vault;
 use crate::{model, platform, telemetry};
 
 /// How often the vault looks for what is due and how it is itself.
-const UPKEEP: Duration = Duration::from_secs(1);
+pub const UPKEEP: Duration = Duration::from_secs(1);
 
 /// How many files the vault has open itself, and some more.
 const OWN_FILES: u64 = 512;
@@ -99,7 +99,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<((), (), (), ())>,
+    upkeep: JoinHandle<((), (), (), (), (), ())>,
     reload: watch::Sender<()>,
     tls: bool,
 }
@@ -117,17 +117,24 @@ impl Running {
         model::warm_up();
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
-        let vault =
-            Arc::new(Vault::start(Arc::new(opened.custody), clock, config.purposes(), config.events.settings()).await?);
+        let (authority, files) = policies::load(config)?;
+        let (custody, events) = (Arc::new(opened.custody), config.events.settings());
+        let vault = Arc::new(
+            Vault::start(custody, clock, config.purposes(), events, authority, policies::registered(config)).await?,
+        );
+        policies::record(&vault, &files).await?;
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);
         let watching = watch_custodian(Arc::clone(&vault), pulse.clone(), stopped.clone());
         let keeping = keep_up(Arc::clone(&vault), pulse, stopped.clone());
         let journalling = keep_journal(Arc::clone(&vault), stopped.clone());
         let (reload, again) = watch::channel(());
+        let rereading =
+            policies::watch(Arc::clone(&vault), config.policy.clone(), files, again.clone(), stopped.clone());
+        let looking = policies::watch_callers(Arc::clone(&vault), stopped.clone());
         let callers = Arc::new(callers);
         let renewing = grpc::keep_current(tls.clone(), Arc::clone(&callers), again, stopped.clone());
-        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling, renewing) });
+        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling, rereading, looking, renewing) });
         let with_tls = tls.is_some();
         let door = Door { listener, callers, tls, limits: config.limits, health };
         let door = tokio::spawn(grpc::serve(door, Arc::clone(&vault), until(stopped)));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::{Claim, Config, Hidden, read_secret};
+use super::{Authorization, Claim, Config, Hidden, read_secret};
 use crate::model::Label;
 
 /// Someone who may call.
@@ -23,8 +23,12 @@ pub struct Caller {
     pub certificate: Vec<String>,
     /// What a token of an issuer says of them.
     pub jwt: Option<Claim>,
-    /// The purposes they may name; all when not said.
+    /// The purposes they may name, whatever the policies permit; no limit when not said.
     pub purposes: Option<Vec<String>>,
+    /// The groups they are in, which policies speak of; those that a token of an issuer names come to them.
+    pub groups: Vec<String>,
+    /// What the register of authorised persons says of them.
+    pub authorization: Authorization,
 }
 
 /// The fewest characters that a configured bearer token may have.
@@ -61,6 +65,10 @@ impl Caller {
             self.has_token() || !self.certificate.is_empty() || self.jwt.is_some(),
             "{place} cannot be told from others: give certificate or jwt, or on loopback token or token_file"
         );
+        for group in &self.groups {
+            ensure!(!group.trim().is_empty(), "{place} is in a group without a name");
+        }
+        self.authorization.check().with_context(|| place.to_owned())?;
         for code in self.purposes.iter().flatten() {
             Label::purpose(code).with_context(|| format!("{place} is granted {code:?}"))?;
         }

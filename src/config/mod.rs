@@ -18,8 +18,12 @@
 //! [purposes.order_confirmation]
 //! basis = "contract"
 //!
+//! [policy]
+//! directory = "/etc/lacuna/policies"
+//!
 //! [[callers]]
 //! name = "mailer"
+//! groups = ["mailer"]
 //! token_file = "/etc/lacuna/callers/mailer"
 //! purposes = ["order_confirmation"]
 //! "#).unwrap();
@@ -31,6 +35,7 @@ mod endpoint;
 mod events;
 mod issuer;
 mod limits;
+mod policy;
 mod process;
 mod sink;
 pub mod slot;
@@ -49,6 +54,7 @@ pub use caller::Caller;
 pub use events::Events;
 pub use issuer::{Algorithm, Claim, Issuer};
 pub use limits::Limits;
+pub use policy::{Authorization, Policy};
 pub use process::{CoreDumps, Process, Swap};
 pub use sink::{Bucket, Sink};
 pub use slot::Slot;
@@ -115,6 +121,8 @@ pub struct Config {
     pub callers: Vec<Caller>,
     /// Who issues bearer tokens to callers.
     pub issuers: Vec<Issuer>,
+    /// What callers may do.
+    pub policy: Policy,
     /// Events for other systems.
     pub events: Events,
     /// What is logged, and how.

@@ -3,6 +3,7 @@
 //! This floor knows the wire: it turns messages into the model's types, refusing what does not fit with the field
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
+mod access;
 mod consent;
 mod event;
 mod gate;
@@ -13,6 +14,7 @@ mod key;
 mod landing;
 mod listen;
 mod parse;
+mod rights;
 mod sparingly;
 mod status;
 mod subject;
@@ -37,6 +39,7 @@ use tonic_health::server::HealthReporter;
 use crate::config::Limits;
 use crate::model::Error;
 use crate::proto::DESCRIPTORS;
+use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::consent_service_server::ConsentServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
@@ -93,7 +96,11 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     };
     let events =
         EventServiceServer::new(event::Events::new(Arc::clone(&vault), stopped)).max_decoding_message_size(largest);
-    let keys = KeyServiceServer::new(key::Keys::new(vault)).max_decoding_message_size(largest);
+    let keys = KeyServiceServer::new(key::Keys::new(Arc::clone(&vault))).max_decoding_message_size(largest);
+    let accesses = AccessServiceServer::new(access::Accesses::new(Arc::clone(&vault)))
+        .max_decoding_message_size(largest)
+        .max_encoding_message_size(LARGEST_ANSWER);
+    let rights = rights::Rights::new(vault);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -107,11 +114,12 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
         .add_service(health.service)
         .add_service(reflection)
         .add_service(reflection_alpha)
-        .add_service(gate.before(tokens))
-        .add_service(gate.before(subjects))
-        .add_service(gate.before(consents))
-        .add_service(gate.before(events))
-        .add_service(gate.before(keys))
+        .add_service(gate.before(rights.over(tokens)))
+        .add_service(gate.before(rights.over(subjects)))
+        .add_service(gate.before(rights.over(consents)))
+        .add_service(gate.before(rights.over(events)))
+        .add_service(gate.before(rights.over(keys)))
+        .add_service(gate.before(rights.over(accesses)))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
@@ -150,8 +158,14 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 5] =
-    ["", "lacuna.v1.ConsentService", "lacuna.v1.EventService", "lacuna.v1.SubjectService", "lacuna.v1.TokenService"];
+const SERVICES: [&str; 6] = [
+    "",
+    "lacuna.v1.AccessService",
+    "lacuna.v1.ConsentService",
+    "lacuna.v1.EventService",
+    "lacuna.v1.SubjectService",
+    "lacuna.v1.TokenService",
+];
 /// The service that needs the custodian of the root, which the others do not.
 const KEYS: &str = "lacuna.v1.KeyService";
 

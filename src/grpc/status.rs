@@ -54,6 +54,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
     match reason {
         Reason::AuditUnavailable => (Code::Unavailable, ErrorReason::AuditUnavailable),
         Reason::BatchTooLarge => (Code::InvalidArgument, ErrorReason::BatchTooLarge),
+        Reason::CallerDisabled => (Code::PermissionDenied, ErrorReason::CallerDisabled),
         Reason::CallerUnknown => (Code::Unauthenticated, ErrorReason::CallerUnknown),
         Reason::CardData => (Code::InvalidArgument, ErrorReason::CardData),
         Reason::CollectionPointUnknown => (Code::FailedPrecondition, ErrorReason::CollectionPointUnknown),
@@ -75,6 +76,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::KeyRetired => (Code::DataLoss, ErrorReason::KeyRetired),
         Reason::LinkInvalid => (Code::PermissionDenied, ErrorReason::LinkInvalid),
         Reason::NoConsent => (Code::PermissionDenied, ErrorReason::NoConsent),
+        Reason::NotPermitted => (Code::PermissionDenied, ErrorReason::NotPermitted),
         Reason::NoticeUnknown => (Code::FailedPrecondition, ErrorReason::NoticeUnknown),
         Reason::Objected => (Code::PermissionDenied, ErrorReason::Objected),
         Reason::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),

@@ -9,6 +9,7 @@ use std::fmt;
 pub enum Reason {
     AuditUnavailable,
     BatchTooLarge,
+    CallerDisabled,
     CallerUnknown,
     CardData,
     CollectionPointUnknown,
@@ -30,6 +31,7 @@ pub enum Reason {
     KeyRetired,
     LinkInvalid,
     NoConsent,
+    NotPermitted,
     NoticeUnknown,
     Objected,
     Overloaded,

@@ -48,6 +48,8 @@ pub struct Facts {
     pub token: Token,
     /// Where its subject is.
     pub state: SubjectState,
+    /// Whose law applies to its subject; empty when that was not said.
+    pub jurisdiction: String,
     /// Whether its subject may be profiled.
     pub profiling: bool,
     /// Since when its subject is restricted.
@@ -66,6 +68,8 @@ pub struct Facts {
     pub standing: Standing,
     /// How many documents the catalogue had when this was read; 0 when no purpose was asked about.
     pub catalogue: i64,
+    /// How many changes of callers there were when this was read; 0 when no purpose was asked about.
+    pub callers: i64,
 }
 
 impl Facts {

@@ -80,6 +80,28 @@ impl FieldType {
         self as i16
     }
 
+    /// Its name, as on the wire and in policies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "TEXT",
+            Self::PersonName => "PERSON_NAME",
+            Self::Email => "EMAIL",
+            Self::Phone => "PHONE",
+            Self::PostalAddress => "POSTAL_ADDRESS",
+            Self::DateOfBirth => "DATE_OF_BIRTH",
+            Self::NationalId => "NATIONAL_ID",
+            Self::Iban => "IBAN",
+            Self::PaymentCard => "PAYMENT_CARD",
+            Self::IpAddress => "IP_ADDRESS",
+            Self::DeviceId => "DEVICE_ID",
+            Self::Location => "LOCATION",
+            Self::Score => "SCORE",
+            Self::Json => "JSON",
+            Self::Bytes => "BYTES",
+        }
+    }
+
     /// The type with this number.
     #[must_use]
     pub fn from_number(number: i16) -> Option<Self> {

@@ -27,6 +27,22 @@ pub enum Redaction {
     Redacted,
 }
 
+impl Redaction {
+    /// Every redaction, the weakest first.
+    pub const ALL: [Self; 4] = [Self::PlainText, Self::Masked, Self::LastFour, Self::Redacted];
+
+    /// Its name, as on the wire and in policies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PlainText => "PLAIN_TEXT",
+            Self::Masked => "MASKED",
+            Self::LastFour => "LAST_FOUR",
+            Self::Redacted => "REDACTED",
+        }
+    }
+}
+
 /// What a reveal shows of `value`: text for every type, but bytes for BYTES.
 #[must_use]
 pub fn redact(value: &Value, redaction: Redaction) -> Content {

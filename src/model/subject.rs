@@ -18,6 +18,21 @@ pub enum SubjectState {
 }
 
 impl SubjectState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Active, Self::Restricted, Self::Scheduled, Self::Shredding, Self::Shredded];
+
+    /// Its name, as on the wire and in policies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Restricted => "RESTRICTED",
+            Self::Scheduled => "SCHEDULED",
+            Self::Shredding => "SHREDDING",
+            Self::Shredded => "SHREDDED",
+        }
+    }
+
     /// The number that stores keep, 1 to 5.
     #[must_use]
     pub const fn number(self) -> i16 {

@@ -1,66 +1,34 @@
 //! The rules: who may see what. Pure, and the only place where a [`Permit`] is made.
 //!
-//! This floor knows the catalogue of purposes and notices, callers' grants, and the facts of a token and of a person. It
-//! must not know keys, stores or the wire.
+//! This floor knows the operator's policies, the catalogue of purposes and notices, and the facts of a token and of a
+//! person. It must not know keys, stores or the wire.
 
+mod action;
+mod authority;
 mod catalogue;
+mod cedar;
 mod permission;
 #[cfg(test)]
 mod tests;
 
+pub use action::{Action, Over};
+pub use authority::{About, Authority, Caller, Decision, Inquiry, Registered, not_permitted};
 pub use catalogue::{Catalogue, Reconfirm, default_purposes};
+pub use cedar::{Named, Policies, PolicyFile, SCHEMA, Unusable};
 pub use permission::{Permission, Question, is_there, permission};
-
-use std::collections::BTreeSet;
 
 use crate::model::{
     Channel, Error, Facts, FieldType, Label, PersonFacts, Purpose, Reason, Redaction, Result, SubjectState, Time,
     TokenRow, TokenState,
 };
 
-/// Which purposes a caller may name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grants {
-    /// Every purpose in the registry.
-    All,
-    /// These.
-    Only(BTreeSet<String>),
-}
-
-/// Someone who has been authenticated.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Their name in the configuration; it stands in the audit log.
-    pub name: String,
-    /// The groups they are in.
-    pub groups: BTreeSet<String>,
-    /// What they may do.
-    pub grants: Grants,
-}
-
-impl Caller {
-    /// Whether they hold a grant for a purpose.
-    #[must_use]
-    pub fn may_name(&self, code: &str) -> bool {
-        match &self.grants {
-            Grants::All => true,
-            Grants::Only(codes) => codes.contains(code),
-        }
-    }
-
-    /// Whether they hold a grant for direct marketing, and so have to be told who objects to it. Nobody else is: the
-    /// answer would tell that somebody with this identifier once objected.
-    #[must_use]
-    pub fn may_market(&self, catalogue: &Catalogue) -> bool {
-        matches!(self.grants, Grants::All)
-            || catalogue.purposes().any(|purpose| purpose.direct_marketing && self.may_name(&purpose.code))
-    }
-}
-
 /// A purpose that its caller may name. The first half of every decision: it needs no token, so that a caller without
 /// the grant learns nothing of what exists.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Admission<'p> {
+    authority: &'p Authority,
+    caller: &'p Caller,
+    action: Action,
     catalogue: &'p Catalogue,
     purpose: &'p Purpose,
     channel: Channel,
@@ -112,29 +80,31 @@ pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
     }
 }
 
+/// Who wants to do what.
+#[derive(Clone, Copy)]
+pub struct Claim<'p> {
+    /// Whose policies decide.
+    pub authority: &'p Authority,
+    /// Who.
+    pub caller: &'p Caller,
+    /// What.
+    pub action: Action,
+    /// Over which channel.
+    pub channel: Channel,
+}
+
 /// Whether the caller may name the purpose at all.
 ///
 /// # Errors
 /// `PurposeRequired`, `PurposeUnknown` or `PurposeNotGranted`.
-pub fn admit<'p>(caller: &Caller, code: &str, channel: Channel, catalogue: &'p Catalogue) -> Result<Admission<'p>> {
+pub fn admit<'p>(claim: &Claim<'p>, code: &str, catalogue: &'p Catalogue, now: Time) -> Result<Admission<'p>> {
     if code.is_empty() {
         return Err(Error::new(Reason::PurposeRequired, "every reveal needs a purpose").at("purpose"));
     }
     let Some(purpose) = catalogue.purpose(code) else { return Err(unknown_purpose(code)) };
-    check_grant(caller, code)?;
-    Ok(Admission { catalogue, purpose, channel })
-}
-
-/// Whether a caller holds a grant for a purpose of the catalogue.
-///
-/// # Errors
-/// `PurposeNotGranted`.
-pub fn check_grant(caller: &Caller, code: &str) -> Result<()> {
-    if caller.may_name(code) {
-        return Ok(());
-    }
-    let error = Error::new(Reason::PurposeNotGranted, "the caller holds no grant for this purpose");
-    Err(error.with("caller", &caller.name).with("purpose", code))
+    let Claim { authority, caller, action, channel } = *claim;
+    authority.check_purpose(caller, code, now)?;
+    Ok(Admission { authority, caller, action, catalogue, purpose, channel })
 }
 
 /// The refusal for a purpose that does not exist.
@@ -150,6 +120,19 @@ impl Admission<'_> {
     #[must_use]
     pub fn code(&self) -> &str {
         &self.purpose.code
+    }
+
+    /// What the policies say of one value, or of a token that does not exist. Answers the redaction that they demand.
+    fn check(&self, redaction: Redaction, facts: Option<&Facts>, now: Time) -> Result<Redaction> {
+        let about = About::value(facts);
+        let inquiry = Inquiry::new(self.caller, self.action, about, now);
+        self.authority.check(&Inquiry { purpose: &self.purpose.code, redaction, ..inquiry }, now)
+    }
+
+    /// The refusal for a token that does not exist: whoever may not read every type of value does not learn that.
+    #[must_use]
+    pub fn unknown(&self, redaction: Redaction, refusal: Error, now: Time) -> Error {
+        self.check(redaction, None, now).err().unwrap_or(refusal)
     }
 }
 
@@ -172,7 +155,8 @@ pub fn token_state(facts: &Facts, now: Time) -> TokenState {
     }
 }
 
-/// Decides about one token: whether it is there, whether its person's data may be used, how much of it is shown.
+/// Decides about one token: whether the caller may, whether it is there, whether its person's data may be used, how much
+/// of it is shown.
 ///
 /// # Errors
 /// The reason, with the ids and times that a program can act on; `token` is the name the caller used.
@@ -183,6 +167,7 @@ pub fn decide(
     token: &str,
     now: Time,
 ) -> Result<Permit> {
+    let demanded = admission.check(redaction, Some(facts), now)?;
     check_alive(facts, token, now)?;
     let kind = facts.token.kind;
     let asked = [admission.channel];
@@ -194,8 +179,8 @@ pub fn decide(
         return Err(error.with("subject", facts.token.subject));
     }
     // What the purpose may not read is there, and not shown.
-    let redaction = if admission.purpose.may_read(kind) { redaction } else { Redaction::Redacted };
-    Ok(Permit { row: facts.token.row, redaction })
+    let readable = if admission.purpose.may_read(kind) { Redaction::PlainText } else { Redaction::Redacted };
+    Ok(Permit { row: facts.token.row, redaction: redaction.max(demanded).max(readable) })
 }
 
 /// What a caller wants to do with the values of a subject, other than reading them.

@@ -11,6 +11,7 @@ mod postgres;
 mod rows;
 mod sqlite;
 
+pub mod access;
 pub mod audit;
 pub mod consent;
 pub mod erasure;
@@ -100,7 +101,8 @@ impl Setting {
 /// A connection, in a transaction or not.
 #[async_trait]
 pub trait Tx:
-    audit::Audits
+    access::Accesses
+    + audit::Audits
     + consent::Consents
     + erasure::Erasures
     + index::Indexes

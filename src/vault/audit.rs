@@ -54,6 +54,9 @@ pub struct Touched {
     /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
     /// because it stands for the same value, or `SUPPRESSED` for one whose value is on the suppression list.
     pub outcome: String,
+    /// How much was shown, where a policy or the purpose demanded another redaction than was asked for.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub shown: &'static str,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

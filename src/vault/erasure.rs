@@ -204,8 +204,7 @@ impl Vault {
     async fn begin(&self, id: ErasureId) -> Result<()> {
         let scheduled = self.erasure(id).await?;
         let subject = scheduled.subject;
-        let caller =
-            Caller { name: scheduled.requested_by, groups: [].into(), grants: crate::policy::Grants::Only([].into()) };
+        let caller = Caller::named(&scheduled.requested_by);
         self.record_asked(&caller, "EraseSubject", subject, None).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, subject).await?;

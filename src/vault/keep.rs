@@ -429,13 +429,14 @@ fn spots(custody: &Custody, field: &NewToken, generations: &[Generation]) -> Res
 
 fn touched(token: &Token, outcome: &str) -> Touched {
     let (row, subject) = (Some(hex(token.row.as_bytes())), token.subject.to_string());
-    Touched { row, subject, outcome: outcome.to_owned() }
+    Touched { row, subject, outcome: outcome.to_owned(), shown: "" }
 }
 
 fn fresh(token: &Token) -> Facts {
     Facts {
         token: token.clone(),
         state: SubjectState::Active,
+        jurisdiction: String::new(),
         profiling: true,
         restricted_at: None,
         erasure: None,
@@ -445,6 +446,7 @@ fn fresh(token: &Token) -> Facts {
         purpose: String::new(),
         standing: Standing::default(),
         catalogue: 0,
+        callers: 0,
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Concurrent callers share their reads ([`read`]) and their commits ([`write`]); erasures share the slot's advance.
 
+pub mod access;
 mod answer;
 pub mod audit;
 pub mod consent;
@@ -31,11 +32,14 @@ use std::time::Duration;
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Purpose, Reason, Result};
+use crate::policy::{Authority, Registered};
 
 /// The vault: safe to share, and shared by every door.
 pub struct Vault {
     custody: Arc<Custody>,
     clock: Arc<dyn Clock>,
+    authority: Authority,
+    roll: access::Roll,
     library: Arc<consent::Library>,
     appends: consent::Appends,
     events: event::Events,
@@ -58,6 +62,8 @@ impl Vault {
         clock: Arc<dyn Clock>,
         seeds: Vec<Purpose>,
         settings: event::Settings,
+        authority: Authority,
+        registered: Vec<Registered>,
     ) -> Result<Self> {
         if let Err(error) = journal::replay(&custody, &*clock).await {
             tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
@@ -67,7 +73,10 @@ impl Vault {
             event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
+        let roll = access::Roll::new(registered);
+        access::refresh(&roll, &authority, custody.store()).await?;
         Ok(Self {
+            roll,
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             appends: consent::start_appending(Arc::clone(&custody), Arc::clone(&library), Arc::clone(&clock)),
@@ -75,6 +84,7 @@ impl Vault {
             shreds,
             custody,
             clock,
+            authority,
             library,
             journal: tokio::sync::Mutex::default(),
             events,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched};
-use super::read::{Ask, Name};
+use super::read::Name;
 use super::token::Described;
 use super::write::{Record, Write, Written};
 use crate::keys::Custody;
@@ -16,7 +16,7 @@ use crate::model::{
     Channel, Content, Error, Facts, FieldType, Label, Reason, Redaction, Reference, Result, SubjectId, Time, Token,
     TokenRow, TokenState, Value, redact,
 };
-use crate::policy::{self, Admission, Caller, Catalogue, Permit};
+use crate::policy::{self, Action, Admission, Caller, Catalogue, Claim, Permit};
 
 /// How often a value is looked for again whose key goes away meanwhile.
 const LOOKS: usize = 3;
@@ -41,6 +41,8 @@ pub struct Revealed {
     pub outcome: Result<Content>,
     /// Of a token that exists: what the value is, and whose.
     pub known: Option<(FieldType, SubjectId)>,
+    /// How much of it is shown.
+    pub shown: Redaction,
 }
 
 impl Vault {
@@ -48,16 +50,21 @@ impl Vault {
     ///
     /// The answer may leave only while its flight may land: ask it last of all.
     pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<(Vec<Revealed>, Flight)> {
-        let catalogue = self.admit(caller, "Detokenize", &ask.purpose).await?;
+        let claim = Claim { channel: ask.channel, ..self.claim(caller, Action::Reveal) };
+        let catalogue = self.admit(&claim, "Detokenize", &ask.purpose).await?;
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
-        let mut found = self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??;
+        let mut found = self.read_facts(&ask.purpose, names).await?;
         // By the documents that were there when the facts were read.
         let generation = found.iter().flatten().map(|facts| facts.catalogue).max().unwrap_or(0);
         let catalogue =
             if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
-        let admission = policy::admit(caller, &ask.purpose, ask.channel, &catalogue)?;
         let now = self.clock.now();
+        // Again, by what is known now: of purposes, and of callers who were disabled elsewhere a moment ago.
+        let admission = match policy::admit(&claim, &ask.purpose, &catalogue, now) {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
+        };
         let mut revealed: Vec<Revealed> = ask
             .tokens
             .iter()
@@ -76,14 +83,14 @@ impl Vault {
 
     /// The catalogue by which a caller may name a purpose. A purpose that is not known here may have been defined on
     /// another node a moment ago. A refusal is recorded.
-    async fn admit(&self, caller: &Caller, deed: &'static str, purpose: &str) -> Result<Arc<Catalogue>> {
+    async fn admit(&self, claim: &Claim<'_>, deed: &'static str, purpose: &str) -> Result<Arc<Catalogue>> {
         let mut catalogue = self.library.known();
         if catalogue.purpose(purpose).is_none() && Label::purpose(purpose).is_ok() {
             catalogue = self.library.refreshed().await?;
         }
-        match policy::admit(caller, purpose, Channel::Any, &catalogue) {
+        match policy::admit(claim, purpose, &catalogue, self.clock.now()) {
             Ok(_) => Ok(catalogue),
-            Err(error) => Err(self.record_refusal(caller, deed, error).await),
+            Err(error) => Err(self.record_refusal(claim.caller, deed, error).await),
         }
     }
 
@@ -95,19 +102,24 @@ impl Vault {
         facts: Option<&Facts>,
         now: Time,
     ) -> Revealed {
-        let Some(facts) = facts else { return Revealed { outcome: Err(unknown(text, &self.custody)), known: None } };
-        let outcome = policy::decide(admission, redaction, facts, text, now)
-            .and_then(|permit| self.open(&permit, &facts.token))
-            .map_err(|error| match error.reason {
-                Reason::SealBroken | Reason::KeyRetired => error.with("token", text),
-                _ => error,
-            });
+        let Some(facts) = facts else {
+            let refusal = admission.unknown(redaction, unknown(text, &self.custody), now);
+            return Revealed { outcome: Err(refusal), known: None, shown: Redaction::Redacted };
+        };
+        let permit = policy::decide(admission, redaction, facts, text, now);
+        let shown = permit.as_ref().map_or(Redaction::Redacted, Permit::redaction);
+        let outcome = permit.and_then(|permit| self.open(&permit, &facts.token)).map_err(|error| match error.reason {
+            Reason::SealBroken | Reason::KeyRetired => error.with("token", text),
+            _ => error,
+        });
         if let Err(error) = &outcome
             && error.reason == Reason::SealBroken
         {
             tracing::error!(subject = %facts.token.subject, ?error, "a stored ciphertext does not open");
         }
-        Revealed { outcome, known: Some((facts.token.kind, facts.token.subject)) }
+        // Nor is anything told of what the caller may not see.
+        let hidden = matches!(&outcome, Err(error) if error.reason == Reason::NotPermitted);
+        Revealed { outcome, known: (!hidden).then_some((facts.token.kind, facts.token.subject)), shown }
     }
 
     /// Reads anew what was under a key that is gone: since its row was read, the person was erased, or the value was
@@ -127,7 +139,7 @@ impl Vault {
                 return Ok(());
             }
             let names = moved.iter().map(|((text, _), _)| Name::parse(text, &self.custody)).collect();
-            let (fresh, now) = (self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??, self.clock.now());
+            let (fresh, now) = (self.read_facts(&ask.purpose, names).await?, self.clock.now());
             for (((text, facts), revealed), fresh) in moved.into_iter().zip(fresh) {
                 *revealed = self.reveal(admission, ask.redaction, text, fresh.as_deref(), now);
                 *facts = fresh;
@@ -157,7 +169,7 @@ impl Vault {
             return Ok(());
         }
         let names = late.iter().map(|(_, text)| Name::parse(text, &self.custody)).collect();
-        let (found, now) = (self.reads.call(Ask { purpose: ask.purpose.clone(), names }).await??, self.clock.now());
+        let (found, now) = (self.read_facts(&ask.purpose, names).await?, self.clock.now());
         for ((revealed, text), facts) in late.into_iter().zip(found) {
             let decided = facts.map(|facts| policy::decide(admission, ask.redaction, &facts, text, now));
             revealed.outcome = match decided {
@@ -179,7 +191,11 @@ impl Vault {
 
     /// Finds tokens by exact value, among those that the purpose may read.
     pub async fn find_tokens(&self, caller: &Caller, value: Value, purpose: &str) -> Result<Vec<Described>> {
-        let catalogue = self.admit(caller, "FindTokens", purpose).await?;
+        let claim = self.claim(caller, Action::Find);
+        let catalogue = self.admit(&claim, "FindTokens", purpose).await?;
+        if let Err(error) = self.authority.check_search(caller, value.kind(), purpose, self.clock.now()) {
+            return Err(self.record_refusal(caller, "FindTokens", error).await);
+        }
         let normal = value.normal().ok_or_else(|| {
             Error::invalid("type", "values of this type, or as long as this one, cannot be searched for")
         })?;
@@ -190,11 +206,15 @@ impl Vault {
         let asked: Vec<_> = rows.iter().map(|row| (*row, purpose)).collect();
         let mut found = tx.facts_for(&asked, &[]).await?;
         drop(tx);
+        self.callers_at_least(found.iter().map(|facts| facts.callers).max()).await?;
         let generation = found.iter().map(|facts| facts.catalogue).max().unwrap_or(0);
         let catalogue =
             if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
-        let admission = policy::admit(caller, purpose, Channel::Any, &catalogue)?;
         let now = self.clock.now();
+        let admission = match policy::admit(&claim, purpose, &catalogue, now) {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.record_refusal(caller, "FindTokens", error).await),
+        };
         found.retain(|facts| policy::decide(&admission, Redaction::Redacted, facts, "", now).is_ok());
         found.sort_by_key(|facts| facts.token.row);
         let touched = found.iter().map(|facts| touched(&facts.token, "OK".to_owned())).collect();
@@ -220,8 +240,13 @@ impl Vault {
         }
     }
 
+    /// What a caller claims to be allowed, over any channel.
+    const fn claim<'c>(&'c self, caller: &'c Caller, action: Action) -> Claim<'c> {
+        Claim { authority: &self.authority, caller, action, channel: Channel::Any }
+    }
+
     /// Records that a whole call was refused, and answers the refusal; or that even this could not be recorded.
-    async fn record_refusal(&self, caller: &Caller, deed: &'static str, error: Error) -> Error {
+    pub(super) async fn record_refusal(&self, caller: &Caller, deed: &'static str, error: Error) -> Error {
         let now = self.clock.now();
         let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..entry(caller, deed, now) };
         match self.record(Record { entry, spend: Vec::new() }).await {
@@ -244,7 +269,7 @@ pub(super) fn entry(caller: &Caller, deed: &'static str, now: Time) -> Entry {
 }
 
 pub(super) fn touched(token: &Token, outcome: String) -> Touched {
-    Touched { row: Some(hex(token.row.as_bytes())), subject: token.subject.to_string(), outcome }
+    Touched { row: Some(hex(token.row.as_bytes())), subject: token.subject.to_string(), outcome, shown: "" }
 }
 
 fn record(
@@ -265,24 +290,17 @@ fn record(
             Ok(_) => "OK".to_owned(),
             Err(error) => format!("{:?}", error.reason),
         };
-        all.push(touched(&facts.token, outcome));
+        let other = revealed.outcome.is_ok() && revealed.shown != ask.redaction;
+        let shown = if other { revealed.shown.name() } else { "" };
+        all.push(Touched { shown, ..touched(&facts.token, outcome) });
     }
     let entry = Entry {
         purpose: admission.code().to_owned(),
-        redaction: redaction_name(ask.redaction),
+        redaction: ask.redaction.name(),
         justification: ask.justification.as_ref().map(|reference| reference.as_str().to_owned()).unwrap_or_default(),
         unknown: (found.len() - all.len()) as u64,
         touched: all,
         ..entry(caller, "Detokenize", now)
     };
     Record { entry, spend }
-}
-
-const fn redaction_name(redaction: Redaction) -> &'static str {
-    match redaction {
-        Redaction::PlainText => "PLAIN_TEXT",
-        Redaction::Masked => "MASKED",
-        Redaction::LastFour => "LAST_FOUR",
-        Redaction::Redacted => "REDACTED",
-    }
 }

@@ -49,6 +49,6 @@ impl Vault {
         if objection == Objection::Found {
             self.custody.land_all().await?;
         }
-        Ok(caller.may_market(&*self.library.refreshed().await?))
+        self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())
     }
 }

@@ -16,10 +16,10 @@ use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry as IndexEntry};
 use crate::keys::leaves::{Leaf, hold};
 use crate::model::{
-    Content, Error, Facts, KeyState, Label, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId, Time, Token,
-    TokenFormat, TokenRow, TokenState, Value, shape,
+    Content, Error, Facts, KeyState, Label, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId, SubjectState,
+    Time, Token, TokenFormat, TokenRow, TokenState, Value, shape,
 };
-use crate::policy::{self, Caller, Change};
+use crate::policy::{self, About, Action, Caller, Change, Inquiry};
 use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
@@ -91,6 +91,7 @@ impl Vault {
         for (at, field) in ask.fields.iter_mut().enumerate() {
             field.class = class_of(field).map_err(|error| error.within(&format!("fields[{at}]")))?;
         }
+        self.check_fields(caller, &ask.fields, now).await?;
         let over = ask.fields.iter().position(|field| field.expires_at.is_some_and(|time| time <= now));
         // Unless it is the repetition of a request that was made in time.
         if let Some(at) = over
@@ -117,6 +118,19 @@ impl Vault {
                 }
             }
         }
+    }
+
+    /// Refuses values that the caller may not hand over, whoever they are about. A refusal is recorded.
+    async fn check_fields(&self, caller: &Caller, fields: &[Field], now: Time) -> Result<()> {
+        for (at, field) in fields.iter().enumerate() {
+            let (kind, class) = (Some(field.value.kind()), field.class.as_str());
+            let about = About::Value { kind, class, state: SubjectState::Active, jurisdiction: "" };
+            if let Err(error) = self.authority.check(&Inquiry::new(caller, Action::Tokenize, about, now), now) {
+                let error = error.with("field", format!("fields[{at}]"));
+                return Err(self.record_refusal(caller, "Tokenize", error).await);
+            }
+        }
+        Ok(())
     }
 
     async fn try_to_tokenize(&self, caller: &Caller, ask: &Tokenize, now: Time) -> Result<Tokenized> {
@@ -273,7 +287,7 @@ impl Vault {
         if let Some(answer) = self.answered(caller, "UpdateToken", request).await? {
             return self.updated_before(caller, &answer, text).await;
         }
-        let seen = self.facts(text).await?;
+        let seen = self.facts_for(caller, Action::Update, "UpdateToken", text).await?;
         let value = Value::parse(seen.token.kind, content)?;
         self.record_asked(caller, "UpdateToken", seen.token.subject, Some(seen.token.row)).await?;
         let spare = self.custody.take_leaf().await?;
@@ -320,7 +334,7 @@ impl Vault {
         if let Some(answer) = self.answered(caller, "DeleteToken", request).await? {
             return check_same(&answer, text);
         }
-        let seen = self.facts(text).await?;
+        let seen = self.facts_for(caller, Action::Delete, "DeleteToken", text).await?;
         self.record_asked(caller, "DeleteToken", seen.token.subject, Some(seen.token.row)).await?;
         let mut tx = self.custody.store().write().await?;
         let mut facts = lock(&mut *tx, &seen, text).await?;
@@ -408,7 +422,7 @@ impl Vault {
         row: Option<TokenRow>,
     ) -> Result<()> {
         let row = row.map(|row| hex(row.as_bytes()));
-        let touched = vec![Touched { row, subject: subject.to_string(), outcome: "ASKED".to_owned() }];
+        let touched = vec![Touched { row, subject: subject.to_string(), outcome: "ASKED".to_owned(), shown: "" }];
         let entry = Entry { touched, ..entry(caller, deed, self.clock.now()) };
         self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }

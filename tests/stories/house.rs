@@ -9,6 +9,7 @@ use lacuna::cli::serve::Running;
 use lacuna::config::Config;
 use lacuna::model::{Clock, Time};
 use lacuna::proto::v1;
+use lacuna::proto::v1::access_service_client::AccessServiceClient;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
@@ -177,6 +178,11 @@ impl House {
         KeyServiceClient::with_interceptor(self.channel().await, Bearer(self.bearer()))
     }
 
+    /// The door for those who say who may, with any credential.
+    pub async fn access_as(&self, token: &str) -> AccessServiceClient<Link> {
+        AccessServiceClient::with_interceptor(self.channel().await, Bearer(token.to_owned()))
+    }
+
     /// The door for those who ask for consent.
     pub async fn consents(&self) -> ConsentServiceClient<Link> {
         self.consents_as(&self.bearer()).await
@@ -332,6 +338,11 @@ async fn channel(running: &Running, tls: Option<ClientTlsConfig>) -> Channel {
         None => endpoint,
     };
     endpoint.connect().await.unwrap()
+}
+
+/// A connection to a vault that listens without TLS.
+pub async fn connect(running: &Running, token: String) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {
+    clients(channel(running, None).await, token)
 }
 
 fn clients(channel: Channel, token: String) -> (TokenServiceClient<Link>, SubjectServiceClient<Link>) {

@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, in what tests share too"
 )]
 
+mod access;
 mod asks;
 mod audit;
 mod authority;
@@ -58,6 +59,8 @@ mod mismatches;
 mod moto;
 mod nodes;
 mod outside;
+mod permissions;
+mod policies;
 mod process;
 mod profiling;
 mod proofs;

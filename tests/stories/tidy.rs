@@ -30,6 +30,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
         &["tonic", "prost", "tonic_types", "tonic_health", "tonic_reflection", "tonic_prost", "prost_types"],
         &["src/grpc/", "src/proto.rs", "src/cli/"],
     ),
+    (&["cedar_policy", "miette"], &["src/policy/cedar.rs"]),
     (&["cryptoki"], &["src/keys/token/"]),
     (&["http_body"], &["src/grpc/gate.rs", "src/grpc/landing.rs"]),
     (&["http_body_util", "hyper", "hyper_rustls", "hyper_util"], &["src/grpc/jwt/fetch.rs", "src/keys/sink/bucket.rs"]),

@@ -4,7 +4,6 @@ use serde_json::json;
 use super::*;
 use crate::crypto::SigningKey;
 use crate::crypto::testing::Seeded;
-use crate::policy::Grants;
 
 const NOW: i64 = 1_795_262_400;
 
@@ -25,7 +24,7 @@ async fn issuer() -> (Issuer, String) {
     let mut issuer = Issuer::of(&toml::from_str(&text).unwrap()).unwrap();
     issuer.prepare().await.unwrap();
     let claim = toml::from_str("value = 'shop'").unwrap();
-    issuer.add(&claim, Caller { name: "shop".to_owned(), groups: BTreeSet::new(), grants: Grants::All });
+    issuer.add(&claim, Caller::named("shop"));
     let claims = json!({ "iss": "i", "aud": "lacuna", "sub": "shop", "exp": NOW + 60 });
     (issuer, sign(&key, &json!({ "alg": "EdDSA", "kid": "a" }), &claims))
 }

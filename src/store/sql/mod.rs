@@ -1,6 +1,7 @@
 //! Every statement, written once. This folder is compiled twice, as a child of each dialect, whose `Db`, `each!`,
 //! `blob!`, `lock!` and `hold!` it uses. Plain SQL only: no sequences, advisory locks, notifications or extensions.
 
+mod access;
 mod audit;
 mod consent;
 mod erasure;

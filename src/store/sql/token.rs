@@ -15,16 +15,18 @@ macro_rules! columns {
 /// Of a token and its person; of a purpose too when one is asked about, as the second column of each row.
 macro_rules! facts {
     () => {
-        facts!("'', NULL, CAST(NULL AS BIGINT)")
+        facts!("'', NULL, CAST(NULL AS BIGINT), CAST(NULL AS BIGINT)")
     };
     (for_purpose) => {
-        facts!("e.value ->> 1, w.document, (SELECT MAX(c.seq) FROM catalogue c)")
+        facts!(
+            "e.value ->> 1, w.document, (SELECT MAX(c.seq) FROM catalogue c), (SELECT MAX(a.seq) FROM caller_change a)"
+        )
     };
     ($purpose:literal) => {
         concat! {
             "SELECT ",
             columns!(),
-            ", s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
+            ", s.state, s.jurisdiction, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
 (SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure), ", $purpose, " "
         }
     };
@@ -261,6 +263,7 @@ fn facts(row: &Row) -> Result<Facts> {
     Ok(Facts {
         token: record(&mut columns)?,
         state: subject::state(columns.take()?)?,
+        jurisdiction: columns.take()?,
         profiling: columns.take()?,
         restricted_at: columns.maybe_time()?,
         erasure: columns.take::<Option<&[u8]>>()?.and_then(ErasureId::from_slice),
@@ -270,6 +273,7 @@ fn facts(row: &Row) -> Result<Facts> {
         purpose: columns.take()?,
         standing: super::consent::standing(columns.take()?)?,
         catalogue: columns.take::<Option<i64>>()?.unwrap_or(0),
+        callers: columns.take::<Option<i64>>()?.unwrap_or(0),
     })
 }
 

@@ -8,7 +8,7 @@ use crate::model::{
     Basis, Channel, Consent, ConsentEvent, ConsentState, Error, PersonFacts, Purpose, Reason, Result, Standing,
     Subject, SubjectId, Time,
 };
-use crate::policy::{Caller, Catalogue, Permission, Question, check_grant, permission, unknown_purpose};
+use crate::policy::{Caller, Catalogue, Permission, Question, permission, unknown_purpose};
 use crate::store::Tx;
 use crate::store::consent::{Recorded, Stood};
 use crate::vault::Vault;
@@ -78,7 +78,7 @@ impl Vault {
         let mut answers = Vec::with_capacity(checks.len());
         for check in checks {
             if catalogue.purpose(&check.purpose).is_some()
-                && let Err(error) = check_grant(caller, &check.purpose)
+                && let Err(error) = self.authority.check_purpose(caller, &check.purpose, now)
             {
                 answers.push(Err(error));
                 continue;
@@ -98,7 +98,11 @@ impl Vault {
         Ok(answers)
     }
 
-    pub(super) async fn people(&self, tx: &mut dyn Tx, ids: &[SubjectId]) -> Result<HashMap<SubjectId, PersonFacts>> {
+    pub(in crate::vault) async fn people(
+        &self,
+        tx: &mut dyn Tx,
+        ids: &[SubjectId],
+    ) -> Result<HashMap<SubjectId, PersonFacts>> {
         let subjects = tx.subjects(ids).await?;
         let erasures: Vec<_> = subjects.iter().filter_map(|subject| subject.erasure).collect();
         let due = crate::vault::erasure::due(tx, &erasures).await?;
@@ -123,7 +127,10 @@ impl Vault {
         let catalogue = self.library.at_least(tx.catalogue_generation().await?).await?;
         let nothing = Standing::default();
         let mut shown = Vec::new();
-        for purpose in catalogue.purposes().filter(|purpose| caller.may_name(&purpose.code)) {
+        for purpose in catalogue.purposes() {
+            if !self.authority.may_name(caller, &purpose.code, now)? {
+                continue;
+            }
             let standing = stood.get(&purpose.code).map_or(&nothing, |stood| &stood.standing);
             let mut channels = purpose.channels.clone();
             if channels.is_empty() {
@@ -135,7 +142,7 @@ impl Vault {
                 shown.push(shown_over(&catalogue, &known, channel, person, standing, now)?);
             }
         }
-        Ok((shown, person.suppressed_at.is_some() && caller.may_market(&catalogue)))
+        Ok((shown, person.suppressed_at.is_some() && self.authority.may_market(caller, &catalogue, now)?))
     }
 
     /// A page of a person's events, in the order of their recording, with the number after which the next one begins.

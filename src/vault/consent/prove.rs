@@ -8,7 +8,7 @@ use super::library::read;
 use crate::model::{
     Basis, CollectionPoint, ConsentEvent, ConsentState, Error, Notice, PersonFacts, Purpose, Result, SubjectId,
 };
-use crate::policy::{Caller, Catalogue, check_grant, unknown_purpose};
+use crate::policy::{Caller, Catalogue, unknown_purpose};
 use crate::store::Tx;
 use crate::store::consent::{DocumentKind, Recorded};
 use crate::vault::Vault;
@@ -46,7 +46,7 @@ impl Vault {
         let id = check.subject;
         let mut tx = self.custody.store().read().await?;
         if self.library.refreshed().await?.purpose(&check.purpose).is_some() {
-            check_grant(caller, &check.purpose)?;
+            self.authority.check_purpose(caller, &check.purpose, self.clock.now())?;
         }
         if tx.subjects(&[id]).await?.is_empty() {
             return Err(unknown(id));

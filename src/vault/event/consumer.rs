@@ -109,7 +109,7 @@ impl Vault {
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = found.last().map(|event| event.position).filter(|_| more);
-        if !caller.may_market(&*self.library.refreshed().await?) {
+        if !self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())? {
             found.retain(|placed| !placed.event.tells_of_objection());
         }
         let positions: Vec<u64> = found.iter().map(|event| event.position).collect();

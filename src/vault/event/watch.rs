@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Page, Place, head, place_all};
 use crate::model::{Cursor, Error, OutboxEvent, OutboxKind, Reason, Result};
-use crate::policy::Caller;
+use crate::policy::{Action, Caller};
 use crate::store::Tx;
 use crate::store::outbox::{Head, Placed};
 use crate::vault::Vault;
@@ -88,11 +88,12 @@ impl Vault {
         let at = if matches!(ask.from, From::Now) { from.position } else { from.position.saturating_sub(1) };
         let follower = Follower {
             vault: Arc::clone(self),
+            caller: caller.clone(),
             kinds: ask.kinds,
             at,
             known: head.cursor.position,
             cursor: from,
-            markets: caller.may_market(&*self.library.refreshed().await?),
+            markets: self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())?,
             page: VecDeque::new(),
             newest,
             stop,
@@ -138,6 +139,7 @@ fn other_history() -> Error {
 /// One who follows the history.
 struct Follower {
     vault: Arc<Vault>,
+    caller: Caller,
     kinds: Vec<OutboxKind>,
     /// Everything up to this position was told, or is not wanted.
     at: u64,
@@ -162,6 +164,8 @@ impl Follower {
     /// What is told next; `None` when the server stops.
     async fn next(&mut self) -> Result<Option<Told>> {
         loop {
+            // They may have lost the right since they began.
+            self.vault.authority.enter(&self.caller, Action::WatchEvents, self.vault.clock.now())?;
             while let Some(placed) = self.page.pop_front() {
                 self.pass(&placed);
                 let wanted = self.kinds.is_empty() || self.kinds.contains(&placed.event.kind);
