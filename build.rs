@@ -4,9 +4,10 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 65] = [
+const PLAINTEXT: [&str; 71] = [
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
+    ".lacuna.v1.AuditFilter",
     ".lacuna.v1.BatchCheckPermissionRequest",
     ".lacuna.v1.CancelErasureRequest",
     ".lacuna.v1.CheckPermissionRequest",
@@ -27,6 +28,7 @@ const PLAINTEXT: [&str; 65] = [
     ".lacuna.v1.EraseSubjectRequest",
     ".lacuna.v1.FieldInput",
     ".lacuna.v1.FindTokensRequest",
+    ".lacuna.v1.GetCheckpointRequest",
     ".lacuna.v1.GetErasureRequest",
     ".lacuna.v1.GetKeyStatusRequest",
     ".lacuna.v1.GetNoticeRequest",
@@ -37,6 +39,8 @@ const PLAINTEXT: [&str; 65] = [
     ".lacuna.v1.GetTokenRequest",
     ".lacuna.v1.IssueReceiptRequest",
     ".lacuna.v1.LiftRestrictionRequest",
+    ".lacuna.v1.ListAffectedSubjectsRequest",
+    ".lacuna.v1.ListAuditEntriesRequest",
     ".lacuna.v1.ListCallersRequest",
     ".lacuna.v1.ListCollectionPointsRequest",
     ".lacuna.v1.ListConsentEventsRequest",
@@ -52,6 +56,7 @@ const PLAINTEXT: [&str; 65] = [
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.ListWhoCanAccessRequest",
+    ".lacuna.v1.ProveAuditEntryRequest",
     ".lacuna.v1.ProveConsentRequest",
     ".lacuna.v1.PublishNoticeRequest",
     ".lacuna.v1.RecordConsentRequest",
@@ -67,6 +72,7 @@ const PLAINTEXT: [&str; 65] = [
     ".lacuna.v1.SubjectFilter",
     ".lacuna.v1.TokenizeRequest",
     ".lacuna.v1.UpdateTokenRequest",
+    ".lacuna.v1.VerifyAuditChainRequest",
     ".lacuna.v1.VerifyErasureRequest",
     ".lacuna.v1.WatchEventsRequest",
     ".lacuna.v1.WithdrawByLinkRequest",
@@ -80,6 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files([
         "lacuna/v1/access_service.proto",
+        "lacuna/v1/audit_service.proto",
         "lacuna/v1/channel.proto",
         "lacuna/v1/consent_service.proto",
         "lacuna/v1/error_reason.proto",

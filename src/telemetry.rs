@@ -30,6 +30,8 @@
 //! | `lacuna_key_pages`, `lacuna_key_state_bytes` | | size of the key state |
 //! | `lacuna_key_leaves_punctured` | | leaves that are gone |
 //! | `lacuna_slot_copy_epoch`, `lacuna_sink_epoch` | `copy`, `sink` | where each copy stands, by its number |
+//! | `lacuna_audit_intact` | | 0 when a chain of the audit does not go on from its checkpoints |
+//! | `lacuna_audit_checkpoint_time_seconds` | | when every place last had every checkpoint of the audit |
 //! | `lacuna_journal_waiting` | | changes that are not in the journal of the sinks yet |
 //! | `lacuna_sink_lagging` | `sink` | 1 while a sink lacks the present key state |
 

@@ -7,7 +7,22 @@ CREATE TABLE audit_batch (
     prev_hash  BLOB   NOT NULL, -- hash of the batch before; zeros for the first
     merkle     BLOB   NOT NULL, -- RFC 6962 root over the entries
     entries    BIGINT NOT NULL, -- how many
-    body       TEXT   NOT NULL, -- one JSON document a line
     created_at BIGINT NOT NULL,
+    marks      BLOB   NOT NULL, -- the first 8 bytes of the leaf hash of each entry, in order
+    body       TEXT   NOT NULL, -- one JSON document a line
     PRIMARY KEY (node, seq)
+);
+
+CREATE INDEX audit_batch_time ON audit_batch (created_at, node, seq);
+
+-- How far each chain has come, and how far it was cut off when that was old enough; signed.
+
+CREATE TABLE audit_mark (
+    node       BLOB   NOT NULL, -- 16 bytes: whose chain
+    kind       BIGINT NOT NULL, -- 0 checkpoint, 1 cut
+    size       BIGINT NOT NULL, -- up to which batch
+    frontier   BLOB   NOT NULL, -- the roots of the complete trees up to there, the largest first
+    note       TEXT   NOT NULL, -- signed
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (node, kind)
 );

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::failure::{Failure, Result};
 use super::print::Output;
 use crate::proto::v1::access_service_client::AccessServiceClient;
+use crate::proto::v1::audit_service_client::AuditServiceClient;
 use crate::proto::v1::consent_service_client::ConsentServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::key_service_client::KeyServiceClient;
@@ -91,6 +92,8 @@ pub struct Vault {
     pub subjects: SubjectServiceClient<Link>,
     /// Purposes and consent.
     pub consents: ConsentServiceClient<Link>,
+    /// Who did.
+    pub audits: AuditServiceClient<Link>,
     /// What changes.
     pub events: EventServiceClient<Link>,
     /// The keys.
@@ -178,6 +181,7 @@ impl Vault {
             tokens: TokenServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             subjects: SubjectServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             consents: ConsentServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            audits: AuditServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             events: EventServiceClient::new(link.clone()),
             keys: KeyServiceClient::new(link.clone()),
             access: AccessServiceClient::new(link),

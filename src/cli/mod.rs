@@ -6,6 +6,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod backup;
 mod bench;
 mod bulk;
@@ -51,7 +52,7 @@ use print::Output;
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done; an erasure that is SCHEDULED or PENDING counts, its state tells
-  1  the vault refused or nothing is permitted, at least one item of a batch failed, a rotation was given up, or an erasure does not hold
+  1  the vault refused or nothing is permitted, at least one item of a batch failed, a rotation was given up, an erasure does not hold, or the audit is not intact
   2  the command line, a file that it names or its input is wrong
   3  the server cannot be reached";
 
@@ -106,6 +107,9 @@ enum Command {
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(Noun<erasure::Verb>),
+    /// See who did what, whether the log is as it was written, and who is affected by a breach.
+    #[command(after_help = EXIT_STATUS)]
+    Audit(Noun<audit::Verb>),
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
     Events(Noun<events::Verb>),
@@ -144,6 +148,7 @@ impl Cli {
             Command::Notice(noun) => noun.run(notice::run).await,
             Command::CollectionPoint(noun) => noun.run(point::run).await,
             Command::Erasure(noun) => noun.run(erasure::run).await,
+            Command::Audit(noun) => noun.run(audit::run).await,
             Command::Events(noun) => noun.run(events::run).await,
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,

@@ -22,6 +22,7 @@ use crate::keys::sink::{CheckpointSink, DirectorySink, Sinks};
 use crate::keys::slot::SlotLock;
 use crate::model::Clock;
 use crate::store::{self, Store};
+use crate::vault::audit::keeper::Settings;
 
 /// Which vault on this machine is meant.
 #[derive(Clone, Default, clap::Args)]
@@ -200,6 +201,14 @@ fn in_bucket(bucket: &config::Bucket) -> Result<Arc<dyn CheckpointSink>> {
 #[cfg(not(feature = "s3"))]
 fn in_bucket(bucket: &config::Bucket) -> Result<Arc<dyn CheckpointSink>> {
     anyhow::bail!("this build cannot use the bucket {}: it lacks the feature s3", bucket.name)
+}
+
+/// How the audit is kept.
+#[must_use]
+pub fn audit(config: &Config) -> Settings {
+    let place = |path: &PathBuf| -> Arc<dyn CheckpointSink> { Arc::new(DirectorySink::new(path)) };
+    let places = config.audit_places().iter().map(place).collect();
+    Settings { places, every: config.audit.every(), keep: config.audit.keep() }
 }
 
 /// The files of the key that signs receipts, one beside each copy of the slot; the public half stands beside each.

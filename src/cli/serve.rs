@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::open::{Place, Use, open};
+use super::open::{self, Place, Use, open};
 use super::{callers, policies, preflight};
 use crate::config::Config;
 use crate::grpc::{self, Callers, Door, Health, Pulse, Tls};
@@ -99,7 +99,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<((), (), (), (), (), ())>,
+    upkeep: JoinHandle<((), (), (), (), (), (), ())>,
     reload: watch::Sender<()>,
     tls: bool,
 }
@@ -119,9 +119,9 @@ impl Running {
         let address = listener.local_addr()?;
         let (authority, files) = policies::load(config)?;
         let (custody, events) = (Arc::new(opened.custody), config.events.settings());
-        let vault = Arc::new(
-            Vault::start(custody, clock, config.purposes(), events, authority, policies::registered(config)).await?,
-        );
+        let (registered, audit) = (policies::registered(config), open::audit(config));
+        let vault =
+            Arc::new(Vault::start(custody, clock, config.purposes(), events, authority, registered, audit).await?);
         policies::record(&vault, &files).await?;
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);
@@ -134,7 +134,10 @@ impl Running {
         let looking = policies::watch_callers(Arc::clone(&vault), stopped.clone());
         let callers = Arc::new(callers);
         let renewing = grpc::keep_current(tls.clone(), Arc::clone(&callers), again, stopped.clone());
-        let upkeep = tokio::spawn(async { tokio::join!(keeping, watching, journalling, rereading, looking, renewing) });
+        let auditing = keep_audit(Arc::clone(&vault), stopped.clone());
+        let upkeep = tokio::spawn(async {
+            tokio::join!(keeping, watching, journalling, auditing, rereading, looking, renewing)
+        });
         let with_tls = tls.is_some();
         let door = Door { listener, callers, tls, limits: config.limits, health };
         let door = tokio::spawn(grpc::serve(door, Arc::clone(&vault), until(stopped)));
@@ -162,6 +165,9 @@ impl Running {
         self.upkeep.await?;
         if let Err(error) = self.vault.ship_journal().await {
             tracing::warn!(%error, "the last entries of the journal are written at the next start");
+        }
+        if let Err(error) = self.vault.checkpoint_audit().await {
+            tracing::error!(%error, "the end of the audit is not signed");
         }
         if let Err(error) = self.vault.custody().leave().await {
             tracing::warn!(%error, "the others will learn of this node's end by its silence");
@@ -242,6 +248,19 @@ async fn keep_journal(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             () = tokio::time::sleep(UPKEEP) => {}
             _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// Signs how far the audit has come, every so often. Beside [`keep_up`], because the places outside may be long in answering.
+async fn keep_audit(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(vault.audit().every()) => {}
+            _ = stopped.changed() => return,
+        }
+        if let Err(error) = vault.checkpoint_audit().await {
+            tracing::error!(%error, "how far the audit has come is not signed");
         }
     }
 }

@@ -30,6 +30,7 @@
 //! assert_eq!(config.callers.len(), 1);
 //! ```
 
+mod audit;
 mod caller;
 mod endpoint;
 mod events;
@@ -50,6 +51,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
+pub use audit::Audit;
 pub use caller::Caller;
 pub use events::Events;
 pub use issuer::{Algorithm, Claim, Issuer};
@@ -125,6 +127,8 @@ pub struct Config {
     pub policy: Policy,
     /// Events for other systems.
     pub events: Events,
+    /// The audit.
+    pub audit: Audit,
     /// What is logged, and how.
     pub log: Log,
     /// What of the process's memory may reach a disk.
@@ -204,6 +208,7 @@ impl Config {
         caller::check(self)?;
         self.slot.check()?;
         self.events.check()?;
+        self.audit.check()?;
         for (at, sink) in self.sinks.iter().enumerate() {
             sink.check(at)?;
         }
@@ -366,7 +371,7 @@ impl Config {
                 );
             }
         }
-        Ok(())
+        self.check_audit_paths(&data)
     }
 }
 
@@ -432,6 +437,8 @@ mod tests {
             ("[limits]\nconnections = 0", "limits.connections"),
             ("[limits]\nspeed = 1", "speed"),
             ("[events]\nretention_days = 0", "events.retention_days"),
+            ("[audit]\nretention_days = 0", "audit.retention_days"),
+            ("[audit]\ncheckpoint_seconds = 0", "audit.checkpoint_seconds"),
             ("sinks_required = 0", "sinks_required"),
             ("sinks_required = 2", "sinks_required"),
         ] {
@@ -450,6 +457,9 @@ mod tests {
         assert!(inside.check_paths().is_err());
         inside.slot.directory = Some("/nowhere/data/../elsewhere".into());
         assert!(at("/nowhere/data").check_paths().is_ok());
+        let mut inside = at("/nowhere/data");
+        inside.audit.checkpoints = vec!["/nowhere/data/audit".into()];
+        assert!(inside.check_paths().is_err());
     }
 
     #[test]

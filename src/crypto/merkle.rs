@@ -21,9 +21,139 @@ pub fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
         several => {
             // The left side holds the largest power of two that leaves something for the right.
             let (left, right) = several.split_at(several.len().next_power_of_two() / 2);
-            sha256(&[NODE, &root(left), &root(right)])
+            node(&root(left), &root(right))
         }
     }
+}
+
+/// The hash of a node over the roots of its two sides.
+fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+    sha256(&[NODE, left, right])
+}
+
+/// The roots of the complete trees that a log consists of so far, the largest first: all that is needed to go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frontier {
+    size: u64,
+    roots: Vec<[u8; 32]>,
+}
+
+impl Frontier {
+    /// One that was kept; `None` when there are more or fewer roots than a log of this size has.
+    #[must_use]
+    pub fn of(size: u64, roots: Vec<[u8; 32]>) -> Option<Self> {
+        (roots.len() == size.count_ones() as usize).then_some(Self { size, roots })
+    }
+
+    /// How many leaves there are.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The roots.
+    #[must_use]
+    pub fn roots(&self) -> &[[u8; 32]] {
+        &self.roots
+    }
+
+    /// Which leaves each root is over, from and to.
+    fn parts(&self) -> impl Iterator<Item = ((u64, u64), [u8; 32])> {
+        let sizes = (0..u64::BITS).rev().map(|bit| 1_u64 << bit).filter(|bit| self.size & bit != 0);
+        sizes.zip(&self.roots).scan(0, |at, (size, root)| {
+            let from = *at;
+            *at += size;
+            Some(((from, *at), *root))
+        })
+    }
+
+    /// Appends a leaf.
+    pub fn push(&mut self, leaf: [u8; 32]) {
+        let mut hash = leaf;
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.roots.pop() {
+                hash = node(&left, &hash);
+            }
+        }
+        self.roots.push(hash);
+        self.size += 1;
+    }
+
+    /// The root of the whole log.
+    #[must_use]
+    pub fn root(&self) -> [u8; 32] {
+        let mut smaller = self.roots.iter().rev();
+        let Some(last) = smaller.next() else { return root(&[]) };
+        smaller.fold(*last, |right, left| node(left, &right))
+    }
+}
+
+/// The proof that a leaf is in a log: the roots of what lies beside its way up (RFC 9162, section 2.1.3), the lowest
+/// first. The log begins with what `frontier` stands for, of which single leaves are not known; `leaves` follow it. `None` when
+/// the leaf is not among those.
+#[must_use]
+pub fn prove(frontier: &Frontier, leaves: &[[u8; 32]], index: u64) -> Option<Vec<[u8; 32]>> {
+    let size = frontier.size + leaves.len() as u64;
+    if index < frontier.size || index >= size {
+        return None;
+    }
+    let mut path = Vec::new();
+    let (mut from, mut to) = (0, size);
+    while to - from > 1 {
+        let middle = from + split(to - from);
+        let beside = if index < middle { (middle, to) } else { (from, middle) };
+        path.push(subtree(frontier, leaves, beside)?);
+        (from, to) = if index < middle { (from, middle) } else { (middle, to) };
+    }
+    path.reverse();
+    Some(path)
+}
+
+/// How many leaves are on the left side: the largest power of two that leaves something for the right.
+const fn split(size: u64) -> u64 {
+    size.next_power_of_two() / 2
+}
+
+/// The root over a part of a log.
+fn subtree(frontier: &Frontier, leaves: &[[u8; 32]], (from, to): (u64, u64)) -> Option<[u8; 32]> {
+    if from >= frontier.size {
+        let first = usize::try_from(from - frontier.size).ok()?;
+        let end = usize::try_from(to - frontier.size).ok()?;
+        return leaves.get(first..end).map(root);
+    }
+    if let Some((_, known)) = frontier.parts().find(|(part, _)| *part == (from, to)) {
+        return Some(known);
+    }
+    if to - from < 2 {
+        return None;
+    }
+    let middle = from + split(to - from);
+    Some(node(&subtree(frontier, leaves, (from, middle))?, &subtree(frontier, leaves, (middle, to))?))
+}
+
+/// The root that follows from a leaf, its place, the size of the log and a proof (RFC 9162, section 2.1.3.2). `None` when
+/// the proof does not have the right length.
+#[must_use]
+pub fn follow(leaf: [u8; 32], index: u64, size: u64, path: &[[u8; 32]]) -> Option<[u8; 32]> {
+    if index >= size {
+        return None;
+    }
+    let (mut hash, mut at, mut last) = (leaf, index, size - 1);
+    for beside in path {
+        if last == 0 {
+            return None;
+        }
+        if at % 2 == 1 || at == last {
+            hash = node(beside, &hash);
+            while at % 2 == 0 && at != 0 {
+                (at, last) = (at / 2, last / 2);
+            }
+        } else {
+            hash = node(&hash, beside);
+        }
+        (at, last) = (at / 2, last / 2);
+    }
+    (last == 0).then_some(hash)
 }
 
 #[cfg(test)]
@@ -54,6 +184,49 @@ mod tests {
         let leaves: Vec<_> = ENTRIES.iter().map(decode).collect();
         for (count, expected) in ROOTS.iter().enumerate() {
             assert_eq!(&HEXLOWER.encode(&root(&leaves[..count])), expected, "{count} leaves");
+        }
+    }
+
+    fn leaf(n: usize) -> [u8; 32] {
+        leaf_hash(&n.to_be_bytes())
+    }
+
+    #[test]
+    fn a_frontier_has_the_root_of_the_whole_log() {
+        let (mut frontier, mut leaves) = (Frontier::default(), Vec::new());
+        for n in 0..130 {
+            assert_eq!(frontier.root(), root(&leaves), "{n} leaves");
+            assert_eq!(Frontier::of(frontier.size(), frontier.roots().to_vec()), Some(frontier.clone()));
+            frontier.push(leaf(n));
+            leaves.push(leaf(n));
+        }
+        assert_eq!(Frontier::of(3, vec![leaf(0)]), None);
+    }
+
+    #[test]
+    fn each_leaf_is_proven_also_when_what_came_before_is_gone() {
+        for size in 1..40 {
+            let leaves: Vec<_> = (0..size).map(leaf).collect();
+            let whole = root(&leaves);
+            for cut in 0..size {
+                let mut frontier = Frontier::default();
+                for leaf in &leaves[..cut] {
+                    frontier.push(*leaf);
+                }
+                for index in 0..size as u64 {
+                    let path = prove(&frontier, &leaves[cut..], index);
+                    assert_eq!(path.is_some(), index >= cut as u64, "leaf {index} of {size}, cut at {cut}");
+                    let Some(path) = path else { continue };
+                    let of = leaves[usize::try_from(index).unwrap()];
+                    assert_eq!(follow(of, index, size as u64, &path), Some(whole));
+                    assert_ne!(follow(leaf(1000), index, size as u64, &path), Some(whole));
+                    for other in (0..size as u64).filter(|other| *other != index) {
+                        assert_ne!(follow(of, other, size as u64, &path), Some(whole), "not in another place");
+                    }
+                    let longer: Vec<_> = path.iter().copied().chain([leaf(7)]).collect();
+                    assert_ne!(follow(of, index, size as u64, &longer), Some(whole));
+                }
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod derive;
 pub mod dsse;
 pub mod jws;
 pub mod merkle;
+pub mod note;
 mod random;
 mod seal;
 mod secret;

@@ -17,6 +17,7 @@ use crate::proto::v1;
 use crate::proto::v1::key_service_server::KeyService;
 use crate::store::node::Node;
 use crate::vault::Vault;
+use crate::vault::audit::call::carry;
 use crate::vault::key::{BUCKETS, Key, Rotate, Rotated};
 
 /// The service.
@@ -34,7 +35,7 @@ impl Keys {
     async fn rotate(&self, caller: Caller, key: Key, validate_only: bool, request: &str) -> Result<v1::Rotation> {
         let ask = Rotate { key, validate_only, request: parse::request_id(request)? };
         let vault = Arc::clone(&self.vault);
-        let rotated = tokio::spawn(async move { vault.rotate(&caller, ask).await });
+        let rotated = tokio::spawn(carry(async move { vault.rotate(&caller, ask).await }));
         Ok(wire_rotated(rotated.await.map_err(Error::internal)??))
     }
 }

@@ -4,6 +4,7 @@
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
 mod access;
+pub mod audit;
 mod consent;
 mod event;
 mod gate;
@@ -14,6 +15,7 @@ mod key;
 mod landing;
 mod listen;
 mod parse;
+mod record;
 mod rights;
 mod sparingly;
 mod status;
@@ -40,6 +42,7 @@ use crate::config::Limits;
 use crate::model::Error;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::access_service_server::AccessServiceServer;
+use crate::proto::v1::audit_service_server::AuditServiceServer;
 use crate::proto::v1::consent_service_server::ConsentServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
@@ -48,6 +51,7 @@ use crate::proto::v1::token_service_server::TokenServiceServer;
 use crate::vault::Vault;
 use guard::Guard;
 use listen::Entrance;
+use record::Recorded;
 
 /// The largest message that is given: 1000 values of 64 KiB and what surrounds them.
 const LARGEST_ANSWER: usize = 80 << 20;
@@ -67,6 +71,19 @@ pub struct Door {
     pub limits: Limits,
     /// How the vault is.
     pub health: Health,
+}
+
+/// What stands before every service: it knows who calls, puts the call on record, and asks whether the caller may.
+struct Gates {
+    gate: gate::Gate,
+    rights: rights::Rights,
+    vault: Arc<Vault>,
+}
+
+impl Gates {
+    fn before<S>(&self, service: S) -> gate::Gated<Recorded<rights::Gated<S>>> {
+        self.gate.before(Recorded::new(self.rights.over(service), Arc::clone(&self.vault)))
+    }
 }
 
 /// Serves the API at `door` until `stop` is ready, then lets the calls under way finish.
@@ -100,7 +117,10 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let accesses = AccessServiceServer::new(access::Accesses::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
-    let rights = rights::Rights::new(vault);
+    let audits = AuditServiceServer::new(audit::Audits::new(Arc::clone(&vault)))
+        .max_decoding_message_size(largest)
+        .max_encoding_message_size(LARGEST_ANSWER);
+    let gates = Gates { gate, rights: rights::Rights::new(Arc::clone(&vault)), vault };
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -114,12 +134,13 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
         .add_service(health.service)
         .add_service(reflection)
         .add_service(reflection_alpha)
-        .add_service(gate.before(rights.over(tokens)))
-        .add_service(gate.before(rights.over(subjects)))
-        .add_service(gate.before(rights.over(consents)))
-        .add_service(gate.before(rights.over(events)))
-        .add_service(gate.before(rights.over(keys)))
-        .add_service(gate.before(rights.over(accesses)))
+        .add_service(gates.before(tokens))
+        .add_service(gates.before(subjects))
+        .add_service(gates.before(consents))
+        .add_service(gates.before(events))
+        .add_service(gates.before(keys))
+        .add_service(gates.before(accesses))
+        .add_service(gates.before(audits))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
@@ -161,6 +182,7 @@ pub struct Pulse(HealthReporter);
 const SERVICES: [&str; 6] = [
     "",
     "lacuna.v1.AccessService",
+    "lacuna.v1.AuditService",
     "lacuna.v1.ConsentService",
     "lacuna.v1.EventService",
     "lacuna.v1.SubjectService",
@@ -201,7 +223,7 @@ async fn answer<T>(
     deed: impl Future<Output = Result<T, Error>>,
 ) -> Result<tonic::Response<T>, tonic::Status> {
     let begun = Instant::now();
-    let outcome = deed.await;
+    let outcome = record::settle(rpc, deed).await;
     let reason = outcome.as_ref().err().map_or("OK".to_owned(), |error| status::reason_name(error.reason));
     metrics::counter!("lacuna_calls_total", "rpc" => rpc, "reason" => reason).increment(1);
     metrics::histogram!("lacuna_call_seconds", "rpc" => rpc).record(begun.elapsed().as_secs_f64());

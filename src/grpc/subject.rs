@@ -15,6 +15,7 @@ use crate::proto::v1;
 use crate::proto::v1::subject_service_server::SubjectService;
 use crate::store::subject::Filter;
 use crate::vault::Vault;
+use crate::vault::audit::call::carry;
 use crate::vault::erasure::{Erase, Erased};
 use crate::vault::subject::{Create, DEFAULT_KIND};
 
@@ -146,7 +147,8 @@ impl SubjectService for Subjects {
             let (id, etag) = (subject_id(&ask.subject)?, parse::etag(&ask.etag)?);
             // The work goes on if the caller hangs up: what has begun is finished.
             let vault = Arc::clone(&self.vault);
-            let switched = tokio::spawn(async move { vault.set_profiling(&caller, id, ask.enabled, etag).await });
+            let switched =
+                tokio::spawn(carry(async move { vault.set_profiling(&caller, id, ask.enabled, etag).await }));
             let switched = switched.await.map_err(Error::internal)??;
             Ok(v1::SetProfilingResponse {
                 subject: Some(wire(switched.subject)),
@@ -173,7 +175,7 @@ impl SubjectService for Subjects {
             };
             // The work goes on if the caller hangs up: what has begun is finished.
             let vault = Arc::clone(&self.vault);
-            let erased = tokio::spawn(async move { vault.erase_subject(&caller, erase).await });
+            let erased = tokio::spawn(carry(async move { vault.erase_subject(&caller, erase).await }));
             let erased = erased.await.map_err(Error::internal)??;
             Ok(v1::EraseSubjectResponse { erasure: Some(self.erasure(erased)) })
         })

@@ -8,13 +8,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::caller;
 use super::landing::Landing;
-use super::{answer, parse, status};
+use super::{answer, parse, record, status};
 use crate::keys::flight::Flight;
 use crate::model::{Content, Error, Label, OpaqueToken, Result, SubjectId, Value};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::token_service_server::TokenService;
 use crate::vault::Vault;
+use crate::vault::audit::call::Call;
 use crate::vault::reveal::{Detokenize, Revealed};
 use crate::vault::token::{Described, Tokenize};
 
@@ -51,11 +52,13 @@ impl TokenService for Tokens {
     ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         let vault = Arc::clone(&self.vault);
+        let call = Call::current();
         let each = move |item: Result<v1::TokenizeRequest, Status>| {
-            let (vault, caller) = (Arc::clone(&vault), caller.clone());
+            let (vault, caller, call) = (Arc::clone(&vault), caller.clone(), call.clone());
             async move {
                 use v1::tokenize_stream_response::Outcome;
-                let outcome = match tokenize(&vault, &caller, item?).await {
+                let kept = record::item(call, "Tokenize", tokenize(&vault, &caller, item?)).await;
+                let outcome = match kept {
                     Ok(response) => Outcome::Response(response),
                     Err(error) => Outcome::Error(status::to_item_status(&error)),
                 };
@@ -86,9 +89,10 @@ impl TokenService for Tokens {
     ) -> Result<Response<Self::DetokenizeStreamStream>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         let vault = Arc::clone(&self.vault);
+        let call = Call::current();
         let each = move |item: Result<v1::DetokenizeRequest, Status>| {
-            let (vault, caller) = (Arc::clone(&vault), caller.clone());
-            async move { Ok(detokenize(&vault, &caller, item?).await) }
+            let (vault, caller, call) = (Arc::clone(&vault), caller.clone(), call.clone());
+            async move { Ok(record::item(call, "Detokenize", detokenize(&vault, &caller, item?)).await) }
         };
         let landing = Landing::default();
         let carrier = landing.clone();

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::Custody;
 use super::signer::Signer;
 use crate::crypto::dsse::Envelope;
+use crate::crypto::note;
 use crate::model::{Error, Result};
 
 /// What is stated.
@@ -43,6 +44,18 @@ impl Signer {
 }
 
 impl Custody {
+    /// The vault, by the tree of its keys.
+    #[must_use]
+    pub const fn vault(&self) -> [u8; 16] {
+        self.parts.vault
+    }
+
+    /// Signs a note in a name.
+    #[must_use]
+    pub fn sign_note(&self, text: &str, name: &str) -> String {
+        note::sign(text, name, &self.parts.signer.key())
+    }
+
     /// Signs what `statement` makes of the public key.
     pub fn state<T: Statement>(&self, statement: impl FnOnce(String) -> T) -> Result<Vec<u8>> {
         self.parts.signer.state(statement)

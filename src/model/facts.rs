@@ -1,6 +1,6 @@
 //! What is known of a token, and what decides about it.
 
-use super::{ErasureId, FieldType, Standing, SubjectId, SubjectState, Time, TokenFormat, TokenRow};
+use super::{ErasureId, FieldType, Jurisdiction, Standing, SubjectId, SubjectState, Time, TokenFormat, TokenRow};
 
 /// A token and the sealed value behind it. It outlives the value, so that a token is never issued twice.
 #[derive(Clone, Debug)]
@@ -46,10 +46,10 @@ pub struct Token {
 pub struct Facts {
     /// The token.
     pub token: Token,
+    /// Under whose law its subject is.
+    pub jurisdiction: Option<Jurisdiction>,
     /// Where its subject is.
     pub state: SubjectState,
-    /// Whose law applies to its subject; empty when that was not said.
-    pub jurisdiction: String,
     /// Whether its subject may be profiled.
     pub profiling: bool,
     /// Since when its subject is restricted.

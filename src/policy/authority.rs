@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 use super::action::{Action, Over};
 use super::catalogue::Catalogue;
 use super::cedar::Policies;
-use crate::model::{Error, Facts, FieldType, Reason, Redaction, Result, SubjectState, Time};
+use crate::model::{Error, Facts, FieldType, Jurisdiction, Reason, Redaction, Result, SubjectState, Time};
 
 /// Someone who has been authenticated: who they are, not what they may do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -81,7 +81,7 @@ impl<'a> About<'a> {
                 kind: Some(facts.token.kind),
                 class: &facts.token.class,
                 state: facts.state,
-                jurisdiction: &facts.jurisdiction,
+                jurisdiction: facts.jurisdiction.as_ref().map_or("", Jurisdiction::as_str),
             }
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::audit::{Touched, call};
 use super::{Vault, answer};
 use crate::crash;
 use crate::keys::statement;
@@ -53,7 +54,7 @@ impl Vault {
             return self.validate(erasure).await;
         }
         let arriving = self.custody.arrivals.begin();
-        self.record_asked(caller, "EraseSubject", ask.subject, None).await?;
+        self.record_asked(caller, "EraseSubject", ask.subject).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, ask.subject).await?;
         let kept = self.custody.remember_objection(&mut *tx, &subject).await?;
@@ -132,7 +133,9 @@ impl Vault {
     /// Describes an erasure.
     pub async fn erasure(&self, id: ErasureId) -> Result<Erasure> {
         let found = self.custody.store().read().await?.erasures(&[id]).await?;
-        found.into_iter().next().ok_or_else(|| unknown(id))
+        let found = found.into_iter().next().ok_or_else(|| unknown(id))?;
+        call::touch([Touched::subject(found.subject, None, "OK")]);
+        Ok(found)
     }
 
     /// A page of erasures, oldest first, with the id after which the next one begins.
@@ -145,13 +148,14 @@ impl Vault {
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = found.last().map(|erasure| erasure.id).filter(|_| more);
+        call::touch(found.iter().map(|erasure| Touched::subject(erasure.subject, None, "OK")));
         Ok((found, next))
     }
 
     /// Cancels an erasure that has not begun.
     pub async fn cancel_erasure(&self, caller: &Caller, id: ErasureId) -> Result<Erasure> {
         let subject = self.erasure(id).await?.subject;
-        self.record_asked(caller, "CancelErasure", subject, None).await?;
+        self.record_asked(caller, "CancelErasure", subject).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, subject).await?;
         let mut erasure = tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
@@ -205,7 +209,7 @@ impl Vault {
         let scheduled = self.erasure(id).await?;
         let subject = scheduled.subject;
         let caller = Caller::named(&scheduled.requested_by);
-        self.record_asked(&caller, "EraseSubject", subject, None).await?;
+        self.record_asked(&caller, "EraseSubject", subject).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = lock(&mut *tx, subject).await?;
         let mut erasure = tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;

@@ -1,11 +1,12 @@
 //! Keeping values within a shared transaction: what is read for all writes at once, what each may do, what is stored.
 
+mod record;
 mod suppression;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::answer;
-use super::audit::{Entry, Touched};
+use super::audit::Entry;
 use super::write::{NewToken, NewTokens, Objection, Owner, Tokenized, Write, Written};
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::doubt::Doubt;
@@ -52,7 +53,7 @@ struct Keeping<'c> {
     new_tokens: Vec<Token>,
     new_entries: Vec<index::Entry>,
     new_answers: Vec<Answer>,
-    /// Who was told of a token that was there already: a lookup, to be recorded like any other.
+    /// What is to be recorded: what was kept, and who was told of a token that was there already, which is a lookup.
     found: Vec<Entry>,
 }
 
@@ -218,7 +219,9 @@ impl<'c> Keeping<'c> {
     /// Decides what one write makes. Refusals are the write's own; nothing of it is kept then.
     fn plan(&mut self, new: &NewTokens) -> Result<Tokenized> {
         if let Some(answer) = new.request.and_then(|id| self.answered.get(&(new.caller.clone(), id))) {
-            return self.repeat(new, answer);
+            let repeated = self.repeat(new, answer)?;
+            self.record_repeated(new, &repeated);
+            return Ok(repeated);
         }
         self.check_owner(new)?;
         if !new.keys.iter().all(|key| self.held.contains(&key.leaf)) {
@@ -244,23 +247,10 @@ impl<'c> Keeping<'c> {
         let used: HashSet<u32> = planned.iter().filter(|(_, made)| *made).map(|(token, _)| token.leaf).collect();
         new.leaves.iter().filter(|leaf| used.contains(&leaf.number())).for_each(Leaf::spend);
         self.new_keys.extend(new.keys.iter().filter(|key| used.contains(&key.leaf)).cloned());
-        self.record_found(new, &planned);
+        self.record_kept(new, &planned);
         let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
         self.remember(new, subject, &tokens, objection)?;
         Ok(Tokenized { subject, tokens, objection })
-    }
-
-    fn record_found(&mut self, new: &NewTokens, planned: &[(Token, bool)]) {
-        let found: Vec<Touched> =
-            planned.iter().filter(|(_, made)| !made).map(|(token, _)| touched(token, "SAME")).collect();
-        if !found.is_empty() {
-            self.record(new, found);
-        }
-    }
-
-    fn record(&mut self, new: &NewTokens, touched: Vec<Touched>) {
-        let (time, caller) = (self.now.to_string(), new.caller.clone());
-        self.found.push(Entry { time, caller, deed: new.deed, touched, ..Entry::default() });
     }
 
     fn check_owner(&self, new: &NewTokens) -> Result<()> {
@@ -427,16 +417,11 @@ fn spots(custody: &Custody, field: &NewToken, generations: &[Generation]) -> Res
     Ok(spots)
 }
 
-fn touched(token: &Token, outcome: &str) -> Touched {
-    let (row, subject) = (Some(hex(token.row.as_bytes())), token.subject.to_string());
-    Touched { row, subject, outcome: outcome.to_owned(), shown: "" }
-}
-
 fn fresh(token: &Token) -> Facts {
     Facts {
         token: token.clone(),
+        jurisdiction: None,
         state: SubjectState::Active,
-        jurisdiction: String::new(),
         profiling: true,
         restricted_at: None,
         erasure: None,

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::reveal::entry;
 use super::rotation::{Fill, Reseal, Step, describe, event, plan_at_the_custodian, unknown};
-use super::write::Record;
 use super::{Vault, answer};
 use crate::crash;
 use crate::keys::status::{self, Status};
@@ -156,10 +154,9 @@ impl Vault {
 
     async fn record_rotation(&self, caller: &Caller, key: Key) -> Result<()> {
         if let Some(subject) = key.subject() {
-            return self.record_asked(caller, key.deed(), subject, None).await;
+            return self.record_asked(caller, key.deed(), subject).await;
         }
-        let entry = entry(caller, key.deed(), self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record_deed(caller, key.deed()).await
     }
 
     /// The refusal for a key that is being rotated already.

@@ -43,6 +43,7 @@ pub struct Vault {
     library: Arc<consent::Library>,
     appends: consent::Appends,
     events: event::Events,
+    audit: audit::keeper::Keeper,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
@@ -64,6 +65,7 @@ impl Vault {
         settings: event::Settings,
         authority: Authority,
         registered: Vec<Registered>,
+        audit: audit::keeper::Settings,
     ) -> Result<Self> {
         if let Err(error) = journal::replay(&custody, &*clock).await {
             tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
@@ -71,6 +73,7 @@ impl Vault {
         let library = Arc::new(consent::Library::open(custody.share_store(), seeds, clock.now()).await?);
         let events =
             event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings).await?;
+        let audit = audit::keeper::Keeper::start(&custody, audit).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
         let roll = access::Roll::new(registered);
@@ -80,7 +83,8 @@ impl Vault {
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             appends: consent::start_appending(Arc::clone(&custody), Arc::clone(&library), Arc::clone(&clock)),
-            writes: write::start(Arc::clone(&custody), Arc::clone(&clock)),
+            writes: write::start(Arc::clone(&custody), Arc::clone(&clock), audit.chain()),
+            audit,
             shreds,
             custody,
             clock,
@@ -108,10 +112,12 @@ impl Vault {
         &self.custody
     }
 
-    /// Whether the vault can serve: its database is durable and reachable. The keys that it needs for that are in memory.
+    /// Whether the vault can serve: its database is durable and reachable, and takes what has to be on record. The keys that
+    /// it needs for that are in memory.
     pub async fn check(&self) -> Result<()> {
         self.custody.lease().check()?;
-        self.custody.store().check().await
+        self.custody.store().check().await?;
+        self.check_audit().await
     }
 
     /// Whether the keys can change: the root slot answers. While it does not, erasures wait and everything else goes on.

@@ -1,15 +1,15 @@
 //! Values for tokens and a purpose; every reveal and look-up leaves a durable record before it is answered.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Vault;
-use super::audit::{Entry, Touched};
+use super::audit::{Entry, Touched, call};
 use super::read::Name;
 use super::token::Described;
 use super::write::{Record, Write, Written};
 use crate::keys::Custody;
-use crate::keys::checkpoint::hex;
 use crate::keys::flight::Flight;
 use crate::keys::index;
 use crate::model::{
@@ -217,8 +217,8 @@ impl Vault {
         };
         found.retain(|facts| policy::decide(&admission, Redaction::Redacted, facts, "", now).is_ok());
         found.sort_by_key(|facts| facts.token.row);
-        let touched = found.iter().map(|facts| touched(&facts.token, "OK".to_owned())).collect();
-        let entry = Entry { purpose: purpose.to_owned(), touched, ..entry(caller, "FindTokens", now) };
+        let touched = found.iter().map(|facts| Touched::facts(facts, "OK")).collect();
+        let entry = Entry { purpose: purpose.to_owned(), touched, ..Entry::new(&caller.name, "FindTokens", now) };
         self.record(Record { entry, spend: Vec::new() }).await?;
         flight.may_land()?;
         Ok(found.into_iter().map(|facts| self.describe(facts.token, TokenState::Active)).collect())
@@ -230,12 +230,18 @@ impl Vault {
             if error.reason == Reason::Overloaded {
                 return error;
             }
+            self.audit.note(false);
             Error::new(Reason::AuditUnavailable, "the record of this call could not be made durable; try again")
                 .because(error)
         };
+        let refused = record.entry.refused.is_some();
         let written = self.writes.call(Write::Record(Box::new(record))).await.map_err(Error::from).flatten();
         match written.map_err(unavailable)? {
-            Written::Recorded(spent) => Ok(spent),
+            Written::Recorded(spent) => {
+                self.audit.note(true);
+                call::note(refused);
+                Ok(spent)
+            }
             Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
         }
     }
@@ -248,7 +254,7 @@ impl Vault {
     /// Records that a whole call was refused, and answers the refusal; or that even this could not be recorded.
     pub(super) async fn record_refusal(&self, caller: &Caller, deed: &'static str, error: Error) -> Error {
         let now = self.clock.now();
-        let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..entry(caller, deed, now) };
+        let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..Entry::new(&caller.name, deed, now) };
         match self.record(Record { entry, spend: Vec::new() }).await {
             Ok(_) => error,
             Err(unrecorded) => unrecorded,
@@ -262,14 +268,6 @@ pub(super) fn unknown(text: &str, custody: &Custody) -> Error {
         Name::Row(_) | Name::Shape(_) => policy::unknown_token(text),
         Name::Malformed => Error::new(Reason::TokenUnknown, "this is not a token of the vault"),
     }
-}
-
-pub(super) fn entry(caller: &Caller, deed: &'static str, now: Time) -> Entry {
-    Entry { time: now.to_string(), caller: caller.name.clone(), deed, ..Entry::default() }
-}
-
-pub(super) fn touched(token: &Token, outcome: String) -> Touched {
-    Touched { row: Some(hex(token.row.as_bytes())), subject: token.subject.to_string(), outcome, shown: "" }
 }
 
 fn record(
@@ -287,12 +285,12 @@ fn record(
             spend.push(facts.token.row);
         }
         let outcome = match &revealed.outcome {
-            Ok(_) => "OK".to_owned(),
-            Err(error) => format!("{:?}", error.reason),
+            Ok(_) => Cow::Borrowed("OK"),
+            Err(error) => Cow::Owned(format!("{:?}", error.reason)),
         };
         let other = revealed.outcome.is_ok() && revealed.shown != ask.redaction;
-        let shown = if other { revealed.shown.name() } else { "" };
-        all.push(Touched { shown, ..touched(&facts.token, outcome) });
+        let shown = if other { revealed.shown.name() } else { "" }.into();
+        all.push(Touched { shown, ..Touched::facts(facts, outcome) });
     }
     let entry = Entry {
         purpose: admission.code().to_owned(),
@@ -300,7 +298,7 @@ fn record(
         justification: ask.justification.as_ref().map(|reference| reference.as_str().to_owned()).unwrap_or_default(),
         unknown: (found.len() - all.len()) as u64,
         touched: all,
-        ..entry(caller, "Detokenize", now)
+        ..Entry::new(&caller.name, "Detokenize", now)
     };
     Record { entry, spend }
 }

@@ -1,6 +1,7 @@
 //! People: opening, describing, restricting.
 
 use super::Vault;
+use super::audit::{Touched, call};
 use super::profiling::{Purged, purge_scores};
 use super::write::{NewTokens, Owner};
 use crate::crash;
@@ -35,6 +36,7 @@ impl Vault {
         let subject = Subject::open(id, ask.kind, ask.jurisdiction, ask.source, true, now);
         let new = NewTokens {
             caller: caller.name.clone(),
+            call: call::id(),
             deed: "CreateSubject",
             request: ask.request,
             owner: Owner::New(subject),
@@ -49,7 +51,9 @@ impl Vault {
     /// Describes a subject, also after erasure.
     pub async fn subject(&self, id: SubjectId) -> Result<Subject> {
         let found = self.custody.store().read().await?.subjects(&[id]).await?;
-        found.into_iter().next().ok_or_else(|| unknown(id))
+        let found = found.into_iter().next().ok_or_else(|| unknown(id))?;
+        call::touch([Touched::described(&found)]);
+        Ok(found)
     }
 
     /// A page of subjects, oldest first, with the id after which the next one begins.
@@ -63,6 +67,7 @@ impl Vault {
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = found.last().map(|subject| subject.id).filter(|_| more);
+        call::touch(found.iter().map(Touched::described));
         Ok((found, next))
     }
 
@@ -104,7 +109,7 @@ impl Vault {
         etag: Option<u64>,
         change: impl FnOnce(&mut Subject) -> Result<()> + Send,
     ) -> Result<(Subject, Purged)> {
-        self.record_asked(caller, deed, id, None).await?;
+        self.record_asked(caller, deed, id).await?;
         let mut tx = self.custody.store().write().await?;
         let mut subject = tx.lock_subjects(&[id]).await?.into_iter().next().ok_or_else(|| unknown(id))?;
         check_etag(etag, subject.version)?;

@@ -1,8 +1,7 @@
 //! The suppression list, as the deeds heed it: who is given an identifier that is on it objects to direct marketing.
 
 use super::Vault;
-use super::audit::Entry;
-use super::reveal::{entry, touched};
+use super::audit::{Entry, Touched};
 use super::write::{Objection, Record};
 use crate::model::{Facts, OutboxEvent, PermissionCause, Result, Token, Value};
 use crate::policy::Caller;
@@ -35,8 +34,8 @@ impl Vault {
 
     /// Records that a value was found on the list: whoever looks for somebody there leaves a trace.
     pub(super) async fn record_found(&self, caller: &Caller, deed: &'static str, token: &Token) -> Result<()> {
-        let touched = vec![touched(token, "SUPPRESSED".to_owned())];
-        let entry = Entry { touched, ..entry(caller, deed, self.clock.now()) };
+        let touched = vec![Touched::token(token, "SUPPRESSED")];
+        let entry = Entry { touched, ..Entry::new(&caller.name, deed, self.clock.now()) };
         self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::audit::{Entry, Touched};
+use super::audit::{Entry, Touched, call};
 use super::profiling::class_of;
 use super::read::{Ask, Name};
-use super::reveal::{entry, unknown};
+use super::reveal::unknown;
 use super::subject::DEFAULT_KIND;
 use super::write::{NewToken, NewTokens, Objection, Owner, Record, Tokenized, Write, Written};
 use super::{Vault, answer};
 use crate::keys::Place;
-use crate::keys::checkpoint::hex;
 use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry as IndexEntry};
 use crate::keys::leaves::{Leaf, hold};
@@ -99,6 +98,7 @@ impl Vault {
         {
             return Err(Error::invalid(format!("fields[{at}].expire_time"), "must lie in the future"));
         }
+        call::touch(ask.subject.map(|id| Touched::subject(id, None, "OK")));
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -137,12 +137,26 @@ impl Vault {
         let (owner, keys, leaves, places) = self.owner_with_keys(ask, now).await?;
         let fields = self.seal_all(&owner, &places, ask, now)?;
         let (caller, request) = (caller.name.clone(), ask.request);
-        self.write_tokens(NewTokens { caller, deed: "Tokenize", request, owner, keys, leaves, fields }).await
+        self.write_tokens(NewTokens {
+            caller,
+            call: call::id(),
+            deed: "Tokenize",
+            request,
+            owner,
+            keys,
+            leaves,
+            fields,
+        })
+        .await
     }
 
     pub(super) async fn write_tokens(&self, new: NewTokens) -> Result<Tokenized> {
         match self.writes.call(Write::Tokens(Box::new(new))).await?? {
-            Written::Tokens(tokenized) => Ok(tokenized),
+            Written::Tokens(tokenized) => {
+                // Its entry was written along with it.
+                call::note(false);
+                Ok(tokenized)
+            }
             Written::Recorded(_) => Err(Error::internal("a write was answered as a record")),
         }
     }
@@ -238,13 +252,14 @@ impl Vault {
     pub async fn token(&self, text: &str) -> Result<Described> {
         let facts = self.facts(text).await?;
         let state = policy::token_state(&facts, self.clock.now());
+        call::touch([Touched::facts(&facts, "OK")]);
         if state == TokenState::Deleted {
             return Err(policy::unknown_token(text));
         }
         Ok(self.describe(facts.token.clone(), state))
     }
 
-    async fn facts(&self, text: &str) -> Result<Arc<Facts>> {
+    pub(super) async fn facts(&self, text: &str) -> Result<Arc<Facts>> {
         let found =
             self.reads.call(Ask { purpose: String::new(), names: vec![Name::parse(text, &self.custody)] }).await??;
         found.into_iter().next().flatten().ok_or_else(|| unknown(text, &self.custody))
@@ -258,9 +273,8 @@ impl Vault {
         size: u32,
     ) -> Result<(Vec<Described>, Option<TokenRow>)> {
         let mut tx = self.custody.store().read().await?;
-        if tx.subjects(&[subject]).await?.is_empty() {
-            return Err(super::subject::unknown(subject));
-        }
+        let known = tx.subjects(&[subject]).await?.pop().ok_or_else(|| super::subject::unknown(subject))?;
+        call::touch([Touched::described(&known)]);
         let mut found = tx.list_tokens(subject, after, size + 1).await?;
         let more = found.len() > size as usize;
         found.truncate(size as usize);
@@ -289,7 +303,7 @@ impl Vault {
         }
         let seen = self.facts_for(caller, Action::Update, "UpdateToken", text).await?;
         let value = Value::parse(seen.token.kind, content)?;
-        self.record_asked(caller, "UpdateToken", seen.token.subject, Some(seen.token.row)).await?;
+        self.record_touched(caller, "UpdateToken", Touched::facts(&seen, "ASKED")).await?;
         let spare = self.custody.take_leaf().await?;
         let mut tx = self.custody.store().write().await?;
         let before = lock(&mut *tx, &seen, text).await?;
@@ -335,7 +349,7 @@ impl Vault {
             return check_same(&answer, text);
         }
         let seen = self.facts_for(caller, Action::Delete, "DeleteToken", text).await?;
-        self.record_asked(caller, "DeleteToken", seen.token.subject, Some(seen.token.row)).await?;
+        self.record_touched(caller, "DeleteToken", Touched::facts(&seen, "ASKED")).await?;
         let mut tx = self.custody.store().write().await?;
         let mut facts = lock(&mut *tx, &seen, text).await?;
         if let Some(answer) = answer::given(&mut *tx, &caller.name, "DeleteToken", request).await? {
@@ -414,22 +428,20 @@ impl Vault {
     }
 
     /// Records that a change was asked for, before it is made: nothing changes unrecorded.
-    pub(super) async fn record_asked(
-        &self,
-        caller: &Caller,
-        deed: &'static str,
-        subject: SubjectId,
-        row: Option<TokenRow>,
-    ) -> Result<()> {
-        let row = row.map(|row| hex(row.as_bytes()));
-        let touched = vec![Touched { row, subject: subject.to_string(), outcome: "ASKED".to_owned(), shown: "" }];
-        let entry = Entry { touched, ..entry(caller, deed, self.clock.now()) };
+    pub(super) async fn record_asked(&self, caller: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
+        self.record_touched(caller, deed, Touched::subject(subject, None, "ASKED")).await
+    }
+
+    /// Records that a change of something was asked for.
+    async fn record_touched(&self, caller: &Caller, deed: &'static str, touched: Touched<'static>) -> Result<()> {
+        call::touch([touched.clone()]);
+        let entry = Entry { touched: vec![touched], ..Entry::new(&caller.name, deed, self.clock.now()) };
         self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 
     /// Records that a definition is about to be made.
     pub(super) async fn record_deed(&self, caller: &Caller, deed: &'static str) -> Result<()> {
-        let entry = entry(caller, deed, self.clock.now());
+        let entry = Entry::new(&caller.name, deed, self.clock.now());
         self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 

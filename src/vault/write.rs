@@ -19,6 +19,7 @@ use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, To
 use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
+use crate::store::node::NodeId;
 use crate::store::suppression::Name;
 
 /// Something to be made durable.
@@ -41,6 +42,8 @@ pub enum Written {
 pub struct NewTokens {
     /// Who asks.
     pub caller: String,
+    /// The id of the call.
+    pub call: String,
     /// The rpc.
     pub deed: &'static str,
     /// Makes the write idempotent.
@@ -131,9 +134,9 @@ pub struct Record {
 pub type Writes = Batch<Write, Result<Written>>;
 
 /// Starts them.
-pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>) -> Writes {
+pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId) -> Writes {
     let limits = Limits { weight: 2000, in_flight: 1, waiting: 8192 };
-    let writer = Arc::new(Writer { custody, clock, head: Mutex::new(None) });
+    let writer = Arc::new(Writer { custody, clock, chain, head: Mutex::new(None) });
     Batch::start(limits, weigh, move |writes: Vec<Write>| {
         let writer = Arc::clone(&writer);
         async move { writer.run(&writes).await }
@@ -150,6 +153,8 @@ fn weigh(write: &Write) -> usize {
 struct Writer {
     custody: Arc<Custody>,
     clock: Arc<dyn Clock>,
+    /// The audit chain that this process writes.
+    chain: NodeId,
     /// Where the audit chain stands; read again after a failure.
     head: Mutex<Option<Head>>,
 }
@@ -169,7 +174,7 @@ impl Together for Writer {
         entries.extend(&found);
         let mut head = match known_head {
             Some(head) => head,
-            None => Head::read(&mut *tx, self.custody.node()).await?,
+            None => Head::read(&mut *tx, self.chain).await?,
         };
         if !entries.is_empty() {
             head = head.append(&mut *tx, &entries, now).await?;

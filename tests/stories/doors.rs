@@ -110,8 +110,16 @@ pub fn credential(house: &House) -> String {
 }
 
 /// What is about the vault as a whole, so that nothing has to be said.
-const OF_THE_VAULT: [&str; 6] =
-    ["GetKeyStatus", "RotateRoot", "RotateIndexKey", "RotateKek", "RotateSigningKey", "AuditConsents"];
+const OF_THE_VAULT: [&str; 8] = [
+    "GetKeyStatus",
+    "RotateRoot",
+    "RotateIndexKey",
+    "RotateKek",
+    "RotateSigningKey",
+    "AuditConsents",
+    "VerifyAuditChain",
+    "GetCheckpoint",
+];
 
 on_both_stores! {
     async fn nobody_gets_in_without_a_known_credential(house: House) {

@@ -149,6 +149,8 @@ outside_on_both_stores! {
         door.erase(&ada).await;
         let (_watcher, cursor) = Watcher::from_now(&mut door.events).await;
         acknowledge(&mut door.events, "crm", &cursor).await.unwrap();
+        // What is told of the audit is told when a checkpoint is signed.
+        door.audits.get_checkpoint(v1::GetCheckpointRequest::default()).await.unwrap();
         let documented = documented_metrics();
         assert!(documented.len() > 10, "{documented:?}");
         let looking = async {

@@ -10,6 +10,7 @@ use lacuna::config::Config;
 use lacuna::model::{Clock, Time};
 use lacuna::proto::v1;
 use lacuna::proto::v1::access_service_client::AccessServiceClient;
+use lacuna::proto::v1::audit_service_client::AuditServiceClient;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
@@ -191,6 +192,13 @@ impl House {
     /// The same, with any credential.
     pub async fn consents_as(&self, token: &str) -> ConsentServiceClient<Link> {
         ConsentServiceClient::with_interceptor(self.channel().await, Bearer(token.to_owned()))
+    }
+
+    /// The door for auditors.
+    pub async fn audits(&self) -> AuditServiceClient<Link> {
+        let address = format!("http://{}", self.running().address);
+        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+        AuditServiceClient::with_interceptor(channel, Bearer(self.bearer()))
     }
 
     /// The door for those who keep copies.

@@ -13,9 +13,12 @@
 mod access;
 mod asks;
 mod audit;
+mod audit_chain;
+mod audit_retention;
 mod authority;
 mod base_backup;
 mod bearers;
+mod breach;
 #[cfg(feature = "s3")]
 mod buckets;
 mod certificates;
@@ -67,6 +70,7 @@ mod proofs;
 mod protocol;
 mod purposes;
 mod python_client;
+mod recorded;
 mod refusals;
 mod restore;
 mod reuse;

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lacuna::proto::v1;
+use lacuna::proto::v1::audit_service_client::AuditServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
@@ -335,6 +336,7 @@ pub struct Door {
     pub subjects: SubjectServiceClient<Link>,
     pub events: EventServiceClient<Link>,
     pub keys: KeyServiceClient<Link>,
+    pub audits: AuditServiceClient<Link>,
     pub channel: Channel,
 }
 
@@ -348,7 +350,8 @@ impl Door {
             tokens: TokenServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             subjects: SubjectServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             events: EventServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            keys: KeyServiceClient::with_interceptor(channel.clone(), bearer),
+            keys: KeyServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            audits: AuditServiceClient::with_interceptor(channel.clone(), bearer),
             channel,
         }
     }

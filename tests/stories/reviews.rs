@@ -59,7 +59,7 @@ impl Office {
     async fn record_reveal(&self, subject: &str, purpose: &str, ago: Duration) {
         let now = self.house.clock.now();
         let time = Time::from_micros(now.micros() - i64::try_from(ago.as_micros()).unwrap());
-        let touched = vec![Touched { row: None, subject: subject.to_owned(), outcome: "OK".to_owned(), shown: "" }];
+        let touched = vec![Touched { subject: subject.to_owned().into(), outcome: "OK".into(), ..Touched::default() }];
         let entry = Entry {
             time: time.to_string(),
             caller: "somebody".to_owned(),

@@ -120,7 +120,8 @@ fn answer(caller: &str, number: u8) -> Answer {
 
 fn batch(node: u8, seq: u64) -> Batch {
     let (prev_hash, merkle) = ([1; 32], [2; 32]);
-    Batch { node: [node; 16], seq, prev_hash, merkle, entries: 3, body: AWKWARD.to_owned(), created_at: AT }
+    let (marks, body) = (vec![7; 24], AWKWARD.to_owned());
+    Batch { node: [node; 16], seq, prev_hash, merkle, entries: 3, marks, body, created_at: AT }
 }
 
 fn bucket(bucket: u32) -> Bucket {

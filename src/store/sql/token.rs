@@ -3,7 +3,7 @@ use sqlx::Row as _;
 
 use super::super::super::token::Tokens;
 use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, subject};
-use crate::model::{ErasureId, Facts, FieldType, SubjectId, Time, Token, TokenFormat, TokenRow};
+use crate::model::{ErasureId, Facts, FieldType, Jurisdiction, SubjectId, Time, Token, TokenFormat, TokenRow};
 
 macro_rules! columns {
     () => {
@@ -26,7 +26,7 @@ macro_rules! facts {
         concat! {
             "SELECT ",
             columns!(),
-            ", s.state, s.jurisdiction, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
+            ", s.jurisdiction, s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
 (SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure), ", $purpose, " "
         }
     };
@@ -262,8 +262,8 @@ fn facts(row: &Row) -> Result<Facts> {
     let mut columns = Columns::of(row);
     Ok(Facts {
         token: record(&mut columns)?,
+        jurisdiction: Some(columns.take::<String>()?).filter(|code| !code.is_empty()).map(Jurisdiction::stored),
         state: subject::state(columns.take()?)?,
-        jurisdiction: columns.take()?,
         profiling: columns.take()?,
         restricted_at: columns.maybe_time()?,
         erasure: columns.take::<Option<&[u8]>>()?.and_then(ErasureId::from_slice),

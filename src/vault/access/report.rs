@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::super::Vault;
 use super::super::subject::unknown;
-use crate::model::{Channel, Error, FieldType, Reason, Redaction, Result, Standing, SubjectId, SubjectState, Time};
+use crate::model::{
+    Channel, Error, FieldType, Jurisdiction, Reason, Redaction, Result, Standing, SubjectId, SubjectState, Time,
+};
 use crate::policy::{About, Action, Caller, Inquiry, Named, Over, Question, permission};
 
 /// How many tokens of a person are read at once.
@@ -117,8 +119,8 @@ impl Vault {
     ) -> Result<(Vec<Access>, Option<String>)> {
         let mut tx = self.custody.store().read().await?;
         let person = self.people(&mut *tx, &[subject]).await?.remove(&subject).ok_or_else(|| unknown(subject))?;
-        self.record_asked(by, "ListWhoCanAccess", subject, None).await?;
-        let (mut values, mut jurisdiction, mut from) = (BTreeSet::new(), String::new(), None);
+        self.record_asked(by, "ListWhoCanAccess", subject).await?;
+        let (mut values, mut jurisdiction, mut from) = (BTreeSet::new(), None, None);
         loop {
             let page = tx.list_tokens(subject, from, PAGE).await?;
             let Some(last) = page.last() else { break };
@@ -132,6 +134,7 @@ impl Vault {
         let catalogue = self.library.refreshed().await?;
         let (callers, next) = self.list_callers(after, size).await?;
         let (nothing, now) = (Standing::default(), self.clock.now());
+        let law = jurisdiction.as_ref().map_or("", Jurisdiction::as_str);
         let mut found = Vec::new();
         for caller in callers.into_iter().filter_map(|known| known.registered).map(|known| known.caller) {
             if self.authority.check_caller(&caller, now).is_err() {
@@ -143,7 +146,7 @@ impl Vault {
                 }
                 for (kind, class) in &values {
                     let (kind, state) = (*kind, person.state);
-                    let about = About::Value { kind: Some(kind), class, state, jurisdiction: &jurisdiction };
+                    let about = About::Value { kind: Some(kind), class, state, jurisdiction: law };
                     let inquiry = Inquiry::new(&caller, Action::Reveal, about, now);
                     let decision = self.authority.decide(&Inquiry { purpose: &purpose.code, ..inquiry })?;
                     if !decision.allowed || !purpose.may_read(kind) {

@@ -12,6 +12,7 @@ use crate::policy::{Caller, Catalogue, Permission, Question, permission, unknown
 use crate::store::Tx;
 use crate::store::consent::{Recorded, Stood};
 use crate::vault::Vault;
+use crate::vault::audit::{Touched, call};
 use crate::vault::subject::unknown;
 
 /// A question.
@@ -122,6 +123,7 @@ impl Vault {
         let now = self.clock.now();
         let people = self.people(&mut *tx, &[id]).await?;
         let person = people.get(&id).ok_or_else(|| unknown(id))?;
+        call::touch([Touched::subject(id, None, "OK")]);
         let stood: HashMap<String, Stood> =
             tx.standings_of(id).await?.into_iter().map(|stood| (stood.purpose.clone(), stood)).collect();
         let catalogue = self.library.at_least(tx.catalogue_generation().await?).await?;
@@ -153,9 +155,8 @@ impl Vault {
         size: u32,
     ) -> Result<(Vec<Recorded>, Option<u64>)> {
         let mut tx = self.custody.store().read().await?;
-        if tx.subjects(&[id]).await?.is_empty() {
-            return Err(unknown(id));
-        }
+        let known = tx.subjects(&[id]).await?.pop().ok_or_else(|| unknown(id))?;
+        call::touch([Touched::described(&known)]);
         let mut found = tx.consent_events(id, "", after, size + 1).await?;
         let more = found.len() > size as usize;
         found.truncate(size as usize);

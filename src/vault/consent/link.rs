@@ -78,7 +78,7 @@ impl Vault {
             return Err(Error::invalid("channel", "the purpose does not use this channel"));
         }
         self.subject(subject).await?.alive()?;
-        self.record_asked(caller, "CreateWithdrawalLink", subject, None).await?;
+        self.record_asked(caller, "CreateWithdrawalLink", subject).await?;
         let target = Target { subject, purpose: purpose.to_owned(), channel };
         let sealed = self.custody.ring.seal_own(HouseKey::WithdrawalLink, &target.encode()?)?;
         Ok(BASE64URL_NOPAD.encode(&sealed))
@@ -94,7 +94,7 @@ impl Vault {
         if !purpose.is_empty() && purpose != target.purpose {
             return Err(invalid());
         }
-        self.record_asked(caller, "WithdrawByLink", target.subject, None).await?;
+        self.record_asked(caller, "WithdrawByLink", target.subject).await?;
         match self.append(caller, withdrawal(&target), Age::NotAsked).await {
             Ok(_) => {}
             Err(error) => return self.withdrawn_without(target, error).await,

@@ -57,7 +57,7 @@ impl Vault {
         if let Some(given) = self.recorded_before(caller, ask.request).await? {
             return Ok(given);
         }
-        self.record_asked(caller, "RecordConsent", subject, None).await?;
+        self.record_asked(caller, "RecordConsent", subject).await?;
         // Another node may have defined an age rule a moment ago.
         let catalogue = self.library.refreshed().await?;
         let age = self.age(&catalogue, &ask).await?;

@@ -8,6 +8,7 @@ use crate::model::{Cursor, Error, Label, Mark, Reason, Result, SubjectId};
 use crate::policy::Caller;
 use crate::store::outbox::{Acknowledgement, Consumer, Head, Placed};
 use crate::vault::Vault;
+use crate::vault::audit::{Touched, call};
 
 /// How many consumers there may be.
 const MOST: usize = 1000;
@@ -102,9 +103,8 @@ impl Vault {
     ) -> Result<(Vec<Delivery>, Option<u64>)> {
         let size = size.min(PAGE);
         let mut tx = self.custody.store().read().await?;
-        if tx.subjects(&[subject]).await?.is_empty() {
-            return Err(crate::vault::subject::unknown(subject));
-        }
+        let known = tx.subjects(&[subject]).await?.pop().ok_or_else(|| crate::vault::subject::unknown(subject))?;
+        call::touch([Touched::described(&known)]);
         let mut found = tx.events_about(subject, after, size + 1).await?;
         let more = found.len() > size as usize;
         found.truncate(size as usize);

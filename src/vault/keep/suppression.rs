@@ -1,7 +1,7 @@
 //! Values that are on the suppression list: whoever is given one objects to direct marketing from then on, and the other
 //! identifiers of whoever objects come to be on it.
 
-use super::{Keeping, touched};
+use super::Keeping;
 use crate::model::{OutboxEvent, PermissionCause, Result, Subject, Token};
 use crate::store::Tx;
 use crate::store::journal::Mark;
@@ -16,7 +16,7 @@ impl Keeping<'_> {
         let made = new.fields.iter().zip(planned).filter(|(_, (_, made))| *made);
         let named: Vec<(Name, &Token)> = made.filter_map(|(field, (token, _))| Some((field.name?, token))).collect();
         let hits = named.iter().filter(|(name, _)| self.suppressed.contains(name)).map(|(_, token)| *token);
-        let hits: Vec<Touched> = hits.map(|token| touched(token, "SUPPRESSED")).collect();
+        let hits: Vec<Touched<'static>> = hits.map(|token| Touched::token(token, "SUPPRESSED")).collect();
         let found = !hits.is_empty();
         let objection = match &new.owner {
             // Nothing was permitted before of somebody new.

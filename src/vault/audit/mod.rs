@@ -4,21 +4,38 @@
 //! that an entry cannot be changed, removed or moved without breaking the chain. An entry holds pseudonyms, codes,
 //! counts and times; never a value, nor any text that a caller could have put a value into.
 
+pub mod affected;
+pub mod call;
+pub mod checkpoint;
+pub mod keeper;
+pub mod list;
+pub mod outside;
+pub mod proof;
+pub mod walk;
+
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{derive, merkle};
 use crate::keys::checkpoint::hex;
 use crate::model::consent::moment;
-use crate::model::{Error, Result, SubjectId, Time};
+use crate::model::{Error, Facts, Jurisdiction, Result, Subject, SubjectId, Time, Token};
 use crate::store::Tx;
-use crate::store::audit::Batch;
+use crate::store::audit::{Batch, Link};
 use crate::store::node::NodeId;
+
+/// What a token is tagged with whose value is of a special category (Art. 9 GDPR); alone, or followed by a colon and more.
+pub const SPECIAL: &str = "special_category";
 
 /// One thing that happened.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Entry {
     /// When, RFC 3339.
     pub time: String,
+    /// The call, by the id that was told to the caller.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub request: String,
     /// Who.
     pub caller: String,
     /// What: the rpc.
@@ -37,26 +54,95 @@ pub struct Entry {
     pub refused: Option<String>,
     /// Each token or subject that was touched, with what came of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub touched: Vec<Touched>,
+    pub touched: Vec<Touched<'static>>,
     /// How many tokens the caller named that do not exist.
     #[serde(skip_serializing_if = "is_zero")]
     pub unknown: u64,
 }
 
+impl Entry {
+    /// What is the same in every entry.
+    #[must_use]
+    pub fn new(caller: &str, deed: &'static str, now: Time) -> Self {
+        Self { time: now.to_string(), request: call::id(), caller: caller.to_owned(), deed, ..Self::default() }
+    }
+}
+
 /// One token or subject in an entry.
-#[derive(Clone, Debug, Serialize)]
-pub struct Touched {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched<'t> {
     /// The token's row, in hex.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub row: Option<String>,
+    #[serde(default, borrow, skip_serializing_if = "str::is_empty")]
+    pub row: Cow<'t, str>,
     /// The subject.
-    pub subject: String,
+    #[serde(borrow)]
+    pub subject: Cow<'t, str>,
+    /// What kind of value it is.
+    #[serde(default, borrow, rename = "type", skip_serializing_if = "str::is_empty")]
+    pub kind: Cow<'t, str>,
+    /// Under whose law the subject is.
+    #[serde(default, borrow, skip_serializing_if = "str::is_empty")]
+    pub jurisdiction: Cow<'t, str>,
+    /// Whether the value is of a special category (Art. 9 GDPR).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub special: bool,
     /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
     /// because it stands for the same value, or `SUPPRESSED` for one whose value is on the suppression list.
-    pub outcome: String,
+    #[serde(borrow)]
+    pub outcome: Cow<'t, str>,
     /// How much was shown, where a policy or the purpose demanded another redaction than was asked for.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub shown: &'static str,
+    #[serde(default, borrow, skip_serializing_if = "str::is_empty")]
+    pub shown: Cow<'t, str>,
+    /// How many values were kept, where they are not told one by one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub count: u64,
+}
+
+impl Touched<'static> {
+    /// Somebody.
+    #[must_use]
+    pub fn subject(id: SubjectId, jurisdiction: Option<&Jurisdiction>, outcome: &'static str) -> Self {
+        let jurisdiction = jurisdiction.map(|known| known.as_str().to_owned()).unwrap_or_default();
+        Self {
+            subject: id.to_string().into(),
+            jurisdiction: jurisdiction.into(),
+            outcome: outcome.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Somebody who is described to the caller.
+    #[must_use]
+    pub fn described(subject: &Subject) -> Self {
+        Self::subject(subject.id, subject.jurisdiction.as_ref(), "OK")
+    }
+
+    /// A token.
+    #[must_use]
+    pub fn token(token: &Token, outcome: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            row: hex(token.row.as_bytes()).into(),
+            subject: token.subject.to_string().into(),
+            kind: token.kind.name().into(),
+            special: is_special(token),
+            outcome: outcome.into(),
+            ..Self::default()
+        }
+    }
+
+    /// A token of somebody.
+    #[must_use]
+    pub fn facts(facts: &Facts, outcome: impl Into<Cow<'static, str>>) -> Self {
+        let jurisdiction = facts.jurisdiction.as_ref().map(|known| known.as_str().to_owned()).unwrap_or_default();
+        Self { jurisdiction: jurisdiction.into(), ..Self::token(&facts.token, outcome) }
+    }
+}
+
+/// Whether the value behind a token is of a special category (Art. 9 GDPR).
+#[must_use]
+pub fn is_special(token: &Token) -> bool {
+    let special = |tag: &String| tag.strip_prefix(SPECIAL).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    token.tags.iter().any(special)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -64,12 +150,19 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// Where the chain stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     node: NodeId,
-    seq: u64,
-    hash: [u8; 32],
+    /// How many batches there are.
+    pub seq: u64,
+    /// The hash of the newest.
+    pub hash: [u8; 32],
 }
 
 impl Head {
@@ -87,10 +180,12 @@ impl Head {
     /// Appends entries within a transaction and answers where the chain stands once that is committed.
     pub async fn append(self, tx: &mut dyn Tx, entries: &[&Entry], now: Time) -> Result<Self> {
         let mut body = String::new();
-        let mut leaves = Vec::new();
+        let (mut leaves, mut marks) = (Vec::new(), Vec::new());
         for entry in entries {
             let line = serde_json::to_string(entry).map_err(Error::internal)?;
-            leaves.push(merkle::leaf_hash(line.as_bytes()));
+            let leaf = merkle::leaf_hash(line.as_bytes());
+            marks.extend(mark(&leaf));
+            leaves.push(leaf);
             body.push_str(&line);
             body.push('\n');
         }
@@ -100,6 +195,7 @@ impl Head {
             prev_hash: self.hash,
             merkle: merkle::root(&leaves),
             entries: entries.len() as u64,
+            marks,
             body,
             created_at: now,
         };
@@ -108,11 +204,22 @@ impl Head {
     }
 }
 
+/// What is kept of the hash of an entry, to tell which one of its batch was altered.
+fn mark(leaf: &[u8; 32]) -> [u8; 8] {
+    leaf.first_chunk().copied().unwrap_or_default()
+}
+
 /// The hash by which the next batch names this one.
 #[must_use]
 pub fn hash(batch: &Batch) -> [u8; 32] {
-    let (seq, at) = (batch.seq.to_be_bytes(), batch.created_at.micros().to_be_bytes());
-    derive::sha256(&[b"lacuna/audit-batch/v1", &batch.node, &seq, &batch.prev_hash, &batch.merkle, &at])
+    hash_of(&batch.node, &batch.link())
+}
+
+/// The same by what the chain is made of.
+#[must_use]
+pub fn hash_of(node: &NodeId, link: &Link) -> [u8; 32] {
+    let (seq, at) = (link.seq.to_be_bytes(), link.created_at.micros().to_be_bytes());
+    derive::sha256(&[b"lacuna/audit-batch/v1", node, &seq, &link.prev_hash, &link.merkle, &at])
 }
 
 /// A value that was given to a caller.
@@ -158,33 +265,4 @@ pub fn reveals(batch: &Batch) -> Result<Vec<Reveal>> {
         }
     }
     Ok(reveals)
-}
-
-/// Walks every node's chain. Answers how many entries they hold.
-///
-/// # Errors
-/// `Internal`, naming the first batch that does not fit.
-pub async fn verify(tx: &mut dyn Tx) -> Result<u64> {
-    let (mut after, mut head, mut entries) = (None, Head::first(NodeId::default()), 0);
-    loop {
-        let page = tx.list_audit_batches(after, 100).await?;
-        let Some(last) = page.last() else { return Ok(entries) };
-        after = Some((last.node, last.seq));
-        for batch in &page {
-            if batch.node != head.node {
-                head = Head::first(batch.node);
-            }
-            let leaves: Vec<_> = batch.body.lines().map(|line| merkle::leaf_hash(line.as_bytes())).collect();
-            let fits = batch.seq == head.seq + 1
-                && batch.prev_hash == head.hash
-                && batch.merkle == merkle::root(&leaves)
-                && batch.entries == leaves.len() as u64;
-            if !fits {
-                let (node, seq) = (hex(&batch.node), batch.seq);
-                return Err(Error::internal(format!("audit batch {seq} of node {node} was altered or moved")));
-            }
-            entries += batch.entries;
-            head = Head { node: batch.node, seq: batch.seq, hash: hash(batch) };
-        }
-    }
 }

@@ -1,0 +1,255 @@
+//! Who is affected by what somebody did: counted from the audit alone, without a single key.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::list::{Filter, Search, Told};
+use super::{Touched, call};
+use crate::model::{FieldType, Result, SubjectId, Time};
+use crate::store::Tx;
+use crate::vault::Vault;
+
+/// How many people are asked about at once.
+const PEOPLE: usize = 1000;
+
+/// A person whose value was shown, or who was found by one.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The person.
+    pub subject: SubjectId,
+    /// Under whose law, if that is known.
+    pub jurisdiction: String,
+    /// The types of the values, a bit for each by its number.
+    kinds: u32,
+    /// How often a value was shown.
+    pub reveals: u64,
+    /// How often the person was found by a value.
+    pub lookups: u64,
+    /// Whether a value is of a special category.
+    pub special: bool,
+    /// For the first time.
+    pub first: Time,
+    /// For the last time.
+    pub last: Time,
+    /// When the person was erased, if they were.
+    pub erased_at: Option<Time>,
+}
+
+impl Person {
+    /// The types of the values.
+    pub fn kinds(&self) -> impl Iterator<Item = FieldType> {
+        FieldType::ALL.into_iter().filter(|kind| self.kinds & bit(*kind) != 0)
+    }
+}
+
+const fn bit(kind: FieldType) -> u32 {
+    1 << kind.number()
+}
+
+/// What of one type is affected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Category {
+    /// How many people.
+    pub subjects: u64,
+    /// How many values, each once.
+    pub values: u64,
+    /// How often one was shown.
+    pub reveals: u64,
+    /// How many of the values are of a special category.
+    pub special: u64,
+}
+
+/// Who is affected.
+#[derive(Clone, Debug, Default)]
+pub struct Affected {
+    /// How many entries were meant.
+    pub entries: u64,
+    /// How often a value was shown.
+    pub reveals: u64,
+    /// The people, in the order of their pseudonyms.
+    pub people: Vec<Person>,
+    /// How many people were described without a value.
+    pub described: u64,
+    /// How many were changed, or their values, or were about to be.
+    pub changed: u64,
+    /// What of each type.
+    pub categories: BTreeMap<FieldType, Category>,
+    /// People by the law that they are under.
+    pub jurisdictions: BTreeMap<String, u64>,
+    /// People by the purposes for which their values were shown.
+    pub purposes: BTreeMap<String, u64>,
+    /// People by how much was shown.
+    pub redactions: BTreeMap<String, u64>,
+    /// For the first time.
+    pub first: Option<Time>,
+    /// For the last time.
+    pub last: Option<Time>,
+}
+
+impl Affected {
+    /// How many of the people were erased since.
+    #[must_use]
+    pub fn erased(&self) -> u64 {
+        self.people.iter().filter(|person| person.erased_at.is_some()).count() as u64
+    }
+
+    /// How many had a value of a special category shown.
+    #[must_use]
+    pub fn special(&self) -> u64 {
+        self.people.iter().filter(|person| person.special).count() as u64
+    }
+}
+
+/// What is gathered on the way.
+#[derive(Default)]
+struct Gathering {
+    affected: Affected,
+    people: HashMap<SubjectId, Person>,
+    described: HashSet<SubjectId>,
+    changed: HashSet<SubjectId>,
+    /// Each value, with whether it is of a special category.
+    values: HashMap<[u8; 16], (FieldType, bool)>,
+    purposes: HashSet<(String, SubjectId)>,
+    redactions: HashSet<(String, SubjectId)>,
+}
+
+/// What an entry has done to somebody.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Shown,
+    Found,
+    Described,
+    Changed,
+}
+
+impl Done {
+    /// By the rpc and its outcome; `None` when nothing was told nor changed.
+    fn of(deed: &str, outcome: &str) -> Option<Self> {
+        match (deed, outcome) {
+            ("Detokenize", "OK") => Some(Self::Shown),
+            ("FindTokens", "OK") | ("Tokenize", "SAME") | (_, "SUPPRESSED") => Some(Self::Found),
+            (_, "OK" | "SAME") => Some(Self::Described),
+            (_, "ASKED" | "KEPT") => Some(Self::Changed),
+            _ => None,
+        }
+    }
+}
+
+impl Gathering {
+    fn take(&mut self, filter: &Filter, told: &Told<'_>, time: Time) -> Result<()> {
+        self.affected.entries += 1;
+        let wanted = filter.subject.map(|id| id.to_string());
+        for one in told.touched.iter().filter(|one| filter.means_touched(one, wanted.as_deref())) {
+            let Some(done) = Done::of(&told.deed, &one.outcome) else { continue };
+            let subject = SubjectId::parse(&one.subject)?;
+            match done {
+                Done::Described => drop(self.described.insert(subject)),
+                Done::Changed => drop(self.changed.insert(subject)),
+                Done::Shown | Done::Found => self.take_value(subject, told, one, done, time),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_value(&mut self, subject: SubjectId, told: &Told<'_>, one: &Touched<'_>, done: Done, time: Time) {
+        let kind = FieldType::ALL.into_iter().find(|kind| kind.name() == one.kind);
+        let person = self.people.entry(subject).or_insert_with(|| Person {
+            subject,
+            jurisdiction: String::new(),
+            kinds: 0,
+            reveals: 0,
+            lookups: 0,
+            special: false,
+            first: time,
+            last: time,
+            erased_at: None,
+        });
+        if person.jurisdiction.is_empty() {
+            person.jurisdiction = one.jurisdiction.clone().into_owned();
+        }
+        (person.first, person.last) = (person.first.min(time), person.last.max(time));
+        person.special |= one.special;
+        person.kinds |= kind.map_or(0, bit);
+        if done == Done::Found {
+            person.lookups += 1;
+            return;
+        }
+        person.reveals += 1;
+        self.affected.reveals += 1;
+        for (of, word) in [(&mut self.purposes, &told.purpose), (&mut self.redactions, &told.redaction)] {
+            of.insert((word.clone().into_owned(), subject));
+        }
+        if let Some(kind) = kind {
+            let category = self.affected.categories.entry(kind).or_default();
+            category.reveals += 1;
+            if let Some(row) = crate::keys::checkpoint::unhex(&one.row) {
+                self.values.insert(row, (kind, one.special));
+            }
+        }
+    }
+
+    /// Adds what the database says of the people now, and counts.
+    async fn finish(self, tx: &mut dyn Tx) -> Result<Affected> {
+        let Self { mut affected, mut people, described, changed, values, purposes, redactions } = self;
+        let ids: Vec<SubjectId> = people.keys().copied().collect();
+        for some in ids.chunks(PEOPLE) {
+            for subject in tx.subjects(some).await? {
+                let Some(person) = people.get_mut(&subject.id) else { continue };
+                person.erased_at = subject.erased_at;
+                if let Some(known) = subject.jurisdiction.filter(|_| person.jurisdiction.is_empty()) {
+                    known.as_str().clone_into(&mut person.jurisdiction);
+                }
+            }
+        }
+        for (kind, special) in values.into_values() {
+            let category = affected.categories.entry(kind).or_default();
+            category.values += 1;
+            category.special += u64::from(special);
+        }
+        for person in people.values() {
+            *affected.jurisdictions.entry(person.jurisdiction.clone()).or_default() += 1;
+            for kind in person.kinds() {
+                affected.categories.entry(kind).or_default().subjects += 1;
+            }
+            affected.first = Some(affected.first.map_or(person.first, |first| first.min(person.first)));
+            affected.last = affected.last.max(Some(person.last));
+        }
+        for (words, counts) in [(purposes, &mut affected.purposes), (redactions, &mut affected.redactions)] {
+            for (word, _) in words {
+                *counts.entry(word).or_default() += 1;
+            }
+        }
+        (affected.described, affected.changed) = (described.len() as u64, changed.len() as u64);
+        affected.people = people.into_values().collect();
+        affected.people.sort_by_key(|person| person.subject);
+        Ok(affected)
+    }
+}
+
+/// Who is affected by the entries that are meant.
+///
+/// # Errors
+/// `Internal` when an entry makes no sense.
+pub async fn affected(tx: &mut dyn Tx, filter: &Filter) -> Result<Affected> {
+    let (mut gathering, mut search) = (Gathering::default(), Search::begin(filter, None));
+    loop {
+        let page = search.next(tx).await?;
+        if page.is_empty() {
+            return gathering.finish(tx).await;
+        }
+        for batch in &page {
+            search.entries(batch, |_, _, told, time| gathering.take(filter, told, time))?;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Vault {
+    /// Who is affected by the entries that are meant. Opens no key.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn list_affected_subjects(&self, filter: &Filter) -> Result<Affected> {
+        call::touch(filter.subject.map(|id| Touched::subject(id, None, "OK")));
+        affected(&mut *self.custody.store().read().await?, filter).await
+    }
+}

@@ -1,0 +1,164 @@
+//! The call that is being answered: its id, and whether the audit knows of it.
+//!
+//! What a deed records it records itself, with all that it knows. Whatever it did not record is recorded when the call ends,
+//! before the answer leaves: so no rpc can be forgotten, and no refusal. [`UNRECORDED`] lists what is not.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Entry, Touched};
+use crate::keys::checkpoint::hex;
+use crate::model::{Reason, Result};
+use crate::policy::Caller;
+use crate::vault::Vault;
+use crate::vault::write::Record;
+
+/// The rpcs that leave no entry when they succeed, each with the reason. Refusals by them are recorded like others.
+pub const UNRECORDED: [(&str, &str); 3] = [
+    ("AcknowledgeEvent", "the acknowledgement is kept with its time and caller, and shown by ListDeliveries"),
+    ("BatchCheckPermission", "as CheckPermission"),
+    (
+        "CheckPermission",
+        "answers yes or no about a pseudonym, before every contact with a person; the reveal that follows is recorded",
+    ),
+];
+
+tokio::task_local! {
+    static CALL: Arc<Call>;
+}
+
+/// One call.
+pub struct Call {
+    vault: Arc<Vault>,
+    /// The name of whoever calls.
+    caller: String,
+    id: String,
+    /// Whether an entry tells that it was made.
+    recorded: AtomicBool,
+    /// Whether one tells that it was refused.
+    refused: AtomicBool,
+    /// Whom it has told of.
+    touched: Mutex<Vec<Touched<'static>>>,
+}
+
+impl Call {
+    /// A call that begins.
+    #[must_use]
+    pub fn begin(vault: Arc<Vault>, caller: &Caller) -> Arc<Self> {
+        let mut id = [0; 8];
+        vault.custody().ring.random().fill(&mut id);
+        Arc::new(Self::of(vault, caller.name.clone(), hex(&id)))
+    }
+
+    fn of(vault: Arc<Vault>, caller: String, id: String) -> Self {
+        let touched = Mutex::default();
+        Self { vault, caller, id, recorded: AtomicBool::new(false), refused: AtomicBool::new(false), touched }
+    }
+
+    /// One question of a stream of them, under the id of the stream.
+    #[must_use]
+    pub fn item(&self) -> Arc<Self> {
+        Arc::new(Self::of(Arc::clone(&self.vault), self.caller.clone(), self.id.clone()))
+    }
+
+    /// The call that is being answered, if it came through a door.
+    #[must_use]
+    pub fn current() -> Option<Arc<Self>> {
+        CALL.try_with(Arc::clone).ok()
+    }
+
+    /// The id of the call.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Does something as part of this call.
+    pub fn scope<F: Future>(self: Arc<Self>, work: F) -> impl Future<Output = F::Output> {
+        CALL.scope(self, work)
+    }
+
+    /// Records what the deed has not: that it was done, or that it was refused. Answers what the caller is told.
+    ///
+    /// # Errors
+    /// `AuditUnavailable` instead of an answer that could not be recorded.
+    pub async fn settle<T>(&self, rpc: &'static str, outcome: Result<T>) -> Result<T> {
+        let refusal = match &outcome {
+            Ok(_) => None,
+            Err(error) if is_refusal(error.reason) => Some(format!("{:?}", error.reason)),
+            Err(_) => return outcome,
+        };
+        let known = match &refusal {
+            Some(_) => self.refused.load(Ordering::Acquire),
+            None => self.recorded.load(Ordering::Acquire) || UNRECORDED.iter().any(|(name, _)| *name == rpc),
+        };
+        if known {
+            return outcome;
+        }
+        let mut touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(reason) = &refusal {
+            for one in &mut touched {
+                one.outcome = Cow::Owned(reason.clone());
+            }
+        }
+        let entry = Entry { refused: refusal, touched, ..Entry::new(&self.caller, rpc, self.vault.clock.now()) };
+        self.vault.record(Record { entry, spend: Vec::new() }).await?;
+        outcome
+    }
+}
+
+/// Whether the reason is one for which somebody was refused something, and not that the question made no sense or the vault
+/// could not answer any. Questions that make no sense are not recorded: they tell of nobody, and would fill the log.
+const fn is_refusal(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::AuditUnavailable
+            | Reason::BatchTooLarge
+            | Reason::CallerUnknown
+            | Reason::CardData
+            | Reason::Internal
+            | Reason::KeyCustodianUnavailable
+            | Reason::Overloaded
+            | Reason::PurposeRequired
+            | Reason::SourceRequired
+            | Reason::StoreUnavailable
+            | Reason::ValueInvalid
+            | Reason::ValueTooLarge
+    )
+}
+
+/// Goes on with something as part of the present call, in a task of its own.
+pub fn carry<F: Future + Send + 'static>(work: F) -> impl Future<Output = F::Output> + Send + 'static
+where
+    F::Output: Send,
+{
+    let call = Call::current();
+    async move {
+        match call {
+            Some(call) => call.scope(work).await,
+            None => work.await,
+        }
+    }
+}
+
+/// The id of the present call; empty for what the vault does by itself.
+#[must_use]
+pub fn id() -> String {
+    CALL.try_with(|call| call.id.clone()).unwrap_or_default()
+}
+
+/// Notes whom the present call tells of, for its entry.
+pub fn touch(touched: impl IntoIterator<Item = Touched<'static>>) {
+    // What the vault does by itself answers nobody.
+    let _ = CALL.try_with(|call| call.touched.lock().unwrap_or_else(PoisonError::into_inner).extend(touched));
+}
+
+/// Notes that an entry of the present call is durable.
+pub fn note(refused: bool) {
+    let _ = CALL.try_with(|call| {
+        call.recorded.store(true, Ordering::Release);
+        call.refused.fetch_or(refused, Ordering::AcqRel);
+    });
+}
