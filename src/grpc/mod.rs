@@ -179,7 +179,7 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "",
     "lacuna.v1.AccessService",
     "lacuna.v1.AuditService",

@@ -120,5 +120,5 @@ actions! {
     AdministerAccess = "administerAccess" on Vault ["DisableCaller", "EnableCaller"],
     /// See who did what.
     ReadAudit = "readAudit" on Vault
-        ["ListAuditEntries", "ListAffectedSubjects", "VerifyAuditChain", "GetCheckpoint"],
+        ["ListAuditEntries", "ListAffectedSubjects", "VerifyAuditChain", "GetCheckpoint", "ProveAuditEntry"],
 }

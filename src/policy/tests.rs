@@ -127,7 +127,7 @@ fn event(told: &Told, number: u64) -> ConsentEvent {
         language: String::new(),
         notice_sha256: None,
         collection_point: String::new(),
-        jurisdiction: None,
+        jurisdiction: String::new(),
         effective_at: at,
         recorded_at: at,
         valid_until: yes.then(|| at.plus(Duration::from_hours(VALID.unsigned_abs()))),

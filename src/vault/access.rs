@@ -12,7 +12,7 @@ pub use roll::{Known, Roll, refresh};
 use super::Vault;
 use super::audit::Entry;
 use super::read::{Ask, Found, Name};
-use super::reveal::{entry, unknown};
+use super::reveal::unknown;
 use super::write::Record;
 use crate::crypto::derive;
 use crate::keys::checkpoint::hex;
@@ -87,7 +87,7 @@ impl Vault {
             files.iter().flat_map(|file| [file.name.as_bytes(), b"\0", file.text.as_bytes(), b"\0"]).collect();
         let digest = derive::sha256(&parts);
         let justification = format!("sha256:{}", hex(&digest));
-        let entry = Entry { justification, refused, ..entry(&Caller::named(ITSELF), "LoadPolicies", self.clock.now()) };
+        let entry = Entry { justification, refused, ..Entry::new(ITSELF, "LoadPolicies", self.clock.now()) };
         self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 }

@@ -196,9 +196,7 @@ impl House {
 
     /// The door for auditors.
     pub async fn audits(&self) -> AuditServiceClient<Link> {
-        let address = format!("http://{}", self.running().address);
-        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        AuditServiceClient::with_interceptor(channel, Bearer(self.bearer()))
+        AuditServiceClient::with_interceptor(self.channel().await, Bearer(self.bearer()))
     }
 
     /// The door for those who keep copies.

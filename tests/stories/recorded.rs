@@ -117,6 +117,21 @@ impl There {
                 let filter = Some(v1::AuditFilter { caller: "development".to_owned(), ..Default::default() });
                 v1::ListAffectedSubjectsRequest { filter, ..Default::default() }.encode_to_vec()
             }
+            "DisableCaller" | "EnableCaller" => {
+                // Both messages name the caller first.
+                v1::DisableCallerRequest { caller: "somebody-else".to_owned(), ..Default::default() }.encode_to_vec()
+            }
+            "ListWhoCanAccess" => {
+                v1::ListWhoCanAccessRequest { subject: subject(), ..Default::default() }.encode_to_vec()
+            }
+            "SimulateAccess" => v1::SimulateAccessRequest {
+                caller: "development".to_owned(),
+                action: "reveal".to_owned(),
+                purpose: CARE.to_owned(),
+                r#type: v1::FieldType::Email.into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.
             whole if whole.starts_with("Rotate") || whole.starts_with("List") && !whole.contains("Consent") => {

@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::super::Vault;
 use super::super::audit::Entry;
-use super::super::reveal::entry;
 use super::super::write::Record;
 use crate::model::{Error, Reason, Reference, Result};
 use crate::policy::{Action, Authority, Caller, Registered};
@@ -113,7 +112,7 @@ impl Vault {
         let reason = reason.map(Reference::as_str).unwrap_or_default();
         let deed = if disabled { "DisableCaller" } else { "EnableCaller" };
         let justification = format!("{name} {reason}").trim().to_owned();
-        let entry = Entry { justification, ..entry(by, deed, self.clock.now()) };
+        let entry = Entry { justification, ..Entry::new(&by.name, deed, self.clock.now()) };
         self.record(Record { entry, spend: Vec::new() }).await?;
         for _ in 0..ATTEMPTS {
             self.refresh_callers().await?;
