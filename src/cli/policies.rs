@@ -77,6 +77,9 @@ pub async fn watch_callers(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>
 /// # Errors
 /// `AuditUnavailable`.
 pub async fn record(vault: &Vault, files: &Files) -> Result<()> {
+    for outcome in ["loaded", "refused"] {
+        metrics::counter!("lacuna_policy_reloads_total", "outcome" => outcome).absolute(0);
+    }
     tell(vault, true);
     if let Some(files) = files {
         vault.record_policies(files, None).await?;
