@@ -1,12 +1,15 @@
 //! `lacuna access`: who may do what, why, and an end to it.
 
 use clap::{Subcommand, ValueEnum};
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::{Remote, Vault};
 use super::failure::Result;
 use super::page::Paging;
 use super::print::{self, Answer};
+use super::subject::State;
+use super::token::Redaction;
 use super::{table, value};
 use crate::proto::v1;
 
@@ -69,6 +72,18 @@ pub struct Simulate {
     /// Of a person under whose law
     #[arg(long, default_value = "", hide_default_value = true)]
     jurisdiction: String,
+    /// Of a person in which state; active unless given
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// How much is asked for
+    #[arg(long, value_enum, default_value = "plain-text")]
+    redaction: Redaction,
+    /// As if the token of an equal value were asked for
+    #[arg(long)]
+    deduplicate: bool,
+    /// At this moment (RFC 3339); now unless given
+    #[arg(long, value_name = "TIME", value_parser = value::time)]
+    at: Option<Timestamp>,
     /// As if the caller were in this group; may be given several times
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
@@ -135,7 +150,10 @@ async fn simulate(vault: &mut Vault, ask: Simulate) -> Result<Answer> {
         r#type: kind.map_or(0, Into::into),
         retention_class: ask.class,
         jurisdiction: ask.jurisdiction,
-        ..Default::default()
+        state: ask.state.map_or(v1::SubjectState::Unspecified, State::number).into(),
+        redaction: ask.redaction.number().into(),
+        deduplicate: ask.deduplicate,
+        time: ask.at,
     };
     let answer = vault.access.simulate_access(request).await?.into_inner();
     let policies: Vec<Value> =

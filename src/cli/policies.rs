@@ -27,8 +27,8 @@ pub type Files = Option<Vec<PolicyFile>>;
 pub fn load(config: &Config) -> Result<(Authority, Files)> {
     let files = config.policy.files()?;
     let policies = Policies::parse(files.as_deref()).context("a policy cannot be used")?;
-    let ends = config.callers.iter().filter_map(|caller| Some((caller.name.clone(), caller.authorization.end()?)));
-    Ok((Authority::new(policies).with_ends(ends.collect()), files))
+    let terms = config.callers.iter().map(|caller| (caller.name.clone(), caller.authorization.term()));
+    Ok((Authority::new(policies).with_terms(terms.collect()), files))
 }
 
 /// The callers in the configuration, as the register of authorised persons has them.
@@ -77,6 +77,9 @@ pub async fn watch_callers(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>
 /// # Errors
 /// `AuditUnavailable`.
 pub async fn record(vault: &Vault, files: &Files) -> Result<()> {
+    for outcome in ["loaded", "refused"] {
+        metrics::counter!("lacuna_policy_reloads_total", "outcome" => outcome).absolute(0);
+    }
     tell(vault, true);
     if let Some(files) = files {
         vault.record_policies(files, None).await?;

@@ -181,7 +181,8 @@ impl List {
 }
 
 impl State {
-    const fn number(self) -> v1::SubjectState {
+    /// As the API has it.
+    pub const fn number(self) -> v1::SubjectState {
         match self {
             Self::Active => v1::SubjectState::Active,
             Self::Restricted => v1::SubjectState::Restricted,

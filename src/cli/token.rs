@@ -234,20 +234,26 @@ impl Shape {
     }
 }
 
+impl Redaction {
+    /// As the API has it.
+    pub const fn number(self) -> v1::Redaction {
+        match self {
+            Self::PlainText => v1::Redaction::PlainText,
+            Self::Masked => v1::Redaction::Masked,
+            Self::LastFour => v1::Redaction::LastFour,
+            Self::Redacted => v1::Redaction::Redacted,
+        }
+    }
+}
+
 impl Reveal {
     /// The request for some tokens; purpose, redaction and justification are the same for all.
     pub fn request(&self, tokens: Vec<String>) -> v1::DetokenizeRequest {
-        let redaction = match self.redaction {
-            Redaction::PlainText => v1::Redaction::PlainText,
-            Redaction::Masked => v1::Redaction::Masked,
-            Redaction::LastFour => v1::Redaction::LastFour,
-            Redaction::Redacted => v1::Redaction::Redacted,
-        };
         v1::DetokenizeRequest {
             channel: 0,
             tokens,
             purpose: self.purpose.clone(),
-            redaction: redaction.into(),
+            redaction: self.redaction.number().into(),
             justification: self.justification.clone(),
         }
     }

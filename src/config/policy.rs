@@ -4,10 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::model::Time;
-use crate::policy::PolicyFile;
+use crate::policy::{PolicyFile, Term};
 
 /// What the names of policies' files end in.
 const ENDING: &str = "cedar";
@@ -59,7 +61,7 @@ pub struct Authorization {
     pub person: String,
     /// Who authorised them.
     pub granted_by: String,
-    /// The first day, `YYYY-MM-DD`.
+    /// The first day, `YYYY-MM-DD`; before it the caller is refused.
     pub from: String,
     /// The last day; afterwards the caller is refused.
     pub until: String,
@@ -70,17 +72,23 @@ pub struct Authorization {
 impl Authorization {
     pub(super) fn check(&self) -> Result<()> {
         for (name, day) in [("from", &self.from), ("until", &self.until), ("trained", &self.trained)] {
-            let good = day.is_empty() || day.parse::<jiff::civil::Date>().is_ok();
+            let good = day.is_empty() || day.parse::<Date>().is_ok();
             ensure!(good, "authorization.{name} is not a day as 2027-01-31");
         }
+        let backwards = !self.from.is_empty() && !self.until.is_empty() && self.until < self.from;
+        ensure!(!backwards, "authorization.until lies before authorization.from");
         Ok(())
     }
 
-    /// The moment after the last day, UTC.
+    /// From the first day to the end of the last one, UTC.
     #[must_use]
-    pub fn end(&self) -> Option<Time> {
-        let day = self.until.parse::<jiff::civil::Date>().ok()?;
-        let end = day.tomorrow().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-        Some(Time::from_micros(end.timestamp().as_microsecond()))
+    pub fn term(&self) -> Term {
+        let day = |text: &str| text.parse::<Date>().ok();
+        let midnight = |day: Date| {
+            let begin = day.to_zoned(TimeZone::UTC).ok()?;
+            Some(Time::from_micros(begin.timestamp().as_microsecond()))
+        };
+        let ends = day(&self.until).and_then(|last| midnight(last.tomorrow().ok()?));
+        Term { begins: day(&self.from).and_then(midnight), ends }
     }
 }

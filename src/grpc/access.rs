@@ -9,7 +9,7 @@ use super::status::reason_name;
 use super::subject::subject_id;
 use super::{answer, parse, status};
 use crate::model::{Error, Jurisdiction, Label, Redaction, Result, SubjectState};
-use crate::policy::{Action, Over};
+use crate::policy::{Action, Caller, Over};
 use crate::proto::v1;
 use crate::proto::v1::access_service_server::AccessService;
 use crate::vault::Vault;
@@ -26,6 +26,13 @@ impl Accesses {
     /// A door to this vault.
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
+    }
+}
+
+impl Accesses {
+    async fn change(&self, by: &Caller, name: &str, disabled: bool, reason: &str) -> Result<v1::AccessCaller> {
+        let reason = parse::reference("reason", reason)?;
+        Ok(wire_caller(self.vault.change_caller(by, name, disabled, reason.as_ref()).await?))
     }
 }
 
@@ -52,10 +59,8 @@ impl AccessService for Accesses {
     ) -> Result<Response<v1::DisableCallerResponse>, Status> {
         let by = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("DisableCaller", async {
-            let ask = request.into_inner();
-            let reason = parse::reference("reason", &ask.reason)?;
-            let known = self.vault.change_caller(&by, &ask.caller, true, reason.as_ref()).await?;
-            Ok(v1::DisableCallerResponse { caller: Some(wire_caller(known)) })
+            let v1::DisableCallerRequest { caller, reason } = request.into_inner();
+            Ok(v1::DisableCallerResponse { caller: Some(self.change(&by, &caller, true, &reason).await?) })
         })
         .await
     }
@@ -66,10 +71,8 @@ impl AccessService for Accesses {
     ) -> Result<Response<v1::EnableCallerResponse>, Status> {
         let by = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("EnableCaller", async {
-            let ask = request.into_inner();
-            let reason = parse::reference("reason", &ask.reason)?;
-            let known = self.vault.change_caller(&by, &ask.caller, false, reason.as_ref()).await?;
-            Ok(v1::EnableCallerResponse { caller: Some(wire_caller(known)) })
+            let v1::EnableCallerRequest { caller, reason } = request.into_inner();
+            Ok(v1::EnableCallerResponse { caller: Some(self.change(&by, &caller, false, &reason).await?) })
         })
         .await
     }
@@ -132,6 +135,7 @@ fn simulation(ask: v1::SimulateAccessRequest) -> Result<Simulation> {
         class: Label::retention_class(class)?.as_str().to_owned(),
         jurisdiction: jurisdiction.map(|code| code.as_str().to_owned()).unwrap_or_default(),
         redaction: parse::redaction(ask.redaction)?,
+        deduplicate: ask.deduplicate,
         at: ask.time.map(|time| parse::time("time", time)).transpose()?,
         caller: ask.caller,
         groups: ask.groups,

@@ -44,11 +44,11 @@ pub struct Registered {
     pub person: String,
     /// Who authorised them.
     pub granted_by: String,
-    /// The first day, the last one, and that of their training: `YYYY-MM-DD`, or empty.
+    /// The first day, `YYYY-MM-DD`, or empty.
     pub from: String,
-    #[expect(missing_docs, reason = "see `from`")]
+    /// The last day, `YYYY-MM-DD`, or empty.
     pub until: String,
-    #[expect(missing_docs, reason = "see `from`")]
+    /// The day of their training, `YYYY-MM-DD`, or empty.
     pub trained: String,
 }
 
@@ -100,6 +100,8 @@ pub struct Inquiry<'a> {
     pub purpose: &'a str,
     /// How much they ask to be shown.
     pub redaction: Redaction,
+    /// Whether they ask for the token of an equal value, and so whether there is one.
+    pub deduplicate: bool,
     /// When, in minutes.
     pub minute: i64,
 }
@@ -109,7 +111,7 @@ impl<'a> Inquiry<'a> {
     #[must_use]
     pub const fn new(caller: &'a Caller, action: Action, about: About<'a>, now: Time) -> Self {
         let minute = now.micros().div_euclid(60_000_000);
-        Self { caller, action, about, purpose: "", redaction: Redaction::PlainText, minute }
+        Self { caller, action, about, purpose: "", redaction: Redaction::PlainText, deduplicate: false, minute }
     }
 }
 
@@ -131,6 +133,7 @@ struct Key {
     about: OwnAbout,
     purpose: String,
     redaction: Redaction,
+    deduplicate: bool,
     minute: i64,
 }
 
@@ -155,6 +158,7 @@ impl Key {
             about,
             purpose: inquiry.purpose.to_owned(),
             redaction: inquiry.redaction,
+            deduplicate: inquiry.deduplicate,
             minute: inquiry.minute,
         }
     }
@@ -173,6 +177,7 @@ impl Key {
             about,
             purpose: &self.purpose,
             redaction: self.redaction,
+            deduplicate: self.deduplicate,
             minute: self.minute,
         }
     }
@@ -222,6 +227,15 @@ impl InForce {
     }
 }
 
+/// From when until when somebody is authorised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Term {
+    /// Not before; `None` for always.
+    pub begins: Option<Time>,
+    /// No longer than; `None` for ever.
+    pub ends: Option<Time>,
+}
+
 /// Callers who are refused everything.
 #[derive(Default)]
 struct Shut {
@@ -234,8 +248,8 @@ struct Shut {
 pub struct Authority {
     in_force: RwLock<Arc<InForce>>,
     shut: RwLock<Arc<Shut>>,
-    /// Until when callers are authorised who are not for ever.
-    ends: BTreeMap<String, Time>,
+    /// From when until when callers are authorised; those who are not in it, always.
+    terms: BTreeMap<String, Term>,
 }
 
 impl Authority {
@@ -243,13 +257,13 @@ impl Authority {
     #[must_use]
     pub fn new(policies: Policies) -> Self {
         let in_force = RwLock::new(Arc::new(InForce { policies, decided: Cache::new(REMEMBERED) }));
-        Self { in_force, shut: RwLock::default(), ends: BTreeMap::new() }
+        Self { in_force, shut: RwLock::default(), terms: BTreeMap::new() }
     }
 
-    /// The same, where some callers are authorised until a moment only.
+    /// The same, where some callers are authorised for a time only.
     #[must_use]
-    pub fn with_ends(self, ends: BTreeMap<String, Time>) -> Self {
-        Self { ends, ..self }
+    pub fn with_terms(self, terms: BTreeMap<String, Term>) -> Self {
+        Self { terms, ..self }
     }
 
     /// How many changes of callers are known.
@@ -267,16 +281,21 @@ impl Authority {
         Arc::clone(&self.shut.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Refuses a caller who is disabled, or authorised no longer, everything.
+    /// Refuses a caller who is disabled, or not authorised now, everything.
     ///
     /// # Errors
     /// `CallerDisabled`.
     pub fn check_caller(&self, caller: &Caller, now: Time) -> Result<()> {
-        let ended = self.ends.get(&caller.name).is_some_and(|end| *end <= now);
-        if !ended && !self.shut().disabled.contains(&caller.name) {
+        let term = self.terms.get(&caller.name).copied().unwrap_or_default();
+        let message = if term.ends.is_some_and(|end| end <= now) {
+            "the caller's authorisation has ended"
+        } else if term.begins.is_some_and(|begin| now < begin) {
+            "the caller's authorisation has not begun yet"
+        } else if self.shut().disabled.contains(&caller.name) {
+            "the caller was disabled"
+        } else {
             return Ok(());
-        }
-        let message = if ended { "the caller's authorisation has ended" } else { "the caller was disabled" };
+        };
         Err(Error::new(Reason::CallerDisabled, message).with("caller", &caller.name))
     }
 

@@ -325,6 +325,9 @@ fn request(inquiry: &Inquiry<'_>) -> Result<Request> {
             if matches!(inquiry.action, Action::Reveal | Action::Find) {
                 context.push(("purpose".to_owned(), entity("Purpose", inquiry.purpose)?));
             }
+            if inquiry.action == Action::Tokenize {
+                context.push(("deduplicate".to_owned(), RestrictedExpression::new_bool(inquiry.deduplicate)));
+            }
             if inquiry.action == Action::Reveal {
                 context.push(("redaction".to_owned(), entity("Redaction", inquiry.redaction.name())?));
             }

@@ -10,7 +10,7 @@ use crate::keys::{Custody, condemn};
 use crate::model::{Error, FieldType, KeyState, Label, Reason, Result, Subject, SubjectId};
 use crate::policy::Caller;
 use crate::store::Tx;
-use crate::store::key::{CONDEMNED, Punctured};
+use crate::store::key::Punctured;
 
 /// What the retention classes of scores begin with.
 const SCORES: &str = "score/";
@@ -109,14 +109,10 @@ impl Vault {
         Ok(!leaves.iter().any(|leaf| is_among(*leaf, &waiting)))
     }
 
-    /// Changes the root if somebody waits for that: somebody who may be gone. What is condemned waits for it, too: it may
-    /// have been condemned while a change was under way that did not take it along.
+    /// Changes the root if somebody waits for that: somebody who may be gone.
     pub(super) async fn renew_if_wanted(&self) -> Result<()> {
-        let mut tx = self.custody.store().read().await?;
-        let pulse = tx.pulse().await?.unwrap_or_default();
-        let condemned = waiting(&mut *tx).await?.iter().any(|range| range.epoch == CONDEMNED);
-        drop(tx);
-        if condemned || pulse.wanted > pulse.epoch {
+        let pulse = self.custody.store().read().await?.pulse().await?.unwrap_or_default();
+        if pulse.wanted > pulse.epoch {
             renew_root(&self.shreds).await?;
         }
         Ok(())

@@ -125,7 +125,9 @@ impl Vault {
         for (at, field) in fields.iter().enumerate() {
             let (kind, class) = (Some(field.value.kind()), field.class.as_str());
             let about = About::Value { kind, class, state: SubjectState::Active, jurisdiction: "" };
-            if let Err(error) = self.authority.check(&Inquiry::new(caller, Action::Tokenize, about, now), now) {
+            let inquiry = Inquiry::new(caller, Action::Tokenize, about, now);
+            let inquiry = Inquiry { deduplicate: field.deduplicate, ..inquiry };
+            if let Err(error) = self.authority.check(&inquiry, now) {
                 let error = error.with("field", format!("fields[{at}]"));
                 return Err(self.record_refusal(caller, "Tokenize", error).await);
             }

@@ -164,6 +164,7 @@ outside_on_both_stores! {
                 if told == documented && page.contains("\nlacuna_key_epoch 1\n") {
                     return page;
                 }
+                tokio::task::yield_now().await;
             }
         };
         let page = tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| {

@@ -336,7 +336,7 @@ fn bearer(running: &Running, config: &Config) -> String {
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-async fn channel(running: &Running, tls: Option<ClientTlsConfig>) -> Channel {
+pub async fn channel(running: &Running, tls: Option<ClientTlsConfig>) -> Channel {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoint = Channel::from_shared(format!("{scheme}://{}", running.address)).unwrap();
     let endpoint = match tls {

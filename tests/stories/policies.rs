@@ -106,6 +106,23 @@ on_both_stores! {
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values(), "the owner may");
     }
 
+    async fn who_may_not_search_for_a_value_is_not_told_by_deduplication_that_it_is_there(house: House) {
+        let mut house = house;
+        with_roles(&mut house, &["ordering-service"]).await;
+        let id = field(FieldType::NationalId, "12 345 678");
+        let mail = field(FieldType::Email, "ada@example.com");
+        let (_, known) = house.tokenize("", vec![id.clone(), mail.clone()]).await;
+        as_member(&mut house, "ordering-service").await;
+        let same = |field: v1::FieldInput| v1::FieldInput { deduplicate: true, ..field };
+        let asked = house.tokens.tokenize(tokenize("", vec![same(mail)])).await.unwrap().into_inner();
+        assert_eq!(asked.tokens[0].token, known[1], "what it may search for, it is told");
+        let refused = house.tokens.tokenize(tokenize("", vec![text("x"), same(id.clone())])).await.unwrap_err();
+        not_permitted(&refused, "ordering-service", "tokenize");
+        assert_eq!(metadata(&refused)["field"], "fields[1]");
+        let fresh = house.tokens.tokenize(tokenize("", vec![id])).await.unwrap().into_inner();
+        assert_ne!(fresh.tokens[0].token, known[0]);
+    }
+
     async fn the_strongest_redaction_of_any_policy_that_applies_is_what_is_shown(house: House) {
         let mut house = house;
         with_roles(&mut house, &["contact-centre-agent", "supervisor"]).await;
@@ -267,7 +284,7 @@ on_both_stores! {
 async fn until(house: &House, count: usize) {
     let waiting = async {
         while loads(house).await.len() < count {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();

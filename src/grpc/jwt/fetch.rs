@@ -1,8 +1,8 @@
 //! Where an issuer's keys come from: a file, or an address that they are fetched from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -95,6 +95,12 @@ impl Source {
             }
         }
     }
+}
+
+/// By what a file that was written again is known; `None` when it is not there.
+pub async fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
+    let about = tokio::fs::metadata(path).await.ok()?;
+    Some((about.len(), about.modified().ok()?))
 }
 
 async fn ask(url: &Url, client: &Client<HttpsConnector<HttpConnector>, Empty<Bytes>>) -> Result<Bytes> {

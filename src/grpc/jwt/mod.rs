@@ -13,7 +13,7 @@ pub use keep::{complain, keep};
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use data_encoding::BASE64URL_NOPAD;
@@ -49,7 +49,8 @@ pub struct Issuer {
     callers: HashMap<(String, String), Caller>,
     source: Source,
     keys: RwLock<Arc<KeySet>>,
-    /// When the keys were asked for last, and when that went well.
+    /// When the keys were asked for last, and when that went well. Held while they are, so that however many want them
+    /// they are asked for once; nobody whose key is known waits for that.
     asked: Mutex<Asked>,
     stale: std::sync::atomic::AtomicBool,
 }
@@ -58,6 +59,8 @@ pub struct Issuer {
 struct Asked {
     at: Option<Instant>,
     well: Option<Instant>,
+    /// Of a file, its length and when it was written, as they were then.
+    stamp: Option<(u64, SystemTime)>,
 }
 
 /// Why keys are wanted.
@@ -161,7 +164,7 @@ impl Issuer {
         }
     }
 
-    /// Asks for the keys if that is due: those of a file each time, others by why they are wanted.
+    /// Asks for the keys if that is due, by why they are wanted.
     ///
     /// # Errors
     /// When they cannot be had; those that were known stay.
@@ -169,7 +172,12 @@ impl Issuer {
         let mut asked = self.asked.lock().await;
         let since = |at: Option<Instant>| at.map_or(Duration::MAX, |at| at.elapsed());
         let due = match &self.source {
-            Source::File(_) => true,
+            Source::File(path) => {
+                let stamp = fetch::stamp(path).await;
+                // A stranger's token has the file looked at, and not read again and again.
+                let before = std::mem::replace(&mut asked.stamp, stamp);
+                why != Why::Token || stamp != before
+            }
             Source::Address { .. } => match why {
                 Why::Age => since(asked.at) >= PAUSE && since(asked.well) >= FRESH,
                 Why::Token => since(asked.at) >= PAUSE,

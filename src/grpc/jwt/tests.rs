@@ -29,6 +29,24 @@ async fn issuer() -> (Issuer, String) {
     (issuer, sign(&key, &json!({ "alg": "EdDSA", "kid": "a" }), &claims))
 }
 
+#[tokio::test]
+async fn a_file_of_keys_is_not_read_again_for_a_token_while_it_is_the_same() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\"keys\":[]}").unwrap();
+    let text = format!("issuer = 'i'\naudience = 'lacuna'\njwks_file = {:?}", file.path());
+    let issuer = Issuer::of(&toml::from_str(&text).unwrap()).unwrap();
+    issuer.prepare().await.unwrap();
+    let read = issuer.asked.lock().await.at;
+    issuer.look(Why::Token).await.unwrap();
+    assert_eq!(issuer.asked.lock().await.at, read);
+    std::fs::write(file.path(), "half a fi").unwrap();
+    assert!(issuer.look(Why::Token).await.is_err(), "it is read when it has changed");
+    let read = issuer.asked.lock().await.at;
+    issuer.look(Why::Token).await.unwrap();
+    assert_eq!(issuer.asked.lock().await.at, read, "once");
+    assert!(issuer.look(Why::Age).await.is_err(), "and all the same when it is due");
+}
+
 fn takes(issuer: &Issuer, token: &str) -> bool {
     let now = Time::from_micros(NOW * 1_000_000);
     Token::parse(token).is_some_and(|token| issuer.check(&token, now).is_ok())

@@ -33,6 +33,8 @@ pub struct Simulation {
     pub jurisdiction: String,
     /// How much would be asked for.
     pub redaction: Redaction,
+    /// Whether the token of an equal value would be.
+    pub deduplicate: bool,
     /// When; now for none.
     pub at: Option<Time>,
 }
@@ -93,7 +95,8 @@ impl Vault {
             },
         };
         let purpose = if ask.action.over() == Over::Value { ask.purpose.as_str() } else { "" };
-        let inquiry = Inquiry { purpose, redaction: ask.redaction, ..Inquiry::new(&caller, ask.action, about, now) };
+        let inquiry = Inquiry::new(&caller, ask.action, about, now);
+        let inquiry = Inquiry { purpose, redaction: ask.redaction, deduplicate: ask.deduplicate, ..inquiry };
         let mut decision = self.authority.decide(&inquiry)?;
         let mut refusal = (!decision.allowed).then_some(Reason::NotPermitted);
         if purposeful {
@@ -107,6 +110,18 @@ impl Vault {
         let policies = all.into_iter().filter(|named| decision.policies.contains(&named.name)).collect();
         let refusal = shut.map(|error| error.reason).or(refusal);
         Ok(Simulated { refusal, redaction: decision.redaction.max(ask.redaction), policies })
+    }
+
+    /// How much of a value a caller may be shown at most, and by which policies; `None` when nothing, whatever they ask for:
+    /// policies may refuse who asks for much, and not who asks for less.
+    fn shown(&self, inquiry: Inquiry<'_>) -> Result<Option<(Redaction, Vec<String>)>> {
+        for redaction in Redaction::ALL {
+            let decision = self.authority.decide(&Inquiry { redaction, ..inquiry })?;
+            if decision.allowed {
+                return Ok(Some((decision.redaction.max(redaction), decision.policies.clone())));
+            }
+        }
+        Ok(None)
     }
 
     /// Who may see what of a person, of so many callers after a name; and the name after which the next page begins.
@@ -148,10 +163,8 @@ impl Vault {
                     let (kind, state) = (*kind, person.state);
                     let about = About::Value { kind: Some(kind), class, state, jurisdiction: law };
                     let inquiry = Inquiry::new(&caller, Action::Reveal, about, now);
-                    let decision = self.authority.decide(&Inquiry { purpose: &purpose.code, ..inquiry })?;
-                    if !decision.allowed || !purpose.may_read(kind) {
-                        continue;
-                    }
+                    let shown = self.shown(Inquiry { purpose: &purpose.code, ..inquiry })?;
+                    let Some((redaction, policies)) = shown.filter(|_| purpose.may_read(kind)) else { continue };
                     let channels = Channel::served_by(kind);
                     let question = Question { catalogue: &catalogue, purpose, channels, at: now };
                     let standing = stood.get(&purpose.code).unwrap_or(&nothing);
@@ -162,8 +175,8 @@ impl Vault {
                         purpose: purpose.code.clone(),
                         kind,
                         class: class.clone(),
-                        redaction: decision.redaction,
-                        policies: decision.policies.clone(),
+                        redaction,
+                        policies,
                         refusal: lawful.or(unprofiled.then_some(Reason::ProfilingOff)),
                     });
                 }

@@ -93,7 +93,6 @@ impl Vault {
             at,
             known: head.cursor.position,
             cursor: from,
-            markets: self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())?,
             page: VecDeque::new(),
             newest,
             stop,
@@ -147,8 +146,6 @@ struct Follower {
     known: u64,
     /// From where to go on after an interruption.
     cursor: Cursor,
-    /// Whether the caller is told who objects to direct marketing.
-    markets: bool,
     /// What was read and not told yet.
     page: VecDeque<Placed>,
     newest: channel::Receiver<u64>,
@@ -164,12 +161,14 @@ impl Follower {
     /// What is told next; `None` when the server stops.
     async fn next(&mut self) -> Result<Option<Told>> {
         loop {
-            // They may have lost the right since they began.
-            self.vault.authority.enter(&self.caller, Action::WatchEvents, self.vault.clock.now())?;
+            // They may have lost the right since they began, or that to be told who objects to direct marketing.
+            let (authority, now) = (&self.vault.authority, self.vault.clock.now());
+            authority.enter(&self.caller, Action::WatchEvents, now)?;
+            let markets = authority.may_market(&self.caller, &self.vault.library.known(), now)?;
             while let Some(placed) = self.page.pop_front() {
                 self.pass(&placed);
                 let wanted = self.kinds.is_empty() || self.kinds.contains(&placed.event.kind);
-                if wanted && (self.markets || !placed.event.tells_of_objection()) {
+                if wanted && (markets || !placed.event.tells_of_objection()) {
                     return Ok(Some(self.told(Some(placed))));
                 }
             }
@@ -217,6 +216,8 @@ impl Follower {
 
     async fn read(&mut self) -> Result<()> {
         let page: Arc<Page> = self.vault.events.pages.call(self.at).await??;
+        // What is in it may be about a purpose that another node has defined a moment ago.
+        self.vault.library.refreshed().await?;
         // Another history may have taken the place of this one, or time has passed.
         if page.history.is_some_and(|history| history != self.cursor.history) || page.events.is_empty() {
             return Err(other_history());
