@@ -15,6 +15,7 @@ mod asks;
 mod audit;
 mod audit_chain;
 mod audit_cli;
+mod audit_crash;
 mod audit_retention;
 mod authority;
 mod base_backup;
