@@ -17,6 +17,7 @@ mod keep;
 pub mod key;
 mod profiling;
 mod read;
+mod record;
 pub mod reveal;
 mod rotation;
 pub mod subject;

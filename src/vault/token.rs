@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::audit::{Entry, Touched, call};
+use super::audit::{Touched, call};
 use super::profiling::class_of;
 use super::read::{Ask, Name};
 use super::reveal::unknown;
 use super::subject::DEFAULT_KIND;
-use super::write::{NewToken, NewTokens, Objection, Owner, Record, Tokenized, Write, Written};
+use super::write::{NewToken, NewTokens, Objection, Owner, Tokenized, Write, Written};
 use super::{Vault, answer};
 use crate::keys::Place;
 use crate::keys::doubt::Doubt;
@@ -429,29 +429,6 @@ impl Vault {
         let name = serde_json::to_string(&self.name(token)).map_err(Error::internal)?;
         let of = answer::Keep { caller: &caller.name, deed, request, subject: Some(token.subject) };
         answer::keep(tx, &of, name, self.clock.now()).await
-    }
-
-    /// Records that a change was asked for, before it is made: nothing changes unrecorded.
-    pub(super) async fn record_asked(&self, caller: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
-        self.record_touched(caller, deed, Touched::subject(subject, None, "ASKED")).await
-    }
-
-    /// Records that a person is about to be described to the caller.
-    pub(super) async fn record_told(&self, caller: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
-        self.record_touched(caller, deed, Touched::subject(subject, None, "OK")).await
-    }
-
-    /// Records what is about to be done to something.
-    async fn record_touched(&self, caller: &Caller, deed: &'static str, touched: Touched<'static>) -> Result<()> {
-        call::touch([touched.clone()]);
-        let entry = Entry { touched: vec![touched], ..Entry::new(&caller.name, deed, self.clock.now()) };
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
-    }
-
-    /// Records that a definition is about to be made.
-    pub(super) async fn record_deed(&self, caller: &Caller, deed: &'static str) -> Result<()> {
-        let entry = Entry::new(&caller.name, deed, self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
     }
 
     pub(super) fn describe(&self, token: Token, state: TokenState) -> Described {

@@ -60,7 +60,7 @@ outside_on_both_stores! {
             let mut door = vault.start();
             assert_intact(&mut door, &point).await;
             let signed = door.audits.get_checkpoint(v1::GetCheckpointRequest::default()).await.unwrap().into_inner();
-            assert_eq!(signed.checkpoints.len(), 1);
+            assert!(!signed.checkpoints.is_empty(), "on PostgreSQL each start is a chain of its own");
             let told = assert_intact(&mut door, &point).await;
             assert!(told.checkpoints > 0 && told.unvouched_batches <= 2, "{point}: {told:?}");
         }
