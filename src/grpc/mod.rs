@@ -4,6 +4,7 @@
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
 mod access;
+mod approval;
 pub mod audit;
 mod consent;
 mod event;

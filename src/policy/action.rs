@@ -118,6 +118,10 @@ actions! {
     ReadAccess = "readAccess" on Vault ["ListCallers", "ListWhoCanAccess", "SimulateAccess"],
     /// Disable callers.
     AdministerAccess = "administerAccess" on Vault ["DisableCaller", "EnableCaller"],
+    /// See what others want to read in bulk.
+    ReadApprovals = "readApprovals" on Vault ["GetApproval", "ListApprovals"],
+    /// Approve it, or refuse.
+    Approve = "approve" on Vault ["GrantApproval", "RefuseApproval"],
     /// See who did what.
     ReadAudit = "readAudit" on Vault
         ["ListAuditEntries", "ListAffectedSubjects", "VerifyAuditChain", "GetCheckpoint", "ProveAuditEntry"],

@@ -438,13 +438,13 @@ impl Vault {
     async fn record_touched(&self, caller: &Caller, deed: &'static str, touched: Touched<'static>) -> Result<()> {
         call::touch([touched.clone()]);
         let entry = Entry { touched: vec![touched], ..Entry::new(&caller.name, deed, self.clock.now()) };
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 
     /// Records that a definition is about to be made.
     pub(super) async fn record_deed(&self, caller: &Caller, deed: &'static str) -> Result<()> {
         let entry = Entry::new(&caller.name, deed, self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 
     pub(super) fn describe(&self, token: Token, state: TokenState) -> Described {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::audit::{Entry, Head};
+use super::brake;
 use super::keep::keep_tokens;
 use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
@@ -17,6 +18,7 @@ use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
 use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
 use crate::store::Tx;
+use crate::store::brake::Used;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 use crate::store::node::NodeId;
@@ -122,21 +124,30 @@ pub enum Objection {
     Found,
 }
 
-/// An audit entry, with the single-use tokens it spends.
+/// An audit entry, with what becomes durable together with it.
 pub struct Record {
     /// The entry.
     pub entry: Entry,
-    /// Tokens that are spent in the same transaction.
+    /// Single-use tokens that are spent.
     pub spend: Vec<TokenRow>,
+    /// What the caller has used of its limits.
+    pub used: Option<Used>,
+}
+
+impl Record {
+    /// An entry alone.
+    pub const fn of(entry: Entry) -> Self {
+        Self { entry, spend: Vec::new(), used: None }
+    }
 }
 
 /// The shared writes.
 pub type Writes = Batch<Write, Result<Written>>;
 
 /// Starts them.
-pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId) -> Writes {
+pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId, process: [u8; 16]) -> Writes {
     let limits = Limits { weight: 2000, in_flight: 1, waiting: 8192 };
-    let writer = Arc::new(Writer { custody, clock, chain, head: Mutex::new(None) });
+    let writer = Arc::new(Writer { custody, clock, chain, process, head: Mutex::new(None) });
     Batch::start(limits, weigh, move |writes: Vec<Write>| {
         let writer = Arc::clone(&writer);
         async move { writer.run(&writes).await }
@@ -155,6 +166,8 @@ struct Writer {
     clock: Arc<dyn Clock>,
     /// The audit chain that this process writes.
     chain: NodeId,
+    /// Whose counts of what callers have used these are.
+    process: [u8; 16],
     /// Where the audit chain stands; read again after a failure.
     head: Mutex<Option<Head>>,
 }
@@ -170,6 +183,7 @@ impl Together for Writer {
         let mut tx = self.custody.store().write().await.map_err(Failure::NotBegun)?;
         let (mut tokens, found, doubt) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
+        self.count(&mut *tx, writes).await?;
         let mut entries: Vec<&Entry> = writes.iter().copied().filter_map(entry).collect();
         entries.extend(&found);
         let mut head = match known_head {
@@ -192,6 +206,18 @@ impl Together for Writer {
                 Write::Record(record) => Ok(Written::Recorded(take_spent(&mut spent, &record.spend))),
             })
             .collect())
+    }
+}
+
+impl Writer {
+    /// Adds to what callers have used of their limits.
+    async fn count(&self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
+        let used = writes.iter().filter_map(|write| match write {
+            Write::Record(record) => record.used.as_ref(),
+            Write::Tokens(_) => None,
+        });
+        let used = brake::together(used);
+        if used.is_empty() { Ok(()) } else { tx.add_used(&self.process, &used).await }
     }
 }
 

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod approvals;
 mod asks;
 mod audit;
 mod audit_chain;
@@ -18,6 +19,7 @@ mod audit_retention;
 mod authority;
 mod base_backup;
 mod bearers;
+mod brakes;
 mod breach;
 #[cfg(feature = "s3")]
 mod buckets;

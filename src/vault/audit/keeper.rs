@@ -133,7 +133,7 @@ impl Vault {
             return Ok(());
         }
         let entry = Entry::new(VAULT, "ResumeAudit", self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 
     /// How the audit is kept.
@@ -319,7 +319,7 @@ impl Vault {
             }
         }
         let entry = Entry::new(VAULT, "CutAudit", self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await?;
+        self.record(Record::of(entry)).await?;
         let checkpoint = self.state_of(node, &frontier, head, true);
         let signed = self.custody.sign_note(&checkpoint.text(), &checkpoint.origin());
         if let Some(trouble) = self.audit.outside.put(&checkpoint, &signed).await.first() {

@@ -49,6 +49,9 @@ pub struct Entry {
     /// A ticket.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub justification: String,
+    /// The request for approval that it is about, or that let it through.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub approval: String,
     /// Why the whole call was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

@@ -1,0 +1,40 @@
+//! What callers have used of their limits, so that a restart forgets nothing and nodes know of each other.
+
+use async_trait::async_trait;
+
+use crate::model::{Result, Time};
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counted {
+    /// Values that were shown.
+    Reveals = 1,
+    /// Look-ups that found nothing.
+    Misses = 2,
+}
+
+/// What was counted of one caller in one part of time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Used {
+    /// What.
+    pub counted: Counted,
+    /// Of whom.
+    pub caller: String,
+    /// When the part of time ends.
+    pub part: Time,
+    /// How many.
+    pub count: u64,
+}
+
+/// The operations on counts.
+#[async_trait]
+pub trait Brakes: Send {
+    /// Adds to what a process has counted.
+    async fn add_used(&mut self, process: &[u8; 16], used: &[Used]) -> Result<()>;
+
+    /// What all other processes have counted in parts of time that end after `since`.
+    async fn used_elsewhere(&mut self, process: &[u8; 16], since: Time) -> Result<Vec<Used>>;
+
+    /// Removes counts of parts of time that ended before.
+    async fn remove_used_before(&mut self, time: Time) -> Result<()>;
+}
