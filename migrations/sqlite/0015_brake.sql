@@ -33,3 +33,12 @@ CREATE TABLE approval (
 );
 CREATE INDEX approval_asked ON approval (caller, digest);
 CREATE INDEX approval_expires_at ON approval (expires_at);
+
+-- Subjects that do not exist, and that nobody has a reason to touch.
+CREATE TABLE honey (
+    -- Immutable.
+    subject   BLOB   PRIMARY KEY,
+    label     TEXT   NOT NULL,   -- a code or a ticket, or empty
+    placed_by TEXT   NOT NULL,   -- the caller
+    placed_at BIGINT NOT NULL
+);

@@ -21,6 +21,7 @@ mod drill;
 mod erasure;
 mod events;
 mod failure;
+mod honey;
 mod import;
 mod keys;
 mod names;
@@ -122,6 +123,9 @@ enum Command {
     /// Decide about what callers want to read in bulk.
     #[command(after_help = EXIT_STATUS)]
     Approval(Noun<approval::Verb>),
+    /// Place people who do not exist, and be told of whoever touches them.
+    #[command(after_help = EXIT_STATUS)]
+    Honey(Noun<honey::Verb>),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -157,6 +161,7 @@ impl Cli {
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,
             Command::Approval(noun) => noun.run(approval::run).await,
+            Command::Honey(noun) => noun.run(honey::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

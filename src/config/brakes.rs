@@ -17,13 +17,15 @@ pub struct Brakes {
     pub reveal_budget: Option<Budget>,
     /// How many values each caller may ask for at once without the approval of another; without a limit when not said.
     pub approval_above: Option<u64>,
+    /// How many look-ups of each caller may find nothing before that is told of; without a limit when not said.
+    pub lookup_misses: Option<Misses>,
     /// For how many seconds a request for approval can be granted and used: 3600.
     pub approval_seconds: u64,
 }
 
 impl Default for Brakes {
     fn default() -> Self {
-        Self { reveal_budget: None, approval_above: None, approval_seconds: 3600 }
+        Self { reveal_budget: None, approval_above: None, lookup_misses: None, approval_seconds: 3600 }
     }
 }
 
@@ -33,6 +35,16 @@ impl Default for Brakes {
 pub struct Budget {
     /// How many values.
     pub values: u64,
+    /// Within how many seconds.
+    pub seconds: u64,
+}
+
+/// How many look-ups within how long.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Misses {
+    /// How many.
+    pub count: u64,
     /// Within how many seconds.
     pub seconds: u64,
 }
@@ -58,6 +70,10 @@ fn check_seconds(place: &str, seconds: u64) -> Result<()> {
 impl Brakes {
     pub(super) fn check(&self) -> Result<()> {
         check_seconds("brakes.approval_seconds", self.approval_seconds)?;
+        if let Some(misses) = &self.lookup_misses {
+            check_seconds("brakes.lookup_misses.seconds", misses.seconds)?;
+            ensure!(misses.count > 0, "brakes.lookup_misses.count must be at least 1");
+        }
         self.reveal_budget.iter().try_for_each(|budget| budget.check("brakes.reveal_budget"))
     }
 }
@@ -73,6 +89,10 @@ impl Config {
             other_reveals: self.brakes.reveal_budget.map(Budget::limit),
             bulk: bulk.collect(),
             other_bulk: self.brakes.approval_above,
+            misses: self
+                .brakes
+                .lookup_misses
+                .map(|misses| Limit { most: misses.count, window: Duration::from_secs(misses.seconds) }),
             approval_lifetime: Duration::from_secs(self.brakes.approval_seconds),
         }
     }

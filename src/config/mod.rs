@@ -53,7 +53,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 pub use audit::Audit;
-pub use brakes::{Brakes, Budget};
+pub use brakes::{Brakes, Budget, Misses};
 pub use caller::Caller;
 pub use events::Events;
 pub use issuer::{Algorithm, Claim, Issuer};

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::identity::caller;
 use super::status::reason_name;
 use super::subject::subject_id;
-use super::{answer, approval, parse, status};
+use super::{answer, approval, honey, parse, status};
 use crate::model::{Error, Jurisdiction, Label, Redaction, Result, SubjectState};
 use crate::policy::{Action, Caller, Over};
 use crate::proto::v1;
@@ -156,6 +156,29 @@ impl AccessService for Accesses {
             Ok(v1::RefuseApprovalResponse { approval: Some(approval) })
         })
         .await
+    }
+
+    async fn place_honey(
+        &self,
+        request: Request<v1::PlaceHoneyRequest>,
+    ) -> Result<Response<v1::PlaceHoneyResponse>, Status> {
+        let by = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("PlaceHoney", honey::place(&self.vault, &by, request.into_inner())).await
+    }
+
+    async fn lift_honey(
+        &self,
+        request: Request<v1::LiftHoneyRequest>,
+    ) -> Result<Response<v1::LiftHoneyResponse>, Status> {
+        let by = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("LiftHoney", honey::lift(&self.vault, &by, request.into_inner())).await
+    }
+
+    async fn list_honey(
+        &self,
+        request: Request<v1::ListHoneyRequest>,
+    ) -> Result<Response<v1::ListHoneyResponse>, Status> {
+        answer("ListHoney", honey::list(&self.vault, request.into_inner())).await
     }
 }
 

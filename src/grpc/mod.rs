@@ -10,6 +10,7 @@ mod consent;
 mod event;
 mod gate;
 mod guard;
+mod honey;
 mod identity;
 mod jwt;
 mod key;

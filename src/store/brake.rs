@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::model::{Result, Time};
+use crate::model::{Result, SubjectId, Time};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +26,20 @@ pub struct Used {
     pub count: u64,
 }
 
-/// The operations on counts.
+/// A subject that does not exist, and that nobody has a reason to touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Honey {
+    /// Its id.
+    pub subject: SubjectId,
+    /// What it is for: a code or a ticket, or empty.
+    pub label: String,
+    /// By whom it was placed.
+    pub placed_by: String,
+    /// When.
+    pub placed_at: Time,
+}
+
+/// The operations on counts and honey.
 #[async_trait]
 pub trait Brakes: Send {
     /// Adds to what a process has counted.
@@ -34,6 +47,15 @@ pub trait Brakes: Send {
 
     /// What all other processes have counted in parts of time that end after `since`.
     async fn used_elsewhere(&mut self, process: &[u8; 16], since: Time) -> Result<Vec<Used>>;
+
+    /// All honey, in the order of the subjects' ids.
+    async fn honey(&mut self) -> Result<Vec<Honey>>;
+
+    /// Places honey, unless it is there.
+    async fn put_honey(&mut self, honey: &Honey) -> Result<()>;
+
+    /// Lifts honey. Answers whether there was any.
+    async fn remove_honey(&mut self, subject: SubjectId) -> Result<bool>;
 
     /// Removes counts of parts of time that ended before.
     async fn remove_used_before(&mut self, time: Time) -> Result<()>;

@@ -98,7 +98,7 @@ impl Vault {
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             appends: consent::start_appending(Arc::clone(&custody), Arc::clone(&library), Arc::clone(&clock)),
-            writes: write::start(Arc::clone(&custody), Arc::clone(&clock), audit.chain(), *brakes.process()),
+            writes: write::start(Arc::clone(&custody), Arc::clone(&clock), audit.chain(), &brakes),
             audit,
             brakes,
             shreds,

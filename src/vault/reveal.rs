@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched, call};
+use super::brake::enumeration;
 use super::read::Name;
 use super::token::Described;
 use super::write::{Record, Write, Written};
@@ -79,11 +80,11 @@ impl Vault {
         // What could not be answered any more must not be spent.
         flight.may_land()?;
         // From here on two calls at once cannot both be shown what is left for one.
-        record.used = match self.brakes.take(caller, shown(&revealed), now) {
+        let used = match self.brakes.take(caller, shown(&revealed), now) {
             Ok(used) => used,
             Err(refusal) => return Err(self.record_unshown(record, refusal).await),
         };
-        let used = record.used.clone();
+        record.used.extend(used.clone());
         let recorded = self.record(record).await;
         if let (Err(_), Some(used)) = (&recorded, &used) {
             self.brakes.give_back(used);
@@ -249,7 +250,18 @@ impl Vault {
     }
 
     /// Makes a record durable; answers the single-use tokens that it spent.
-    pub(super) async fn record(&self, record: Record) -> Result<Vec<TokenRow>> {
+    pub(super) async fn record(&self, mut record: Record) -> Result<Vec<TokenRow>> {
+        let misses = enumeration::misses(&record.entry);
+        if misses > 0 && self.brakes.counts_misses(&record.entry.caller) {
+            if let Err(error) = self.brakes.look(self.custody.store(), &*self.clock).await {
+                tracing::debug!(%error, "what other nodes have counted is not known just now");
+            }
+            let counted = self.brakes.count_misses(&record.entry, misses, self.clock.now());
+            let (used, alarm) = counted.unzip();
+            record.used.extend(used);
+            record.alarm = alarm.flatten();
+        }
+        let alarm = record.alarm.clone();
         let unavailable = |error: Error| {
             if error.reason == Reason::Overloaded {
                 return error;
@@ -264,6 +276,9 @@ impl Vault {
             Written::Recorded(spent) => {
                 self.audit.note(true);
                 call::note(refused);
+                if let Some(told) = &alarm {
+                    self.tell_of_enumeration(told).await;
+                }
                 Ok(spent)
             }
             Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),

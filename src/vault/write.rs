@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::audit::{Entry, Head};
 use super::brake;
+use super::brake::honey::{self, Alarm, Pot};
 use super::keep::keep_tokens;
 use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
@@ -16,7 +17,9 @@ use crate::keys::Custody;
 use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
-use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
+use crate::model::{
+    Clock, Error, OutboxEvent, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState,
+};
 use crate::store::Tx;
 use crate::store::brake::Used;
 use crate::store::index::Generation;
@@ -131,13 +134,15 @@ pub struct Record {
     /// Single-use tokens that are spent.
     pub spend: Vec<TokenRow>,
     /// What the caller has used of its limits.
-    pub used: Option<Used>,
+    pub used: Vec<Used>,
+    /// What is told beside it.
+    pub alarm: Option<Entry>,
 }
 
 impl Record {
     /// An entry alone.
     pub const fn of(entry: Entry) -> Self {
-        Self { entry, spend: Vec::new(), used: None }
+        Self { entry, spend: Vec::new(), used: Vec::new(), alarm: None }
     }
 }
 
@@ -145,9 +150,16 @@ impl Record {
 pub type Writes = Batch<Write, Result<Written>>;
 
 /// Starts them.
-pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId, process: [u8; 16]) -> Writes {
+pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId, brakes: &brake::Brakes) -> Writes {
     let limits = Limits { weight: 2000, in_flight: 1, waiting: 8192 };
-    let writer = Arc::new(Writer { custody, clock, chain, process, head: Mutex::new(None) });
+    let writer = Arc::new(Writer {
+        custody,
+        clock,
+        chain,
+        process: *brakes.process(),
+        honey: brakes.honey(),
+        head: Mutex::new(None),
+    });
     Batch::start(limits, weigh, move |writes: Vec<Write>| {
         let writer = Arc::clone(&writer);
         async move { writer.run(&writes).await }
@@ -168,6 +180,7 @@ struct Writer {
     chain: NodeId,
     /// Whose counts of what callers have used these are.
     process: [u8; 16],
+    honey: Arc<Pot>,
     /// Where the audit chain stands; read again after a failure.
     head: Mutex<Option<Head>>,
 }
@@ -184,8 +197,10 @@ impl Together for Writer {
         let (mut tokens, found, doubt) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
         self.count(&mut *tx, writes).await?;
-        let mut entries: Vec<&Entry> = writes.iter().copied().filter_map(entry).collect();
+        let mut entries: Vec<&Entry> = writes.iter().copied().flat_map(entries_of).collect();
         entries.extend(&found);
+        let alarms = self.alarms(&mut *tx, &entries, now).await?;
+        entries.extend(alarms.iter().map(|alarm| &alarm.entry));
         let mut head = match known_head {
             Some(head) => head,
             None => Head::read(&mut *tx, self.chain).await?,
@@ -197,6 +212,7 @@ impl Together for Writer {
         tx.commit().await.map_err(Failure::InCommit)?;
         doubt.into_iter().for_each(Doubt::resolve);
         crash::point("write::after-commit");
+        alarms.iter().for_each(honey::tell);
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(writes
             .iter()
@@ -210,22 +226,43 @@ impl Together for Writer {
 }
 
 impl Writer {
+    /// Tells of entries that touch honey, in the transaction that they are written in.
+    async fn alarms(&self, tx: &mut dyn Tx, entries: &[&Entry], now: Time) -> Result<Vec<Alarm>> {
+        let mut alarms = Vec::new();
+        for entry in entries {
+            alarms.extend(self.honey.alarm(entry, self.custody.ring.random(), now)?);
+        }
+        let mut subjects: Vec<SubjectId> =
+            alarms.iter().flat_map(|alarm: &Alarm| alarm.subjects.iter().copied()).collect();
+        if subjects.is_empty() {
+            return Ok(alarms);
+        }
+        subjects.sort_unstable();
+        subjects.dedup();
+        // So that nobody else tells of them meanwhile: the order of what is told about one subject is kept.
+        tx.lock_subjects(&subjects).await?;
+        let events: Vec<OutboxEvent> = alarms.iter().flat_map(|alarm| alarm.events.iter().cloned()).collect();
+        tx.tell(&events).await?;
+        Ok(alarms)
+    }
+
     /// Adds to what callers have used of their limits.
     async fn count(&self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
-        let used = writes.iter().filter_map(|write| match write {
-            Write::Record(record) => record.used.as_ref(),
-            Write::Tokens(_) => None,
+        let used = writes.iter().flat_map(|write| match write {
+            Write::Record(record) => record.used.as_slice(),
+            Write::Tokens(_) => &[],
         });
         let used = brake::together(used);
         if used.is_empty() { Ok(()) } else { tx.add_used(&self.process, &used).await }
     }
 }
 
-fn entry(write: &Write) -> Option<&Entry> {
-    match write {
-        Write::Record(record) => Some(&record.entry),
+fn entries_of(write: &Write) -> impl Iterator<Item = &Entry> {
+    let record = match write {
+        Write::Record(record) => Some(record),
         Write::Tokens(_) => None,
-    }
+    };
+    record.into_iter().flat_map(|record| std::iter::once(&record.entry).chain(&record.alarm))
 }
 
 /// Spends single-use tokens and answers which were not spent before.

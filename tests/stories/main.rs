@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod alarms;
 mod approvals;
 mod asks;
 mod audit;

@@ -160,6 +160,10 @@ impl There {
                 // All three messages name the request first.
                 v1::GetApprovalRequest { approval: self.approval.clone() }.encode_to_vec()
             }
+            // Both messages name the subject first; the one is placed, then lifted.
+            "PlaceHoney" | "LiftHoney" => {
+                v1::PlaceHoneyRequest { subject: subject(), ..Default::default() }.encode_to_vec()
+            }
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.
             whole if whole.starts_with("Rotate") || whole.starts_with("List") && !whole.contains("Consent") => {
@@ -218,7 +222,16 @@ impl There {
 
 /// Those that change what others need, last.
 fn rank(rpc: &str) -> usize {
-    let last = ["DeleteToken", "CancelErasure", "WithdrawByLink", "RestrictSubject", "LiftRestriction", "EraseSubject"];
+    let last = [
+        "DeleteToken",
+        "CancelErasure",
+        "WithdrawByLink",
+        "RestrictSubject",
+        "LiftRestriction",
+        "EraseSubject",
+        "PlaceHoney",
+        "LiftHoney",
+    ];
     last.iter().position(|other| *other == rpc).map_or(0, |at| at + 1)
 }
 

@@ -1,7 +1,8 @@
 use async_trait::async_trait;
 
-use super::super::super::brake::{Brakes, Counted, Used};
+use super::super::super::brake::{Brakes, Counted, Honey, Used};
 use super::{Columns, Result, Row, Rows, SqlTx, Time, each, failed, inconsistent};
+use crate::model::SubjectId;
 
 #[async_trait]
 impl Brakes for SqlTx {
@@ -42,6 +43,37 @@ impl Brakes for SqlTx {
         rows.iter().map(used).collect()
     }
 
+    async fn honey(&mut self) -> Result<Vec<Honey>> {
+        let rows = sqlx::query("SELECT h.subject, h.label, h.placed_by, h.placed_at FROM honey h ORDER BY h.subject")
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(honey).collect()
+    }
+
+    async fn put_honey(&mut self, honey: &Honey) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO honey (subject, label, placed_by, placed_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(honey.subject.as_bytes().as_slice())
+        .bind(&honey.label)
+        .bind(&honey.placed_by)
+        .bind(honey.placed_at.micros())
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn remove_honey(&mut self, subject: SubjectId) -> Result<bool> {
+        let done = sqlx::query("DELETE FROM honey WHERE subject = $1")
+            .bind(subject.as_bytes().as_slice())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn remove_used_before(&mut self, time: Time) -> Result<()> {
         sqlx::query("DELETE FROM brake_use WHERE part < $1")
             .bind(time.micros())
@@ -50,6 +82,16 @@ impl Brakes for SqlTx {
             .map_err(failed)?;
         Ok(())
     }
+}
+
+fn honey(row: &Row) -> Result<Honey> {
+    let mut columns = Columns::of(row);
+    Ok(Honey {
+        subject: SubjectId::from_bytes(columns.bytes("honey", "subject")?),
+        label: columns.take()?,
+        placed_by: columns.take()?,
+        placed_at: columns.time()?,
+    })
 }
 
 fn used(row: &Row) -> Result<Used> {

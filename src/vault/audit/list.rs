@@ -190,7 +190,7 @@ impl Filter {
 }
 
 fn is_refusal(outcome: &str) -> bool {
-    !matches!(outcome, "OK" | "ASKED" | "KEPT" | "SAME" | "SUPPRESSED")
+    !matches!(outcome, "OK" | "ASKED" | "HONEY" | "KEPT" | "SAME" | "SUPPRESSED")
 }
 
 /// A walk along the batches that may hold what is meant, in the order of time.

@@ -90,7 +90,7 @@ pub struct Touched<'t> {
     #[serde(default, skip_serializing_if = "is_false")]
     pub special: bool,
     /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
-    /// because it stands for the same value, or `SUPPRESSED` for one whose value is on the suppression list.
+    /// because it stands for the same value, `SUPPRESSED` for one whose value is on the suppression list, or `HONEY`.
     #[serde(borrow)]
     pub outcome: Cow<'t, str>,
     /// How much was shown, where a policy or the purpose demanded another redaction than was asked for.

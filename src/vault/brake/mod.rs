@@ -6,12 +6,15 @@
 
 pub mod approval;
 mod budget;
+pub mod enumeration;
+pub mod honey;
 pub mod window;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use honey::Pot;
 use window::{Limit, Window};
 
 use super::Vault;
@@ -44,6 +47,8 @@ pub struct Settings {
     pub bulk: HashMap<String, u64>,
     /// The same of callers who are not named there; no limit when not said.
     pub other_bulk: Option<u64>,
+    /// How many look-ups of a caller may find nothing before that is told of; no limit when not said.
+    pub misses: Option<Limit>,
     /// How long a request for approval can be granted and used.
     pub approval_lifetime: Duration,
 }
@@ -53,9 +58,13 @@ pub struct Brakes {
     /// Tells what this process has counted from all else.
     process: [u8; 16],
     reveals: HashMap<String, Mutex<Window>>,
+    misses: HashMap<String, Mutex<Window>>,
+    /// When each caller was last suspected of enumeration.
+    suspected: Mutex<HashMap<String, Time>>,
     /// How many values each caller may ask for at once without an approval.
     bulk: HashMap<String, u64>,
     approval_lifetime: Duration,
+    honey: Arc<Pot>,
     /// When a look was begun at what others have counted.
     looked: Mutex<Instant>,
     looking: tokio::sync::Mutex<()>,
@@ -85,11 +94,17 @@ impl Brakes {
             let name = &registered.caller.name;
             Some((name.clone(), settings.bulk.get(name).copied().or(settings.other_bulk)?))
         });
+        let misses = callers
+            .iter()
+            .filter_map(|registered| Some((registered.caller.name.clone(), Mutex::new(Window::new(settings.misses?)))));
         let brakes = Self {
             process,
             reveals: reveals.collect(),
+            misses: misses.collect(),
+            suspected: Mutex::default(),
             bulk: bulk.collect(),
             approval_lifetime: settings.approval_lifetime,
+            honey: Arc::default(),
             looked: Mutex::new(Instant::now()),
             looking: tokio::sync::Mutex::default(),
             cleaned: Mutex::default(),
@@ -98,6 +113,9 @@ impl Brakes {
         for outcome in approval::OUTCOMES {
             metrics::counter!("lacuna_approvals_total", "outcome" => outcome).absolute(0);
         }
+        metrics::counter!("lacuna_honey_touched_total").absolute(0);
+        metrics::counter!("lacuna_enumeration_suspected_total").absolute(0);
+        brakes.honey.refresh(store).await?;
         brakes.look_now(store, clock.now()).await?;
         Ok(brakes)
     }
@@ -108,20 +126,26 @@ impl Brakes {
         &self.process
     }
 
-    const fn windows(&self, counted: Counted) -> Option<&HashMap<String, Mutex<Window>>> {
+    /// Which subjects are honey.
+    #[must_use]
+    pub fn honey(&self) -> Arc<Pot> {
+        Arc::clone(&self.honey)
+    }
+
+    const fn windows(&self, counted: Counted) -> &HashMap<String, Mutex<Window>> {
         match counted {
-            Counted::Reveals => Some(&self.reveals),
-            Counted::Misses => None,
+            Counted::Reveals => &self.reveals,
+            Counted::Misses => &self.misses,
         }
     }
 
     fn window(&self, counted: Counted, caller: &str) -> Option<MutexGuard<'_, Window>> {
-        let window = self.windows(counted)?.get(caller)?;
+        let window = self.windows(counted).get(caller)?;
         Some(window.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sees to it that what is known of others is not too old. While one looks, the others go on with what is known.
-    async fn look(&self, store: &dyn Store, clock: &dyn Clock) -> Result<()> {
+    pub(in crate::vault) async fn look(&self, store: &dyn Store, clock: &dyn Clock) -> Result<()> {
         let age = || self.looked.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         if !store.is_shared() || age() < LOOK {
             return Ok(());
@@ -144,7 +168,7 @@ impl Brakes {
             by_caller.entry((used.counted, used.caller)).or_default().insert(used.part, used.count);
         }
         for counted in [Counted::Reveals, Counted::Misses] {
-            for (caller, window) in self.windows(counted).into_iter().flatten() {
+            for (caller, window) in self.windows(counted) {
                 let others = by_caller.remove(&(counted, caller.clone())).unwrap_or_default();
                 window.lock().unwrap_or_else(PoisonError::into_inner).learn(others);
             }

@@ -27,11 +27,11 @@ impl Limit {
         let length = (self.micros() / PARTS).max(1);
         Time::from_micros(now.micros().div_euclid(length).saturating_add(1).saturating_mul(length))
     }
+}
 
-    /// Until when what was counted in a part that ends then counts.
-    const fn forgotten(&self, part: Time, micros: i64) -> Time {
-        Time::from_micros(part.micros().saturating_add(micros))
-    }
+/// Until when what was counted in a part of time that ends then counts.
+const fn forgotten(part: Time, micros: i64) -> Time {
+    Time::from_micros(part.micros().saturating_add(micros))
 }
 
 /// What would go over a limit.
@@ -56,11 +56,13 @@ pub struct Window {
 
 impl Window {
     /// Nothing counted yet.
+    #[must_use]
     pub const fn new(limit: Limit) -> Self {
         Self { limit, own: BTreeMap::new(), others: BTreeMap::new() }
     }
 
     /// The limit.
+    #[must_use]
     pub const fn limit(&self) -> Limit {
         self.limit
     }
@@ -71,9 +73,9 @@ impl Window {
     }
 
     fn forget(&mut self, now: Time) {
-        let (limit, micros) = (self.limit, self.limit.micros());
+        let micros = self.limit.micros();
         for counts in [&mut self.own, &mut self.others] {
-            counts.retain(|part, _| limit.forgotten(*part, micros) > now);
+            counts.retain(|part, _| forgotten(*part, micros) > now);
         }
     }
 
@@ -117,7 +119,7 @@ impl Window {
             gone = gone.saturating_add(*count);
             gone >= many
         });
-        let until = self.limit.forgotten(last?.0, self.limit.micros());
+        let until = forgotten(last?.0, self.limit.micros());
         Some(Duration::from_micros(until.micros().saturating_sub(now.micros()).max(0).unsigned_abs()))
     }
 
