@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lacuna::proto::v1;
+use lacuna::store::audit::MarkKind;
 use lacuna::vault::audit::walk::FaultKind;
 
 use crate::asks::CARE;
@@ -48,7 +49,7 @@ on_both_stores! {
         assert_eq!(vault().verify_audit().await.unwrap().0.faults, []);
         // A cut that nobody has signed hides nothing.
         let mut tx = vault().custody().store().write().await.unwrap();
-        let cut = tx.audit_marks(lacuna::store::audit::MarkKind::Cut).await.unwrap().remove(0);
+        let cut = tx.audit_marks(MarkKind::Cut).await.unwrap().remove(0);
         let note = cut.note.replace("\ncut\n", "\n");
         tx.put_audit_mark(&lacuna::store::audit::Mark { size: cut.size + 1, note, ..cut }).await.unwrap();
         tx.commit().await.unwrap();

@@ -16,6 +16,8 @@ mod approvals;
 mod asks;
 mod audit;
 mod audit_chain;
+mod audit_cli;
+mod audit_crash;
 mod audit_retention;
 mod authority;
 mod base_backup;

@@ -11,6 +11,7 @@ use super::checkpoint::{Checkpoint, flatten, unflatten};
 use super::outside::Outside;
 use super::walk::{Verified, leaf, verify};
 use super::{Entry, Head, hash_of};
+use crate::crash;
 use crate::crypto::merkle::Frontier;
 use crate::keys::Custody;
 use crate::keys::checkpoint::hex;
@@ -232,6 +233,7 @@ impl Vault {
         }
         if let Some((checkpoint, note)) = known.signed.as_ref().filter(|_| !known.kept) {
             let troubles = self.audit.outside.put(checkpoint, note).await;
+            crash::point("audit::checkpoint-kept");
             known.kept = troubles.is_empty();
             for trouble in troubles {
                 tracing::warn!(trouble, "a checkpoint of the audit is not kept in every place yet");
@@ -253,6 +255,7 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         tx.put_audit_mark(&mark).await?;
         tx.commit().await?;
+        crash::point("audit::checkpointed");
         (known.signed, known.kept) = (Some((checkpoint, signed)), false);
         Ok(())
     }
@@ -278,12 +281,13 @@ impl Vault {
         Ok((verify(&mut *tx, &keys, &known.checkpoints).await?, known.troubles))
     }
 
-    /// Cuts off what is older than entries are kept. The chain goes on from there; that it was cut is signed and recorded.
+    /// Cuts off what is older than entries are kept, by whole days (UTC): a cut is signed and recorded, and one a day is
+    /// enough. The chain goes on from there.
     /// Answers how many batches went.
     pub async fn cut_audit(&self) -> Result<u64> {
         let Some(keep) = self.audit.settings.keep.filter(|_| self.custody.leads()) else { return Ok(0) };
         let _one_at_a_time = self.audit.known.lock().await;
-        let before = self.clock.now().minus(keep);
+        let before = self.clock.now().minus(keep).day();
         let (keys, mut tx) = (public_keys(&self.custody)?, self.custody.store().read().await?);
         let mut removed = 0;
         for node in tx.audit_nodes().await? {
@@ -326,14 +330,17 @@ impl Vault {
             let message = format!("a cut of the audit is not kept outside: {trouble}");
             return Err(Error::new(Reason::AuditUnavailable, message));
         }
+        crash::point("audit::cut-kept");
         let mut tx = self.custody.store().write().await?;
         tx.put_audit_mark(&mark_of(&checkpoint, &frontier, &signed)).await?;
         tx.commit().await?;
+        crash::point("audit::cut");
         let mut removed = 0;
         loop {
             let mut tx = self.custody.store().write().await?;
             let some = tx.delete_audit_batches(&node, upto, REMOVED).await?;
             tx.commit().await?;
+            crash::point("audit::cut-removed");
             removed += some;
             if some == 0 {
                 return Ok(removed);
