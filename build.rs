@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 71] = [
+const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.AuditFilter",
@@ -28,6 +28,7 @@ const PLAINTEXT: [&str; 71] = [
     ".lacuna.v1.EraseSubjectRequest",
     ".lacuna.v1.FieldInput",
     ".lacuna.v1.FindTokensRequest",
+    ".lacuna.v1.GetApprovalRequest",
     ".lacuna.v1.GetCheckpointRequest",
     ".lacuna.v1.GetErasureRequest",
     ".lacuna.v1.GetKeyStatusRequest",
@@ -37,9 +38,12 @@ const PLAINTEXT: [&str; 71] = [
     ".lacuna.v1.GetRotationRequest",
     ".lacuna.v1.GetSubjectRequest",
     ".lacuna.v1.GetTokenRequest",
+    ".lacuna.v1.GrantApprovalRequest",
     ".lacuna.v1.IssueReceiptRequest",
+    ".lacuna.v1.LiftHoneyRequest",
     ".lacuna.v1.LiftRestrictionRequest",
     ".lacuna.v1.ListAffectedSubjectsRequest",
+    ".lacuna.v1.ListApprovalsRequest",
     ".lacuna.v1.ListAuditEntriesRequest",
     ".lacuna.v1.ListCallersRequest",
     ".lacuna.v1.ListCollectionPointsRequest",
@@ -49,6 +53,7 @@ const PLAINTEXT: [&str; 71] = [
     ".lacuna.v1.ListDeliveriesRequest",
     ".lacuna.v1.ListDueForReviewRequest",
     ".lacuna.v1.ListErasuresRequest",
+    ".lacuna.v1.ListHoneyRequest",
     ".lacuna.v1.ListKeyEventsRequest",
     ".lacuna.v1.ListNoticesRequest",
     ".lacuna.v1.ListPurposesRequest",
@@ -56,10 +61,12 @@ const PLAINTEXT: [&str; 71] = [
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.ListWhoCanAccessRequest",
+    ".lacuna.v1.PlaceHoneyRequest",
     ".lacuna.v1.ProveAuditEntryRequest",
     ".lacuna.v1.ProveConsentRequest",
     ".lacuna.v1.PublishNoticeRequest",
     ".lacuna.v1.RecordConsentRequest",
+    ".lacuna.v1.RefuseApprovalRequest",
     ".lacuna.v1.RestrictSubjectRequest",
     ".lacuna.v1.RetirePurposeRequest",
     ".lacuna.v1.RotateIndexKeyRequest",

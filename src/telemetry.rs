@@ -12,6 +12,11 @@
 //! | `lacuna_call_seconds` | `rpc` | how long calls took |
 //! | `lacuna_reveals_total` | `outcome` | tokens revealed or refused |
 //! | `lacuna_tokens_created_total` | | tokens made |
+//! | `lacuna_reveal_budget_used_ratio` | `caller` | how much of its budget of reveals a caller has used |
+//! | `lacuna_reveal_budget_refusals_total` | | calls that were refused as over a budget |
+//! | `lacuna_approvals_total` | `outcome` | requests for approval of bulk reveals |
+//! | `lacuna_honey_touched_total` | | calls that touched people who do not exist |
+//! | `lacuna_enumeration_suspected_total` | | callers that looked again and again for what is not there |
 //! | `lacuna_policies` | | policies in force |
 //! | `lacuna_policies_current` | | 0 while changed files of policies cannot be used |
 //! | `lacuna_policy_reloads_total` | `outcome` | other policies that were loaded or refused |

@@ -161,6 +161,7 @@ fn entry_json(entry: &v1::AuditEntry) -> Value {
         "purpose": entry.purpose,
         "redaction": entry.redaction,
         "justification": entry.justification,
+        "approval": entry.approval,
         "refused": entry.refused,
         "touched": entry.touched.iter().map(touched_json).collect::<Vec<_>>(),
         "unknown_tokens": entry.unknown_tokens,

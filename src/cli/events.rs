@@ -68,6 +68,8 @@ pub enum Kind {
     TokenUpdated,
     TokenDeleted,
     NoticeChanged,
+    HoneyTouched,
+    EnumerationSuspected,
 }
 
 impl From<Kind> for v1::EventKind {
@@ -80,6 +82,8 @@ impl From<Kind> for v1::EventKind {
             Kind::TokenUpdated => Self::TokenUpdated,
             Kind::TokenDeleted => Self::TokenDeleted,
             Kind::NoticeChanged => Self::NoticeChanged,
+            Kind::HoneyTouched => Self::HoneyTouched,
+            Kind::EnumerationSuspected => Self::EnumerationSuspected,
         }
     }
 }
@@ -164,7 +168,17 @@ fn about(event: &v1::Event) -> String {
     let cause = table::short(&print::enum_name(event.cause, v1::PermissionCause::as_str_name), "PERMISSION_CAUSE_");
     let channel = table::short(&print::enum_name(event.channel, v1::Channel::as_str_name), "CHANNEL_");
     let version = if event.version > 0 { format!("version {}", event.version) } else { String::new() };
-    let parts = [&event.token, &event.erasure, &cause, &event.purpose, &channel, &event.notice, &version];
+    let parts = [
+        &event.token,
+        &event.erasure,
+        &cause,
+        &event.purpose,
+        &channel,
+        &event.notice,
+        &version,
+        &event.caller,
+        &event.rpc,
+    ];
     parts.into_iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" ")
 }
 
@@ -184,6 +198,8 @@ fn event_json(event: &v1::Event) -> Value {
         "notice": event.notice,
         "version": event.version,
         "change": print::enum_name(event.change, v1::VersionChange::as_str_name),
+        "caller": event.caller,
+        "rpc": event.rpc,
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod admin;
+mod approval;
 mod audit;
 mod backup;
 mod bench;
@@ -20,6 +21,7 @@ mod drill;
 mod erasure;
 mod events;
 mod failure;
+mod honey;
 mod import;
 mod keys;
 mod names;
@@ -118,6 +120,12 @@ enum Command {
     /// See who may do what and why, and put an end to it.
     #[command(after_help = EXIT_STATUS)]
     Access(Noun<access::Verb>),
+    /// Decide about what callers want to read in bulk.
+    #[command(after_help = EXIT_STATUS)]
+    Approval(Noun<approval::Verb>),
+    /// Place people who do not exist, and be told of whoever touches them.
+    #[command(after_help = EXIT_STATUS)]
+    Honey(Noun<honey::Verb>),
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
@@ -152,6 +160,8 @@ impl Cli {
             Command::Events(noun) => noun.run(events::run).await,
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,
+            Command::Approval(noun) => noun.run(approval::run).await,
+            Command::Honey(noun) => noun.run(honey::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }

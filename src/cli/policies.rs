@@ -59,7 +59,7 @@ pub fn caller(known: &crate::config::Caller) -> Caller {
     }
 }
 
-/// Looks several times a second whether callers were disabled on other nodes.
+/// Looks several times a second whether callers were disabled, or honey was placed, on other nodes.
 pub async fn watch_callers(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
@@ -68,6 +68,9 @@ pub async fn watch_callers(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>
         }
         if let Err(error) = vault.refresh_callers().await {
             tracing::warn!(%error, "whether callers were disabled elsewhere cannot be seen");
+        }
+        if let Err(error) = vault.refresh_honey().await {
+            tracing::warn!(%error, "whether honey was placed elsewhere cannot be seen");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::keys::recover::Report;
 use crate::keys::status;
 use crate::model::{Clock, SystemClock};
 use crate::store::Store;
-use crate::vault::Vault;
+use crate::vault::{Settings, Vault};
 use crate::{model, platform, telemetry};
 
 /// How often the vault looks for what is due and how it is itself.
@@ -118,10 +118,10 @@ impl Running {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
         let (authority, files) = policies::load(config)?;
-        let (custody, events) = (Arc::new(opened.custody), config.events.settings());
-        let (registered, audit) = (policies::registered(config), open::audit(config));
-        let vault =
-            Arc::new(Vault::start(custody, clock, config.purposes(), events, authority, registered, audit).await?);
+        let (custody, registered) = (Arc::new(opened.custody), policies::registered(config));
+        let settings =
+            Settings { events: config.events.settings(), audit: open::audit(config), brakes: config.brakes() };
+        let vault = Arc::new(Vault::start(custody, clock, config.purposes(), settings, authority, registered).await?);
         policies::record(&vault, &files).await?;
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::{Authorization, Claim, Config, Hidden, read_secret};
+use super::{Authorization, Budget, Claim, Config, Hidden, read_secret};
 use crate::model::Label;
 
 /// Someone who may call.
@@ -27,6 +27,11 @@ pub struct Caller {
     pub purposes: Option<Vec<String>>,
     /// The groups they are in, which policies speak of; those that a token of an issuer names come to them.
     pub groups: Vec<String>,
+    /// How many values they may be shown; as `brakes.reveal_budget` says when not said.
+    pub reveal_budget: Option<Budget>,
+    /// How many values they may ask for at once without the approval of another; as `brakes.approval_above` says when not
+    /// said.
+    pub approval_above: Option<u64>,
     /// What the register of authorised persons says of them.
     pub authorization: Authorization,
 }
@@ -68,6 +73,7 @@ impl Caller {
         for group in &self.groups {
             ensure!(!group.trim().is_empty(), "{place} is in a group without a name");
         }
+        self.reveal_budget.iter().try_for_each(|budget| budget.check(&format!("{place}.reveal_budget")))?;
         self.authorization.check().with_context(|| place.to_owned())?;
         for code in self.purposes.iter().flatten() {
             Label::purpose(code).with_context(|| format!("{place} is granted {code:?}"))?;

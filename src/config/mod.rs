@@ -31,6 +31,7 @@
 //! ```
 
 mod audit;
+mod brakes;
 mod caller;
 mod endpoint;
 mod events;
@@ -52,6 +53,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 pub use audit::Audit;
+pub use brakes::{Brakes, Budget, Misses};
 pub use caller::Caller;
 pub use events::Events;
 pub use issuer::{Algorithm, Claim, Issuer};
@@ -125,6 +127,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// What callers may do.
     pub policy: Policy,
+    /// What stops callers who ask for too much.
+    pub brakes: Brakes,
     /// Events for other systems.
     pub events: Events,
     /// The audit.
@@ -207,6 +211,7 @@ impl Config {
         issuer::check(&self.issuers)?;
         caller::check(self)?;
         self.slot.check()?;
+        self.brakes.check()?;
         self.events.check()?;
         self.audit.check()?;
         for (at, sink) in self.sinks.iter().enumerate() {
@@ -436,6 +441,11 @@ mod tests {
             ("[[callers]]\nname = 'a'\n[callers.jwt]\nvalue = 'b'", "[[issuers]]"),
             ("[limits]\nconnections = 0", "limits.connections"),
             ("[limits]\nspeed = 1", "speed"),
+            ("[brakes]\nreveal_budget = { values = 0, seconds = 1 }", "brakes.reveal_budget.values"),
+            (
+                "[[callers]]\nname = 'a'\ntoken = 't'\nreveal_budget = { values = 1, seconds = 0 }",
+                "reveal_budget.seconds",
+            ),
             ("[events]\nretention_days = 0", "events.retention_days"),
             ("[audit]\nretention_days = 0", "audit.retention_days"),
             ("[audit]\ncheckpoint_seconds = 0", "audit.checkpoint_seconds"),

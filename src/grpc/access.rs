@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::identity::caller;
 use super::status::reason_name;
 use super::subject::subject_id;
-use super::{answer, parse, status};
+use super::{answer, approval, honey, parse, status};
 use crate::model::{Error, Jurisdiction, Label, Redaction, Result, SubjectState};
 use crate::policy::{Action, Caller, Over};
 use crate::proto::v1;
@@ -113,6 +113,73 @@ impl AccessService for Accesses {
         })
         .await
     }
+
+    async fn list_approvals(
+        &self,
+        request: Request<v1::ListApprovalsRequest>,
+    ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
+        answer("ListApprovals", approval::list(&self.vault, request.into_inner())).await
+    }
+
+    async fn get_approval(
+        &self,
+        request: Request<v1::GetApprovalRequest>,
+    ) -> Result<Response<v1::GetApprovalResponse>, Status> {
+        answer("GetApproval", async {
+            let approval = approval::get(&self.vault, &request.into_inner().approval).await?;
+            Ok(v1::GetApprovalResponse { approval: Some(approval) })
+        })
+        .await
+    }
+
+    async fn grant_approval(
+        &self,
+        request: Request<v1::GrantApprovalRequest>,
+    ) -> Result<Response<v1::GrantApprovalResponse>, Status> {
+        let by = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("GrantApproval", async {
+            let v1::GrantApprovalRequest { approval, reason } = request.into_inner();
+            let approval = approval::decide(&self.vault, &by, &approval, true, &reason).await?;
+            Ok(v1::GrantApprovalResponse { approval: Some(approval) })
+        })
+        .await
+    }
+
+    async fn refuse_approval(
+        &self,
+        request: Request<v1::RefuseApprovalRequest>,
+    ) -> Result<Response<v1::RefuseApprovalResponse>, Status> {
+        let by = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("RefuseApproval", async {
+            let v1::RefuseApprovalRequest { approval, reason } = request.into_inner();
+            let approval = approval::decide(&self.vault, &by, &approval, false, &reason).await?;
+            Ok(v1::RefuseApprovalResponse { approval: Some(approval) })
+        })
+        .await
+    }
+
+    async fn place_honey(
+        &self,
+        request: Request<v1::PlaceHoneyRequest>,
+    ) -> Result<Response<v1::PlaceHoneyResponse>, Status> {
+        let by = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("PlaceHoney", honey::place(&self.vault, &by, request.into_inner())).await
+    }
+
+    async fn lift_honey(
+        &self,
+        request: Request<v1::LiftHoneyRequest>,
+    ) -> Result<Response<v1::LiftHoneyResponse>, Status> {
+        let by = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("LiftHoney", honey::lift(&self.vault, &by, request.into_inner())).await
+    }
+
+    async fn list_honey(
+        &self,
+        request: Request<v1::ListHoneyRequest>,
+    ) -> Result<Response<v1::ListHoneyResponse>, Status> {
+        answer("ListHoney", honey::list(&self.vault, request.into_inner())).await
+    }
 }
 
 fn simulation(ask: v1::SimulateAccessRequest) -> Result<Simulation> {
@@ -186,7 +253,8 @@ fn wire_access(access: Access) -> v1::AccessEntry {
     }
 }
 
-const fn wire_redaction(redaction: Redaction) -> v1::Redaction {
+/// A redaction on the wire.
+pub const fn wire_redaction(redaction: Redaction) -> v1::Redaction {
     match redaction {
         Redaction::PlainText => v1::Redaction::PlainText,
         Redaction::Masked => v1::Redaction::Masked,

@@ -185,6 +185,7 @@ pub fn wire(listed: &Listed) -> Result<v1::AuditEntry> {
         purpose: told.purpose.into_owned(),
         redaction: told.redaction.into_owned(),
         justification: told.justification.into_owned(),
+        approval: told.approval.into_owned(),
         refused: told.refused.unwrap_or_default().into_owned(),
         touched: told.touched.into_iter().map(wire_touched).collect(),
         unknown_tokens: told.unknown,

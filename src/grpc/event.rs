@@ -162,6 +162,8 @@ fn wire_event(placed: Placed, token: Option<String>) -> v1::Event {
         notice: body.notice.unwrap_or_default(),
         version: body.version.and_then(|version| i32::try_from(version).ok()).unwrap_or_default(),
         change: body.change.map_or(0, Change::number),
+        caller: body.caller.unwrap_or_default(),
+        rpc: body.rpc.unwrap_or_default(),
     }
 }
 

@@ -4,11 +4,13 @@
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
 mod access;
+mod approval;
 pub mod audit;
 mod consent;
 mod event;
 mod gate;
 mod guard;
+mod honey;
 mod identity;
 mod jwt;
 mod key;

@@ -26,6 +26,9 @@ pub fn to_status(error: &Error) -> Status {
     if let Some(field) = &error.field {
         details.add_bad_request_violation(field, error.message.clone());
     }
+    if let Some(delay) = error.retry {
+        details.set_retry_info(Some(delay));
+    }
     Status::with_error_details(code, error.to_string(), details)
 }
 
@@ -52,6 +55,9 @@ fn name(reason: ErrorReason) -> String {
 
 const fn code(reason: Reason) -> (Code, ErrorReason) {
     match reason {
+        Reason::ApprovalClosed => (Code::FailedPrecondition, ErrorReason::ApprovalClosed),
+        Reason::ApprovalRequired => (Code::FailedPrecondition, ErrorReason::ApprovalRequired),
+        Reason::ApprovalUnknown => (Code::NotFound, ErrorReason::ApprovalUnknown),
         Reason::AuditUnavailable => (Code::Unavailable, ErrorReason::AuditUnavailable),
         Reason::BatchTooLarge => (Code::InvalidArgument, ErrorReason::BatchTooLarge),
         Reason::CallerDisabled => (Code::PermissionDenied, ErrorReason::CallerDisabled),
@@ -69,6 +75,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::ErasurePending => (Code::FailedPrecondition, ErrorReason::ErasurePending),
         Reason::ErasureUnknown => (Code::NotFound, ErrorReason::ErasureUnknown),
         Reason::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
+        Reason::FourEyes => (Code::PermissionDenied, ErrorReason::FourEyes),
         Reason::GuardianRequired => (Code::FailedPrecondition, ErrorReason::GuardianRequired),
         Reason::Internal => (Code::Internal, ErrorReason::Internal),
         Reason::InvalidMethod => (Code::PermissionDenied, ErrorReason::InvalidMethod),
@@ -88,6 +95,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::PurposeUnknown => (Code::InvalidArgument, ErrorReason::PurposeUnknown),
         Reason::ReconfirmDue => (Code::PermissionDenied, ErrorReason::ReconfirmDue),
         Reason::RequestMismatch => (Code::AlreadyExists, ErrorReason::RequestMismatch),
+        Reason::RevealBudget => (Code::ResourceExhausted, ErrorReason::RevealBudget),
         Reason::RightAbsolute => (Code::InvalidArgument, ErrorReason::RightAbsolute),
         Reason::RotationRunning => (Code::FailedPrecondition, ErrorReason::RotationRunning),
         Reason::RotationUnknown => (Code::NotFound, ErrorReason::RotationUnknown),

@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Why something was refused or failed. The names are those of `lacuna.v1.ErrorReason`, which documents each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each value is documented once, in error_reason.proto")]
 pub enum Reason {
+    ApprovalClosed,
+    ApprovalRequired,
+    ApprovalUnknown,
     AuditUnavailable,
     BatchTooLarge,
     CallerDisabled,
@@ -24,6 +28,7 @@ pub enum Reason {
     ErasurePending,
     ErasureUnknown,
     EtagMismatch,
+    FourEyes,
     GuardianRequired,
     Internal,
     InvalidMethod,
@@ -43,6 +48,7 @@ pub enum Reason {
     PurposeUnknown,
     ReconfirmDue,
     RequestMismatch,
+    RevealBudget,
     RightAbsolute,
     RotationRunning,
     RotationUnknown,
@@ -74,6 +80,8 @@ pub struct Error {
     pub field: Option<String>,
     /// Ids, times and counts that a program can act on.
     pub metadata: Vec<(&'static str, String)>,
+    /// After how long the same call may succeed, when that is known.
+    pub retry: Option<Duration>,
     /// What lies beneath, for the log.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -84,7 +92,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with its sentence.
     pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), field: None, metadata: Vec::new(), source: None }
+        Self { reason, message: message.into(), field: None, metadata: Vec::new(), retry: None, source: None }
     }
 
     /// Bad input in `field`: what is wrong with it, without the value.
@@ -107,6 +115,7 @@ impl Error {
             message: self.message.clone(),
             field: self.field.clone(),
             metadata: self.metadata.clone(),
+            retry: self.retry,
             source: self.source.as_ref().map(|source| source.to_string().into()),
         }
     }
@@ -148,6 +157,13 @@ impl Error {
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
         self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    /// Says after how long the same call may succeed.
+    #[must_use]
+    pub const fn retry_in(mut self, delay: Option<Duration>) -> Self {
+        self.retry = delay;
         self
     }
 

@@ -166,6 +166,13 @@ sixteen_bytes!(EventId);
 time_ordered!(EventId);
 shown!(EventId, "evt_", "event");
 
+/// One request for approval: `apr_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApprovalId([u8; 16]);
+sixteen_bytes!(ApprovalId);
+time_ordered!(ApprovalId);
+shown!(ApprovalId, "apr_", "approval");
+
 /// One rotation of a key: `rot_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RotationId([u8; 16]);

@@ -3,6 +3,7 @@
 //! This floor is pure: no I/O, no clock of its own, no database, no transport. A value that exists here is valid;
 //! a state that changes here may refuse. It must not know how anything is stored, sealed or sent.
 
+mod approval;
 mod card;
 mod clock;
 pub(crate) mod consent;
@@ -18,6 +19,7 @@ mod rotation;
 mod subject;
 mod token;
 
+pub use approval::{Approval, ApprovalState, Bulk};
 pub use card::{contains_card_number, luhn_valid};
 pub use clock::{Clock, SystemClock, Time};
 pub use consent::{
@@ -29,7 +31,8 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Value, warm_up};
 pub use id::{
-    ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId, SubjectId, TokenRow,
+    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId,
+    SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};

@@ -29,6 +29,10 @@ numbered! {
         SubjectReleased = 7,
         /// A token was deleted with its value.
         TokenDeleted = 8,
+        /// Somebody touched a person who does not exist.
+        HoneyTouched = 9,
+        /// A caller looks again and again for what is not there.
+        EnumerationSuspected = 10,
     }
 }
 
@@ -77,6 +81,12 @@ pub struct OutboxBody {
     /// How much that version changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
+    /// The caller whom an alarm is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+    /// What they called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc: Option<String>,
 }
 
 /// Something that changed. Names people and tokens by pseudonym, and holds no value.
@@ -169,6 +179,25 @@ impl OutboxEvent {
         let kind = if deleted { OutboxKind::TokenDeleted } else { OutboxKind::TokenUpdated };
         let event = Self::new(kind, Some(token.subject), OutboxBody::default(), now, random);
         Self { token: Some(token.row), ..event }
+    }
+
+    /// Somebody touched a person who does not exist.
+    pub fn of_honey(subject: SubjectId, caller: &str, rpc: &str, now: Time, random: &dyn Random) -> Self {
+        let (caller, rpc) = (Some(caller.to_owned()), Some(rpc.to_owned()));
+        let body = OutboxBody { caller, rpc, ..OutboxBody::default() };
+        Self::new(OutboxKind::HoneyTouched, Some(subject), body, now, random)
+    }
+
+    /// A caller looks again and again for what is not there.
+    pub fn of_enumeration(caller: &str, now: Time, random: &dyn Random) -> Self {
+        let body = OutboxBody { caller: Some(caller.to_owned()), ..OutboxBody::default() };
+        Self::new(OutboxKind::EnumerationSuspected, None, body, now, random)
+    }
+
+    /// Whether it is an alarm: whom it is about must not learn of it, nor anybody else who need not.
+    #[must_use]
+    pub const fn is_alarm(&self) -> bool {
+        matches!(self.kind, OutboxKind::HoneyTouched | OutboxKind::EnumerationSuspected)
     }
 
     /// Whether it tells that somebody objects to direct marketing, or does so no more: who may not know of the suppression

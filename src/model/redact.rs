@@ -41,6 +41,12 @@ impl Redaction {
             Self::Redacted => "REDACTED",
         }
     }
+
+    /// The one by a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|redaction| redaction.name() == name)
+    }
 }
 
 /// What a reveal shows of `value`: text for every type, but bytes for BYTES.

@@ -118,6 +118,14 @@ actions! {
     ReadAccess = "readAccess" on Vault ["ListCallers", "ListWhoCanAccess", "SimulateAccess"],
     /// Disable callers.
     AdministerAccess = "administerAccess" on Vault ["DisableCaller", "EnableCaller"],
+    /// See what honey there is, and be told of alarms.
+    ReadAlarms = "readAlarms" on Vault ["ListHoney"],
+    /// Place honey, and lift it.
+    AdministerHoney = "administerHoney" on Vault ["PlaceHoney", "LiftHoney"],
+    /// See what others want to read in bulk.
+    ReadApprovals = "readApprovals" on Vault ["GetApproval", "ListApprovals"],
+    /// Approve it, or refuse.
+    Approve = "approve" on Vault ["GrantApproval", "RefuseApproval"],
     /// See who did what.
     ReadAudit = "readAudit" on Vault
         ["ListAuditEntries", "ListAffectedSubjects", "VerifyAuditChain", "GetCheckpoint", "ProveAuditEntry"],

@@ -12,7 +12,9 @@ mod rows;
 mod sqlite;
 
 pub mod access;
+pub mod approval;
 pub mod audit;
+pub mod brake;
 pub mod consent;
 pub mod erasure;
 pub mod index;
@@ -102,7 +104,9 @@ impl Setting {
 #[async_trait]
 pub trait Tx:
     access::Accesses
+    + approval::Approvals
     + audit::Audits
+    + brake::Brakes
     + consent::Consents
     + erasure::Erasures
     + index::Indexes

@@ -88,6 +88,6 @@ impl Vault {
         let digest = derive::sha256(&parts);
         let justification = format!("sha256:{}", hex(&digest));
         let entry = Entry { justification, refused, ..Entry::new(ITSELF, "LoadPolicies", self.clock.now()) };
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 }

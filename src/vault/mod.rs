@@ -9,6 +9,7 @@
 pub mod access;
 mod answer;
 pub mod audit;
+pub mod brake;
 pub mod consent;
 pub mod erasure;
 pub mod event;
@@ -35,6 +36,17 @@ use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Purpose, Reason, Result};
 use crate::policy::{Authority, Registered};
 
+/// How a vault is kept.
+#[derive(Clone)]
+pub struct Settings {
+    /// Events for other systems.
+    pub events: event::Settings,
+    /// The audit.
+    pub audit: audit::keeper::Settings,
+    /// What stops callers who ask for too much.
+    pub brakes: brake::Settings,
+}
+
 /// The vault: safe to share, and shared by every door.
 pub struct Vault {
     custody: Arc<Custody>,
@@ -45,6 +57,7 @@ pub struct Vault {
     appends: consent::Appends,
     events: event::Events,
     audit: audit::keeper::Keeper,
+    brakes: brake::Brakes,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
@@ -63,18 +76,20 @@ impl Vault {
         custody: Arc<Custody>,
         clock: Arc<dyn Clock>,
         seeds: Vec<Purpose>,
-        settings: event::Settings,
+        settings: Settings,
         authority: Authority,
         registered: Vec<Registered>,
-        audit: audit::keeper::Settings,
     ) -> Result<Self> {
         if let Err(error) = journal::replay(&custody, &*clock).await {
             tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
         }
         let library = Arc::new(consent::Library::open(custody.share_store(), seeds, clock.now()).await?);
         let events =
-            event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings).await?;
-        let audit = audit::keeper::Keeper::start(&custody, audit).await?;
+            event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings.events)
+                .await?;
+        let audit = audit::keeper::Keeper::start(&custody, settings.audit).await?;
+        let random = custody.ring.random();
+        let brakes = brake::Brakes::start(&settings.brakes, &registered, custody.store(), random, &*clock).await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
         let roll = access::Roll::new(registered);
@@ -84,8 +99,9 @@ impl Vault {
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),
             reads: read::start(Arc::clone(&custody)),
             appends: consent::start_appending(Arc::clone(&custody), Arc::clone(&library), Arc::clone(&clock)),
-            writes: write::start(Arc::clone(&custody), Arc::clone(&clock), audit.chain()),
+            writes: write::start(Arc::clone(&custody), Arc::clone(&clock), audit.chain(), &brakes),
             audit,
+            brakes,
             shreds,
             custody,
             clock,

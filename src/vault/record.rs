@@ -26,12 +26,12 @@ impl Vault {
     ) -> Result<()> {
         call::touch([touched.clone()]);
         let entry = Entry { touched: vec![touched], ..Entry::new(&caller.name, deed, self.clock.now()) };
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 
     /// Records that a definition is about to be made.
     pub(super) async fn record_deed(&self, caller: &Caller, deed: &'static str) -> Result<()> {
         let entry = Entry::new(&caller.name, deed, self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched, call};
+use super::brake::enumeration;
 use super::read::Name;
 use super::token::Described;
 use super::write::{Record, Write, Written};
@@ -52,6 +53,8 @@ impl Vault {
     pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<(Vec<Revealed>, Flight)> {
         let claim = Claim { channel: ask.channel, ..self.claim(caller, Action::Reveal) };
         let catalogue = self.admit(&claim, "Detokenize", &ask.purpose).await?;
+        self.check_budget(caller, "Detokenize").await?;
+        let approval = self.check_bulk(caller, ask).await?;
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
         let mut found = self.read_facts(&ask.purpose, names).await?;
@@ -72,10 +75,21 @@ impl Vault {
             .map(|(text, facts)| self.reveal(&admission, ask.redaction, text, facts.as_deref(), now))
             .collect();
         self.look_again(&admission, ask, &mut found, &mut revealed).await?;
-        let record = record(caller, &admission, ask, &found, &revealed, now);
+        let mut record = record(caller, &admission, ask, &found, &revealed, now);
+        record.entry.approval = approval.map(|id| id.to_string()).unwrap_or_default();
         // What could not be answered any more must not be spent.
         flight.may_land()?;
-        let spent = self.record(record).await?;
+        // From here on two calls at once cannot both be shown what is left for one.
+        let used = match self.brakes.take(caller, shown(&revealed), now) {
+            Ok(used) => used,
+            Err(refusal) => return Err(self.record_unshown(record, refusal).await),
+        };
+        record.used.extend(used.clone());
+        let recorded = self.record(record).await;
+        if let (Err(_), Some(used)) = (&recorded, &used) {
+            self.brakes.give_back(used);
+        }
+        let spent = recorded?;
         self.refuse_unspent(&admission, ask, &found, &spent, &mut revealed).await?;
         flight.may_land()?;
         Ok((revealed, flight))
@@ -146,6 +160,17 @@ impl Vault {
             }
         }
         Ok(())
+    }
+
+    /// Records that nothing is shown of what was found, and answers why.
+    async fn record_unshown(&self, mut record: Record, refusal: Error) -> Error {
+        let reason = format!("{:?}", refusal.reason);
+        record.spend.clear();
+        for one in record.entry.touched.iter_mut().filter(|one| one.outcome == "OK") {
+            (one.outcome, one.shown) = (Cow::Owned(reason.clone()), Cow::Borrowed(""));
+        }
+        record.entry.refused = Some(reason);
+        self.record(record).await.err().unwrap_or(refusal)
     }
 
     /// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
@@ -219,13 +244,24 @@ impl Vault {
         found.sort_by_key(|facts| facts.token.row);
         let touched = found.iter().map(|facts| Touched::facts(facts, "OK")).collect();
         let entry = Entry { purpose: purpose.to_owned(), touched, ..Entry::new(&caller.name, "FindTokens", now) };
-        self.record(Record { entry, spend: Vec::new() }).await?;
+        self.record(Record::of(entry)).await?;
         flight.may_land()?;
         Ok(found.into_iter().map(|facts| self.describe(facts.token, TokenState::Active)).collect())
     }
 
     /// Makes a record durable; answers the single-use tokens that it spent.
-    pub(super) async fn record(&self, record: Record) -> Result<Vec<TokenRow>> {
+    pub(super) async fn record(&self, mut record: Record) -> Result<Vec<TokenRow>> {
+        let misses = enumeration::misses(&record.entry);
+        if misses > 0 && self.brakes.counts_misses(&record.entry.caller) {
+            if let Err(error) = self.brakes.look(self.custody.store(), &*self.clock).await {
+                tracing::debug!(%error, "what other nodes have counted is not known just now");
+            }
+            let counted = self.brakes.count_misses(&record.entry, misses, self.clock.now());
+            let (used, alarm) = counted.unzip();
+            record.used.extend(used);
+            record.alarm = alarm.flatten();
+        }
+        let alarm = record.alarm.clone();
         let unavailable = |error: Error| {
             if error.reason == Reason::Overloaded {
                 return error;
@@ -240,6 +276,9 @@ impl Vault {
             Written::Recorded(spent) => {
                 self.audit.note(true);
                 call::note(refused);
+                if let Some(told) = &alarm {
+                    self.tell_of_enumeration(told).await;
+                }
                 Ok(spent)
             }
             Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
@@ -255,7 +294,7 @@ impl Vault {
     pub(super) async fn record_refusal(&self, caller: &Caller, deed: &'static str, error: Error) -> Error {
         let now = self.clock.now();
         let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..Entry::new(&caller.name, deed, now) };
-        match self.record(Record { entry, spend: Vec::new() }).await {
+        match self.record(Record::of(entry)).await {
             Ok(_) => error,
             Err(unrecorded) => unrecorded,
         }
@@ -268,6 +307,12 @@ pub(super) fn unknown(text: &str, custody: &Custody) -> Error {
         Name::Row(_) | Name::Shape(_) => policy::unknown_token(text),
         Name::Malformed => Error::new(Reason::TokenUnknown, "this is not a token of the vault"),
     }
+}
+
+/// How many values are shown, wholly or in part.
+fn shown(revealed: &[Revealed]) -> u64 {
+    let shows = |one: &&Revealed| one.outcome.is_ok() && one.shown != Redaction::Redacted;
+    revealed.iter().filter(shows).count() as u64
 }
 
 fn record(
@@ -300,5 +345,5 @@ fn record(
         touched: all,
         ..Entry::new(&caller.name, "Detokenize", now)
     };
-    Record { entry, spend }
+    Record { spend, ..Record::of(entry) }
 }

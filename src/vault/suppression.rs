@@ -36,7 +36,7 @@ impl Vault {
     pub(super) async fn record_found(&self, caller: &Caller, deed: &'static str, token: &Token) -> Result<()> {
         let touched = vec![Touched::token(token, "SUPPRESSED")];
         let entry = Entry { touched, ..Entry::new(&caller.name, deed, self.clock.now()) };
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 
     /// Whether a caller is told that a person objects to direct marketing. When that was found just now, no node reveals by

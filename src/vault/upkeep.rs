@@ -8,6 +8,7 @@ impl Vault {
     /// Does once whatever is due now, and answers how many erasures and rotations still wait for something. Safe to call
     /// at any time, also at once from several places.
     pub async fn upkeep(&self) -> Result<usize> {
+        self.publish_brakes();
         // What is due is due once, by one clock.
         if !self.custody().leads() {
             return Ok(0);
@@ -23,6 +24,9 @@ impl Vault {
         }
         if let Err(error) = self.keep_events().await {
             tracing::warn!(%error, "old events are removed later");
+        }
+        if let Err(error) = self.keep_brakes().await {
+            tracing::warn!(%error, "old counts of what callers have used are removed later");
         }
         Ok(waiting)
     }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::audit::{Entry, Head};
+use super::brake;
+use super::brake::honey::{self, Alarm, Pot};
 use super::keep::keep_tokens;
 use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
@@ -17,8 +19,11 @@ use crate::keys::checkpoint::hex;
 use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
-use crate::model::{Clock, Error, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
+use crate::model::{
+    Clock, Error, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState,
+};
 use crate::store::Tx;
+use crate::store::brake::Used;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 use crate::store::node::NodeId;
@@ -124,21 +129,39 @@ pub enum Objection {
     Found,
 }
 
-/// An audit entry, with the single-use tokens it spends.
+/// An audit entry, with what becomes durable together with it.
 pub struct Record {
     /// The entry.
     pub entry: Entry,
-    /// Tokens that are spent in the same transaction.
+    /// Single-use tokens that are spent.
     pub spend: Vec<TokenRow>,
+    /// What the caller has used of its limits.
+    pub used: Vec<Used>,
+    /// What is told beside it.
+    pub alarm: Option<Entry>,
+}
+
+impl Record {
+    /// An entry alone.
+    pub const fn of(entry: Entry) -> Self {
+        Self { entry, spend: Vec::new(), used: Vec::new(), alarm: None }
+    }
 }
 
 /// The shared writes.
 pub type Writes = Batch<Write, Result<Written>>;
 
 /// Starts them.
-pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId) -> Writes {
+pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId, brakes: &brake::Brakes) -> Writes {
     let limits = Limits { weight: 2000, in_flight: 1, waiting: 8192 };
-    let writer = Arc::new(Writer { custody, clock, chain, head: Mutex::new(None) });
+    let writer = Arc::new(Writer {
+        custody,
+        clock,
+        chain,
+        process: *brakes.process(),
+        honey: brakes.honey(),
+        head: Mutex::new(None),
+    });
     Batch::start(limits, weigh, move |writes: Vec<Write>| {
         let writer = Arc::clone(&writer);
         async move { writer.run(&writes).await }
@@ -157,6 +180,9 @@ struct Writer {
     clock: Arc<dyn Clock>,
     /// The audit chain that this process writes.
     chain: NodeId,
+    /// Whose counts of what callers have used these are.
+    process: [u8; 16],
+    honey: Arc<Pot>,
     /// Where the audit chain stands; read again after a failure.
     head: Mutex<Option<Head>>,
 }
@@ -172,9 +198,12 @@ impl Together for Writer {
         let mut tx = self.custody.store().write().await.map_err(Failure::NotBegun)?;
         let (mut tokens, found, doubt) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
+        self.count(&mut *tx, writes).await?;
         let mut records: Vec<Option<Settled<'_>>> = writes.iter().map(|write| settle(write, &mut spent)).collect();
-        let mut entries: Vec<&Entry> = records.iter().flatten().map(|record| &*record.entry).collect();
+        let mut entries: Vec<&Entry> = records.iter().flatten().flat_map(Settled::entries).collect();
         entries.extend(&found);
+        let alarms = self.alarms(&mut *tx, &entries, now).await?;
+        entries.extend(alarms.iter().map(|alarm| &alarm.entry));
         let mut head = match known_head {
             Some(head) => head,
             None => Head::read(&mut *tx, self.chain).await?,
@@ -186,6 +215,7 @@ impl Together for Writer {
         tx.commit().await.map_err(Failure::InCommit)?;
         doubt.into_iter().for_each(Doubt::resolve);
         crash::point("write::after-commit");
+        alarms.iter().for_each(honey::tell);
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(writes
             .iter()
@@ -199,11 +229,50 @@ impl Together for Writer {
     }
 }
 
+impl Writer {
+    /// Tells of entries that touch honey, in the transaction that they are written in.
+    async fn alarms(&self, tx: &mut dyn Tx, entries: &[&Entry], now: Time) -> Result<Vec<Alarm>> {
+        let mut alarms = Vec::new();
+        for entry in entries {
+            alarms.extend(self.honey.alarm(entry, self.custody.ring.random(), now)?);
+        }
+        let mut subjects: Vec<SubjectId> =
+            alarms.iter().flat_map(|alarm: &Alarm| alarm.subjects.iter().copied()).collect();
+        if subjects.is_empty() {
+            return Ok(alarms);
+        }
+        subjects.sort_unstable();
+        subjects.dedup();
+        // So that nobody else tells of them meanwhile: the order of what is told about one subject is kept.
+        tx.lock_subjects(&subjects).await?;
+        let events: Vec<OutboxEvent> = alarms.iter().flat_map(|alarm| alarm.events.iter().cloned()).collect();
+        tx.tell(&events).await?;
+        Ok(alarms)
+    }
+
+    /// Adds to what callers have used of their limits.
+    async fn count(&self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
+        let used = writes.iter().flat_map(|write| match write {
+            Write::Record(record) => record.used.as_slice(),
+            Write::Tokens(_) => &[],
+        });
+        let used = brake::together(used);
+        if used.is_empty() { Ok(()) } else { tx.add_used(&self.process, &used).await }
+    }
+}
+
 /// What a record comes to.
 struct Settled<'w> {
     entry: Cow<'w, Entry>,
     /// What it, and no other, has spent.
     spent: Vec<TokenRow>,
+    alarm: Option<&'w Entry>,
+}
+
+impl Settled<'_> {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        std::iter::once(&*self.entry).chain(self.alarm)
+    }
 }
 
 /// Gives a record those of the tokens it asks for that nobody before it was given. Of the others its entry says that they
@@ -212,7 +281,7 @@ fn settle<'w>(write: &'w Write, left: &mut HashSet<TokenRow>) -> Option<Settled<
     let Write::Record(record) = write else { return None };
     let spent: Vec<TokenRow> = record.spend.iter().copied().filter(|row| left.remove(row)).collect();
     if spent.len() == record.spend.len() {
-        return Some(Settled { entry: Cow::Borrowed(&record.entry), spent });
+        return Some(Settled { entry: Cow::Borrowed(&record.entry), spent, alarm: record.alarm.as_ref() });
     }
     let (mut entry, mut given) = (record.entry.clone(), HashSet::new());
     given.extend(spent.iter().map(|row| hex(row.as_bytes())));
@@ -222,7 +291,7 @@ fn settle<'w>(write: &'w Write, left: &mut HashSet<TokenRow>) -> Option<Settled<
             one.outcome = Cow::Owned(format!("{:?}", Reason::TokenSpent));
         }
     }
-    Some(Settled { entry: Cow::Owned(entry), spent })
+    Some(Settled { entry: Cow::Owned(entry), spent, alarm: record.alarm.as_ref() })
 }
 
 /// Spends single-use tokens and answers which were not spent before.

@@ -11,6 +11,8 @@
 )]
 
 mod access;
+mod alarms;
+mod approvals;
 mod asks;
 mod audit;
 mod audit_chain;
@@ -20,6 +22,7 @@ mod audit_retention;
 mod authority;
 mod base_backup;
 mod bearers;
+mod brakes;
 mod breach;
 #[cfg(feature = "s3")]
 mod buckets;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use lacuna::model::{Approval, ApprovalId, ApprovalState, Bulk, Channel, Clock as _, Redaction};
 use lacuna::proto::v1;
 use lacuna::vault::audit::call::UNRECORDED;
 use prost::Message as _;
@@ -33,8 +34,30 @@ struct There {
     cursor: String,
     entry: String,
     rotation: String,
+    approval: String,
     later: prost_types::Timestamp,
     past: prost_types::Timestamp,
+}
+
+/// A request for approval that somebody else has made.
+async fn of_somebody_else(house: &House) -> String {
+    let (now, day) = (house.clock.now(), HOUR * 24);
+    let bulk = Bulk::new("agent", CARE, Redaction::Masked, Channel::Any, "", &["tok".to_owned()]);
+    let asked = Approval {
+        id: ApprovalId::from_bytes([7; 16]),
+        bulk,
+        requested_at: now,
+        expires_at: now.plus(day),
+        state: ApprovalState::Pending,
+        decided_by: String::new(),
+        decided_at: None,
+        reason: String::new(),
+        used_at: None,
+    };
+    let mut tx = house.running().vault.custody().store().write().await.unwrap();
+    tx.insert_approval(&asked).await.unwrap();
+    tx.commit().await.unwrap();
+    asked.id.to_string()
 }
 
 impl There {
@@ -62,7 +85,8 @@ impl There {
         let mut keys = office.house.key_service().await;
         let rotation = keys.rotate_signing_key(ask).await.unwrap().into_inner().rotation.unwrap().rotation;
         let past = prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 };
-        Self { ada, erasure, done, yes, link, cursor, entry, rotation, later, past }
+        let approval = of_somebody_else(&office.house).await;
+        Self { ada, erasure, done, yes, link, cursor, entry, rotation, approval, later, past }
     }
 
     /// A request that makes sense.
@@ -132,6 +156,14 @@ impl There {
                 ..Default::default()
             }
             .encode_to_vec(),
+            "GetApproval" | "GrantApproval" | "RefuseApproval" => {
+                // All three messages name the request first.
+                v1::GetApprovalRequest { approval: self.approval.clone() }.encode_to_vec()
+            }
+            // Both messages name the subject first; the one is placed, then lifted.
+            "PlaceHoney" | "LiftHoney" => {
+                v1::PlaceHoneyRequest { subject: subject(), ..Default::default() }.encode_to_vec()
+            }
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.
             whole if whole.starts_with("Rotate") || whole.starts_with("List") && !whole.contains("Consent") => {
@@ -190,7 +222,16 @@ impl There {
 
 /// Those that change what others need, last.
 fn rank(rpc: &str) -> usize {
-    let last = ["DeleteToken", "CancelErasure", "WithdrawByLink", "RestrictSubject", "LiftRestriction", "EraseSubject"];
+    let last = [
+        "DeleteToken",
+        "CancelErasure",
+        "WithdrawByLink",
+        "RestrictSubject",
+        "LiftRestriction",
+        "EraseSubject",
+        "PlaceHoney",
+        "LiftHoney",
+    ];
     last.iter().position(|other| *other == rpc).map_or(0, |at| at + 1)
 }
 

@@ -51,6 +51,7 @@ pub fn ecs(entry: &v1::AuditEntry) -> Value {
             "purpose": entry.purpose,
             "redaction": entry.redaction,
             "justification": entry.justification,
+            "approval": entry.approval,
             "subjects": subjects,
             "touched": touched,
             "unknown_tokens": entry.unknown_tokens,

@@ -2,7 +2,9 @@
 //! `blob!`, `lock!` and `hold!` it uses. Plain SQL only: no sequences, advisory locks, notifications or extensions.
 
 mod access;
+mod approval;
 mod audit;
+mod brake;
 mod consent;
 mod erasure;
 mod index;

@@ -113,7 +113,7 @@ impl Vault {
         let deed = if disabled { "DisableCaller" } else { "EnableCaller" };
         let justification = format!("{name} {reason}").trim().to_owned();
         let entry = Entry { justification, ..Entry::new(&by.name, deed, self.clock.now()) };
-        self.record(Record { entry, spend: Vec::new() }).await?;
+        self.record(Record::of(entry)).await?;
         for _ in 0..ATTEMPTS {
             self.refresh_callers().await?;
             let before = self.roll.changes().get(name).is_some_and(|change| change.disabled);

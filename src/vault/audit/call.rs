@@ -107,7 +107,7 @@ impl Call {
             }
         }
         let entry = Entry { refused: refusal, touched, ..Entry::new(&self.caller, rpc, self.vault.clock.now()) };
-        self.vault.record(Record { entry, spend: Vec::new() }).await?;
+        self.vault.record(Record::of(entry)).await?;
         outcome
     }
 }

@@ -75,7 +75,7 @@ impl Vault {
         }
         crash::point("audit::cut-kept");
         let entry = Entry::new(VAULT, "CutAudit", self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await?;
+        self.record(Record::of(entry)).await?;
         self.keep_mark(&cut, &frontier, &signed).await?;
         crash::point("audit::cut");
         self.remove(&node, upto).await

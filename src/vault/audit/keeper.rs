@@ -154,7 +154,7 @@ impl Vault {
             return Ok(());
         }
         let entry = Entry::new(VAULT, "ResumeAudit", self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await.map(drop)
+        self.record(Record::of(entry)).await.map(drop)
     }
 
     /// How the audit is kept.

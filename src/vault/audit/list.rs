@@ -48,6 +48,9 @@ pub struct Told<'l> {
     /// A ticket.
     #[serde(default, borrow)]
     pub justification: Cow<'l, str>,
+    /// The request for approval that it is about, or that let it through.
+    #[serde(default, borrow)]
+    pub approval: Cow<'l, str>,
     /// Why the whole call was refused.
     #[serde(default, borrow)]
     pub refused: Option<Cow<'l, str>>,
@@ -188,7 +191,7 @@ impl Filter {
 }
 
 fn is_refusal(outcome: &str) -> bool {
-    !matches!(outcome, "OK" | "ASKED" | "KEPT" | "REPEATED" | "SAME" | "SUPPRESSED")
+    !matches!(outcome, "OK" | "ASKED" | "HONEY" | "KEPT" | "REPEATED" | "SAME" | "SUPPRESSED")
 }
 
 /// A walk along the batches that may hold what is meant, in the order of time.

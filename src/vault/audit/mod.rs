@@ -50,6 +50,9 @@ pub struct Entry {
     /// A ticket.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub justification: String,
+    /// The request for approval that it is about, or that let it through.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub approval: String,
     /// Why the whole call was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -88,7 +91,8 @@ pub struct Touched<'t> {
     #[serde(default, skip_serializing_if = "is_false")]
     pub special: bool,
     /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
-    /// because it stands for the same value, `REPEATED` for what an earlier call of the same id has made, or `SUPPRESSED` for one whose value is on the suppression list.
+    /// because it stands for the same value, `REPEATED` for what an earlier call of the same id has made, `SUPPRESSED` for
+    /// one whose value is on the suppression list, or `HONEY`.
     #[serde(borrow)]
     pub outcome: Cow<'t, str>,
     /// How much was shown, where a policy or the purpose demanded another redaction than was asked for.

@@ -161,14 +161,16 @@ impl Follower {
     /// What is told next; `None` when the server stops.
     async fn next(&mut self) -> Result<Option<Told>> {
         loop {
-            // They may have lost the right since they began, or that to be told who objects to direct marketing.
+            // They may have lost the right since they began, or that to be told of alarms, or who objects to direct marketing.
             let (authority, now) = (&self.vault.authority, self.vault.clock.now());
             authority.enter(&self.caller, Action::WatchEvents, now)?;
+            let alarmed = authority.could(&self.caller, Action::ReadAlarms, now)?;
             let markets = authority.may_market(&self.caller, &self.vault.library.known(), now)?;
             while let Some(placed) = self.page.pop_front() {
                 self.pass(&placed);
                 let wanted = self.kinds.is_empty() || self.kinds.contains(&placed.event.kind);
-                if wanted && (markets || !placed.event.tells_of_objection()) {
+                let may_know = (markets || !placed.event.tells_of_objection()) && (alarmed || !placed.event.is_alarm());
+                if wanted && may_know {
                     return Ok(Some(self.told(Some(placed))));
                 }
             }
