@@ -4,6 +4,9 @@
 //! never below, whatever the filter asks for: at DEBUG and TRACE a transport or a driver prints what it carries, such
 //! as headers with credentials, and nobody here can promise what the next version of it will print.
 //!
+//! A line about a call names it by the id that its caller was told, and by the trace that it is part of (see
+//! [`crate::trace`]).
+//!
 //! Metrics, in Prometheus text form at `/metrics` of `metrics_listen`:
 //!
 //! | name | labels | what |
@@ -35,6 +38,8 @@
 //! | `lacuna_journal_waiting` | | changes that are not in the journal of the sinks yet |
 //! | `lacuna_sink_lagging` | `sink` | 1 while a sink lacks the present key state |
 
+mod log;
+
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 
@@ -47,6 +52,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Log;
 use crate::keys::status::{Copies, Status};
+use log::Named;
 
 /// Bounds of the histograms, in seconds.
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -61,9 +67,14 @@ pub fn start_logging(log: &Log) -> Result<()> {
     // a line would be logged, as the driver of PostgreSQL does.
     let logger =
         tracing_subscriber::registry().with(asked).with(filter_fn(|told| may_be_told(told.target(), *told.level())));
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let started = if log.json { logger.with(lines.json()).try_init() } else { logger.with(lines).try_init() };
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let started = if log.json {
+        logger.with(lines.json().map_event_format(|format| Named { format, json: true })).try_init()
+    } else {
+        let named = lines.map_event_format(|format| Named { format: format.with_ansi(colours), json: false });
+        logger.with(named).try_init()
+    };
     // A process that logs already, as a test does, keeps its logger.
     let _already = started;
     Ok(())

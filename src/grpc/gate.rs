@@ -95,6 +95,7 @@ fn refusal() -> Status {
 }
 
 fn too_late() -> Status {
+    tracing::warn!("a call took longer than the vault lets a call take");
     to_status(&Error::new(Reason::DeadlineExceeded, "the call took longer than the vault lets a call take"))
 }
 

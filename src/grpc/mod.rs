@@ -22,6 +22,7 @@ mod status;
 mod subject;
 mod tls;
 mod token;
+mod trace;
 
 pub use identity::Callers;
 pub use jwt::Issuer;
@@ -52,6 +53,7 @@ use crate::vault::Vault;
 use guard::Guard;
 use listen::Entrance;
 use record::Recorded;
+use trace::Traced;
 
 /// The largest message that is given: 1000 values of 64 KiB and what surrounds them.
 const LARGEST_ANSWER: usize = 80 << 20;
@@ -73,7 +75,8 @@ pub struct Door {
     pub health: Health,
 }
 
-/// What stands before every service: it knows who calls, puts the call on record, and asks whether the caller may.
+/// What stands before every service: it gives the call an id, knows who calls, puts the call on record, and asks whether the
+/// caller may.
 struct Gates {
     gate: gate::Gate,
     rights: rights::Rights,
@@ -81,8 +84,9 @@ struct Gates {
 }
 
 impl Gates {
-    fn before<S>(&self, service: S) -> gate::Gated<Recorded<rights::Gated<S>>> {
-        self.gate.before(Recorded::new(self.rights.over(service), Arc::clone(&self.vault)))
+    fn before<S>(&self, service: S) -> Traced<gate::Gated<Recorded<rights::Gated<S>>>> {
+        let gated = self.gate.before(Recorded::new(self.rights.over(service), Arc::clone(&self.vault)));
+        Traced::new(gated, Arc::clone(&self.vault))
     }
 }
 

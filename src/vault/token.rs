@@ -23,6 +23,7 @@ use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 use crate::store::request::Answer;
+use crate::trace;
 
 /// The most values or tokens that one request may hold.
 pub const MOST: usize = 1000;
@@ -141,7 +142,7 @@ impl Vault {
         let (caller, request) = (caller.name.clone(), ask.request);
         self.write_tokens(NewTokens {
             caller,
-            call: call::id(),
+            call: trace::request(),
             deed: "Tokenize",
             request,
             owner,

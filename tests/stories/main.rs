@@ -95,5 +95,6 @@ mod suppression;
 mod tidy;
 mod tls_dev;
 mod tokens;
+mod traces;
 mod transplant;
 mod undone;

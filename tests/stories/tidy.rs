@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// From the ground up: each floor may use those before it, never itself under another name, one beside it or above.
 const FLOORS: [&[&str]; 10] = [
-    &["batch", "crash", "crypto", "platform"],
+    &["batch", "crash", "crypto", "platform", "trace"],
     &["model"],
     &["policy"],
     &["store"],
@@ -32,7 +32,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     ),
     (&["cedar_policy", "miette"], &["src/policy/cedar.rs"]),
     (&["cryptoki"], &["src/keys/token/"]),
-    (&["http_body"], &["src/grpc/gate.rs", "src/grpc/landing.rs"]),
+    (&["http_body"], &["src/grpc/gate.rs", "src/grpc/landing.rs", "src/grpc/trace.rs"]),
     (&["http_body_util", "hyper", "hyper_rustls", "hyper_util"], &["src/grpc/jwt/fetch.rs", "src/keys/sink/bucket.rs"]),
     (&["rusty_s3"], &["src/keys/sink/bucket.rs"]),
     (&["rcgen"], &["src/cli/tls.rs"]),
