@@ -27,6 +27,8 @@
 //! | `lacuna_callers_unknown_total` | `credential` | calls that were refused as of somebody unknown |
 //! | `lacuna_credentials_stale` | `what` | 1 while new files of TLS, or an issuer's keys, cannot be used or had |
 //! | `lacuna_tls_certificate_expire_seconds` | | when the server's certificate expires; infinite without TLS |
+//! | `lacuna_spans_exported_total` | | spans that the collector of traces has taken |
+//! | `lacuna_spans_dropped_total` | `cause` | spans that it has not |
 //! | `lacuna_serving` | | 1 while the vault serves |
 //! | `lacuna_custodian_up` | | 1 while the root slot answers, so that keys can change |
 //! | `lacuna_key_epoch` | | how often the root has changed |
@@ -39,6 +41,7 @@
 //! | `lacuna_sink_lagging` | `sink` | 1 while a sink lacks the present key state |
 
 mod log;
+pub mod otlp;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;

@@ -1,10 +1,16 @@
 //! What a call is found by: the id that its caller is told, and the trace that it is part of.
 //!
-//! Whoever works on a call need not know of it. What is logged meanwhile names it, and so does its entry in the audit.
+//! Whoever works on a call need not know of it. What is logged meanwhile names it, and so does its entry in the audit. If the
+//! trace is kept, the stages of the call are noted here until it has ended. All that can be noted is who called, how it went
+//! and which stage took how long: there is no place for anything that a caller wrote.
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So many stages of one call are kept. A stream may have any number.
+const MOST_STAGES: usize = 64;
 
 tokio::task_local! {
     static TRACE: Arc<Trace>;
@@ -15,6 +21,104 @@ tokio::task_local! {
 pub struct Trace {
     request: String,
     parent: Option<Parent>,
+    span: Option<Span>,
+}
+
+/// The span of a call whose trace is kept.
+#[derive(Debug)]
+pub struct Span {
+    /// The trace.
+    pub trace: [u8; 16],
+    /// The span.
+    pub id: [u8; 8],
+    /// When it began, in microseconds since 1970.
+    pub begun_at: i64,
+    begun: Instant,
+    noted: Mutex<Noted>,
+}
+
+/// What was noted of a call.
+#[derive(Clone, Debug, Default)]
+pub struct Noted {
+    /// Who called, once that is known.
+    pub caller: Option<String>,
+    /// The reason of the error that it was answered with.
+    pub reason: Option<String>,
+    /// What it went through.
+    pub stages: Vec<Past>,
+    /// How many more stages there were.
+    pub more: u64,
+    /// How long it took, once it has ended.
+    pub took: Option<Duration>,
+}
+
+/// A stage that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Past {
+    /// What it is called.
+    pub name: &'static str,
+    /// How long after the call it began.
+    pub after: Duration,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Span {
+    /// A span that begins.
+    #[must_use]
+    pub fn begin(trace: [u8; 16], id: [u8; 8], begun_at: i64) -> Self {
+        Self { trace, id, begun_at, begun: Instant::now(), noted: Mutex::default() }
+    }
+
+    /// What has been noted until now.
+    #[must_use]
+    pub fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has ended.
+    pub fn end(&self) {
+        self.noted().took = Some(self.begun.elapsed());
+    }
+}
+
+/// A stage of a call, which is over when it is dropped.
+#[must_use = "a stage is over when it is dropped"]
+pub struct Stage {
+    trace: Arc<Trace>,
+    name: &'static str,
+    begun: Instant,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let Some(span) = &self.trace.span else { return };
+        let past = Past { name: self.name, after: self.begun - span.begun, took: self.begun.elapsed() };
+        let mut noted = span.noted();
+        if noted.stages.len() < MOST_STAGES {
+            noted.stages.push(past);
+        } else {
+            noted.more = noted.more.saturating_add(1);
+        }
+    }
+}
+
+/// A stage of the present call begins, if its trace is kept.
+#[must_use = "a stage is over when it is dropped"]
+pub fn stage(name: &'static str) -> Option<Stage> {
+    let kept = TRACE.try_with(|trace| trace.span.is_some().then(|| Arc::clone(trace)));
+    Some(Stage { trace: kept.ok()??, name, begun: Instant::now() })
+}
+
+/// Notes who makes the present call.
+pub fn note_caller(name: &str) {
+    // Nobody need be calling.
+    let _ = TRACE.try_with(|trace| trace.span.as_ref().map(|span| span.noted().caller = Some(name.to_owned())));
+}
+
+/// Notes the reason of an error that the present call is answered with.
+pub fn note_reason(reason: &str) {
+    let _ = TRACE.try_with(|trace| trace.span.as_ref().map(|span| span.noted().reason = Some(reason.to_owned())));
 }
 
 /// The span of a caller that a call is part of, as the header `traceparent` tells it (W3C Trace Context).
@@ -61,10 +165,22 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 impl Trace {
-    /// A call that begins, with the id that its caller will be told, and what it is part of.
+    /// A call that begins, with the id that its caller will be told, what it is part of, and its span if that is kept.
     #[must_use]
-    pub const fn begin(request: String, parent: Option<Parent>) -> Self {
-        Self { request, parent }
+    pub const fn begin(request: String, parent: Option<Parent>, span: Option<Span>) -> Self {
+        Self { request, parent, span }
+    }
+
+    /// Its span, if that is kept.
+    #[must_use]
+    pub const fn span(&self) -> Option<&Span> {
+        self.span.as_ref()
+    }
+
+    /// What it is part of.
+    #[must_use]
+    pub const fn parent(&self) -> Option<Parent> {
+        self.parent
     }
 
     /// The id of the call.
@@ -76,7 +192,7 @@ impl Trace {
     /// The trace that it is part of, as it is written.
     #[must_use]
     pub fn id(&self) -> Option<impl fmt::Display> {
-        self.parent.map(|parent| Hex(parent.trace))
+        self.span.as_ref().map(|span| span.trace).or(self.parent.map(|parent| parent.trace)).map(Hex)
     }
 
     /// Does something as part of this call.
@@ -154,9 +270,28 @@ mod tests {
     #[tokio::test]
     async fn what_a_call_begins_in_a_task_of_its_own_is_still_part_of_it() {
         assert!(current().is_none());
-        let trace = Arc::new(Trace::begin("0123".to_owned(), None));
+        let trace = Arc::new(Trace::begin("0123".to_owned(), None, None));
         let found = trace.scope(async { tokio::spawn(carry(async { request() })).await.unwrap() }).await;
         assert_eq!(found, "0123");
         assert!(current().is_none());
+    }
+
+    #[tokio::test]
+    async fn stages_are_kept_with_their_span_and_not_without_end() {
+        assert!(stage("nowhere").is_none());
+        let trace = Arc::new(Trace::begin("0123".to_owned(), None, None));
+        trace.scope(async { assert!(stage("not kept").is_none()) }).await;
+        let span = Span::begin([1; 16], [2; 8], 0);
+        let trace = Arc::new(Trace::begin("0123".to_owned(), None, Some(span)));
+        let work = async {
+            note_caller("shop");
+            for _ in 0..100 {
+                let _stage = stage("read");
+            }
+        };
+        Arc::clone(&trace).scope(work).await;
+        let noted = trace.span().unwrap().noted().clone();
+        assert_eq!((noted.caller.as_deref(), noted.stages.len(), noted.more), (Some("shop"), MOST_STAGES, 36));
+        assert_eq!(trace.id().unwrap().to_string(), "01".repeat(16));
     }
 }

@@ -19,6 +19,7 @@ use tower::Service;
 
 use super::rights::right;
 use crate::keys::checkpoint::hex;
+use crate::telemetry::otlp::{Ended, Tracer};
 use crate::trace::{Parent, Trace};
 use crate::vault::Vault;
 
@@ -35,18 +36,21 @@ const NO_RPC: &str = "unknown";
 pub struct Traced<S> {
     service: S,
     vault: Arc<Vault>,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl<S> Traced<S> {
-    /// Gives the calls of a service their ids.
-    pub const fn new(service: S, vault: Arc<Vault>) -> Self {
-        Self { service, vault }
+    /// Gives the calls of a service their ids, and tells of them if there is a tracer.
+    pub const fn new(service: S, vault: Arc<Vault>, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { service, vault, tracer }
     }
 
     fn begin(&self, headers: &HeaderMap) -> Arc<Trace> {
-        let mut id = [0; 8];
-        self.vault.custody().ring.random().fill(&mut id);
-        Arc::new(Trace::begin(hex(&id), parent(headers)))
+        let random = self.vault.custody().ring.random();
+        let (mut id, parent) = ([0; 8], parent(headers));
+        random.fill(&mut id);
+        let span = self.tracer.as_ref().and_then(|tracer| tracer.begin(parent, random));
+        Arc::new(Trace::begin(hex(&id), parent, span))
     }
 }
 
@@ -66,7 +70,7 @@ impl<S: NamedService> NamedService for Traced<S> {
 
 impl<S> Service<Request<Body>> for Traced<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -80,7 +84,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let trace = self.begin(request.headers());
         let rpc = right(request.uri().path()).map_or(NO_RPC, |(_, rpc)| rpc);
-        let mut ending = Ending { rpc, begun: Instant::now(), code: None, trace: Arc::clone(&trace) };
+        let (service, tracer) = (S::NAME, self.tracer.clone());
+        let mut ending = Ending { service, rpc, begun: Instant::now(), code: None, trace: Arc::clone(&trace), tracer };
         let answering = Arc::clone(&trace).within(|| self.service.call(request));
         Box::pin(Arc::clone(&trace).scope(async move {
             let mut answered = answering.await?;
@@ -95,11 +100,13 @@ where
 
 /// Tells how a call has ended when it is dropped: also the call of somebody who has not waited for that.
 struct Ending {
+    service: &'static str,
     rpc: &'static str,
     begun: Instant,
     /// How it was answered, once that is known.
     code: Option<Code>,
     trace: Arc<Trace>,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Ending {
@@ -115,6 +122,9 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let (rpc, code, took) = (self.rpc, self.code.unwrap_or(Code::Cancelled), self.begun.elapsed());
         Arc::clone(&self.trace).within(|| tracing::debug!(rpc, ?code, ?took, "a call has ended"));
+        if let Some(tracer) = &self.tracer {
+            tracer.end(Ended { trace: Arc::clone(&self.trace), service: self.service, rpc, code });
+        }
     }
 }
 

@@ -62,9 +62,9 @@ mod tests {
 
     #[test]
     fn lines_name_their_call_and_stay_what_they_are() {
-        let alone = Trace::begin("0123".to_owned(), None);
+        let alone = Trace::begin("0123".to_owned(), None, None);
         assert_eq!(name("a line\n", &alone, false), "a line request_id=0123\n");
-        let part = Trace::begin("0123".to_owned(), Parent::parse(PARENT));
+        let part = Trace::begin("0123".to_owned(), Parent::parse(PARENT), None);
         let line = name("{\"a\":{\"b\":1}}\n", &part, true);
         assert_eq!(
             line,

@@ -84,6 +84,7 @@ mod shapes;
 mod sinks;
 mod slot_contract;
 mod softhsm;
+mod spans;
 mod startup;
 mod stopped;
 mod store_contract;

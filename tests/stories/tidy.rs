@@ -28,8 +28,9 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["zeroizing_alloc"], &["src/main.rs"]),
     (
         &["tonic", "prost", "tonic_types", "tonic_health", "tonic_reflection", "tonic_prost", "prost_types"],
-        &["src/grpc/", "src/proto.rs", "src/cli/"],
+        &["src/grpc/", "src/proto.rs", "src/cli/", "src/telemetry/otlp.rs"],
     ),
+    (&["opentelemetry_proto"], &["src/telemetry/otlp.rs"]),
     (&["cedar_policy", "miette"], &["src/policy/cedar.rs"]),
     (&["cryptoki"], &["src/keys/token/"]),
     (&["http_body"], &["src/grpc/gate.rs", "src/grpc/landing.rs", "src/grpc/trace.rs"]),
@@ -334,6 +335,15 @@ fn unsafe_code_is_forbidden() {
     let after = manifest.lines().skip_while(|line| *line != "[lints.rust]").skip(1);
     let forbidden = after.take_while(|line| !line.starts_with('[')).any(|line| line == "unsafe_code = \"forbid\"");
     assert!(forbidden, "Cargo.toml: `unsafe_code = \"forbid\"` is missing from [lints.rust]");
+}
+
+#[test]
+fn the_wire_is_spoken_by_one_version_of_each_crate() {
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    let count = |name: &str| lock.lines().filter(|line| *line == format!("name = \"{name}\"")).count();
+    for name in ["h2", "hyper", "opentelemetry", "prost", "ring", "rustls", "tonic", "tower", "tracing"] {
+        assert_eq!(count(name), 1, "Cargo.lock: so many versions of {name}");
+    }
 }
 
 #[test]

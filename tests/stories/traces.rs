@@ -1,5 +1,5 @@
-//! A call is found again by the id that its caller was told, and by the trace that it is part of: in the log, in the audit
-//! and among the spans.
+//! A call is found again by the id that its caller was told, and by the trace that it is part of: in the log and in
+//! the audit.
 
 use futures_util::StreamExt as _;
 use lacuna::proto::v1;
@@ -14,19 +14,19 @@ use crate::outside::{Door, Outside, PATIENCE, outside_on_both_stores};
 use crate::process::{allow, forbid};
 
 /// The trace of some caller.
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 /// The span of it from which the vault is called.
-const SPAN: &str = "00f067aa0ba902b7";
+pub const SPAN: &str = "00f067aa0ba902b7";
 
 /// A request that is part of the caller's trace.
-fn traced<T>(message: T) -> Request<T> {
+pub fn traced<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("traceparent", format!("00-{TRACE}-{SPAN}-01").parse().unwrap());
     request
 }
 
 /// The id by which the caller was told of the call.
-fn told(headers: &MetadataMap) -> String {
+pub fn told(headers: &MetadataMap) -> String {
     let id = headers.get("x-request-id").expect("the answer names no call").to_str().unwrap().to_owned();
     assert_eq!(id.len(), 16, "{id}");
     id
