@@ -71,7 +71,6 @@ impl Span {
     }
 
     /// What has been noted until now.
-    #[must_use]
     pub fn noted(&self) -> MutexGuard<'_, Noted> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
