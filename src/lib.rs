@@ -16,7 +16,7 @@
 //! - **records**: [`store`] is what survives a restart: every statement once, on SQLite and on PostgreSQL.
 //! - **rules**: [`policy`] decides and alone makes a permit; [`model`] holds the words, the states, the values.
 //! - **ground**: [`crypto`] turns bytes into bytes; [`batch`] lets many callers share one statement or commit;
-//!   [`crash`] is where tests cut the power; [`platform`] asks the operating system.
+//!   [`crash`] is where tests cut the power; [`platform`] asks the operating system; [`trace`] tells what a call is found by.
 
 pub mod batch;
 pub mod cli;
@@ -31,4 +31,5 @@ pub mod policy;
 pub mod proto;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod vault;

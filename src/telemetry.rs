@@ -4,6 +4,9 @@
 //! never below, whatever the filter asks for: at DEBUG and TRACE a transport or a driver prints what it carries, such
 //! as headers with credentials, and nobody here can promise what the next version of it will print.
 //!
+//! A line about a call names it by the id that its caller was told, and by the trace that it is part of (see
+//! [`crate::trace`]).
+//!
 //! Metrics, in Prometheus text form at `/metrics` of `metrics_listen`:
 //!
 //! | name | labels | what |
@@ -29,6 +32,8 @@
 //! | `lacuna_callers_unknown_total` | `credential` | calls that were refused as of somebody unknown |
 //! | `lacuna_credentials_stale` | `what` | 1 while new files of TLS, or an issuer's keys, cannot be used or had |
 //! | `lacuna_tls_certificate_expire_seconds` | | when the server's certificate expires; infinite without TLS |
+//! | `lacuna_spans_exported_total` | | spans that the collector of traces has taken |
+//! | `lacuna_spans_dropped_total` | `cause` | spans that it has not |
 //! | `lacuna_serving` | | 1 while the vault serves |
 //! | `lacuna_custodian_up` | | 1 while the root slot answers, so that keys can change |
 //! | `lacuna_key_epoch` | | how often the root has changed |
@@ -39,6 +44,9 @@
 //! | `lacuna_audit_checkpoint_time_seconds` | | when every place last had every checkpoint of the audit |
 //! | `lacuna_journal_waiting` | | changes that are not in the journal of the sinks yet |
 //! | `lacuna_sink_lagging` | `sink` | 1 while a sink lacks the present key state |
+
+mod log;
+pub mod otlp;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -52,6 +60,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::Log;
 use crate::keys::status::{Copies, Status};
+use log::Named;
 
 /// Bounds of the histograms, in seconds.
 const SECONDS: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -66,9 +75,14 @@ pub fn start_logging(log: &Log) -> Result<()> {
     // a line would be logged, as the driver of PostgreSQL does.
     let logger =
         tracing_subscriber::registry().with(asked).with(filter_fn(|told| may_be_told(told.target(), *told.level())));
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let started = if log.json { logger.with(lines.json()).try_init() } else { logger.with(lines).try_init() };
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let started = if log.json {
+        logger.with(lines.json().map_event_format(|format| Named { format, json: true })).try_init()
+    } else {
+        let named = lines.map_event_format(|format| Named { format: format.with_ansi(colours), json: false });
+        logger.with(named).try_init()
+    };
     // A process that logs already, as a test does, keeps its logger.
     let _already = started;
     Ok(())

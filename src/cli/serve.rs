@@ -15,10 +15,12 @@ use super::open::{self, Place, Use, open};
 use super::{callers, policies, preflight};
 use crate::config::Config;
 use crate::grpc::{self, Callers, Door, Health, Pulse, Tls};
+use crate::keys::checkpoint::hex;
 use crate::keys::recover::Report;
 use crate::keys::status;
 use crate::model::{Clock, SystemClock};
 use crate::store::Store;
+use crate::telemetry::otlp::{self, Exporter};
 use crate::vault::{Settings, Vault};
 use crate::{model, platform, telemetry};
 
@@ -100,6 +102,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     door: JoinHandle<Result<()>>,
     upkeep: JoinHandle<((), (), (), (), (), (), ())>,
+    exporter: Option<Exporter>,
     reload: watch::Sender<()>,
     tls: bool,
 }
@@ -121,7 +124,8 @@ impl Running {
         let (custody, registered) = (Arc::new(opened.custody), policies::registered(config));
         let settings =
             Settings { events: config.events.settings(), audit: open::audit(config), brakes: config.brakes() };
-        let vault = Arc::new(Vault::start(custody, clock, config.purposes(), settings, authority, registered).await?);
+        let (purposes, time) = (config.purposes(), Arc::clone(&clock));
+        let vault = Arc::new(Vault::start(custody, time, purposes, settings, authority, registered).await?);
         policies::record(&vault, &files).await?;
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);
@@ -139,11 +143,14 @@ impl Running {
             tokio::join!(keeping, watching, journalling, auditing, rereading, looking, renewing)
         });
         let with_tls = tls.is_some();
-        let door = Door { listener, callers, tls, limits: config.limits, health };
+        let instance = hex(&vault.audit().chain());
+        let (tracer, exporter) =
+            otlp::start(&config.telemetry, instance, clock, stopped.clone()).context("[telemetry]")?.unzip();
+        let door = Door { listener, callers, tls, limits: config.limits, health, tracer };
         let door = tokio::spawn(grpc::serve(door, Arc::clone(&vault), until(stopped)));
         tracing::info!(%address, report = ?opened.report, "serving");
         let (report, store) = (opened.report, opened.store);
-        Ok(Self { address, vault, dev_token_file, report, store, stop, door, upkeep, reload, tls: with_tls })
+        Ok(Self { address, vault, dev_token_file, report, store, stop, door, upkeep, exporter, reload, tls: with_tls })
     }
 
     /// Looks at once at the files that may be replaced while it serves.
@@ -163,6 +170,9 @@ impl Running {
         self.stop.send_replace(true);
         self.door.await??;
         self.upkeep.await?;
+        if let Some(exporter) = self.exporter {
+            exporter.finish().await;
+        }
         if let Err(error) = self.vault.ship_journal().await {
             tracing::warn!(%error, "the last entries of the journal are written at the next start");
         }

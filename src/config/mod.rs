@@ -41,6 +41,7 @@ mod policy;
 mod process;
 mod sink;
 pub mod slot;
+mod telemetry;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -62,6 +63,7 @@ pub use policy::{Authorization, Policy};
 pub use process::{CoreDumps, Process, Swap};
 pub use sink::{Bucket, Sink};
 pub use slot::Slot;
+pub use telemetry::Telemetry;
 pub use tls::{ClientCertificates, Tls};
 
 use crate::model::{Basis, Purpose};
@@ -135,6 +137,8 @@ pub struct Config {
     pub audit: Audit,
     /// What is logged, and how.
     pub log: Log,
+    /// Where spans of calls are told.
+    pub telemetry: Telemetry,
     /// What of the process's memory may reach a disk.
     pub process: Process,
 }
@@ -214,6 +218,7 @@ impl Config {
         self.brakes.check()?;
         self.events.check()?;
         self.audit.check()?;
+        self.telemetry.check()?;
         for (at, sink) in self.sinks.iter().enumerate() {
             sink.check(at)?;
         }
@@ -413,6 +418,9 @@ mod tests {
             ("[[callers]]\nname = 'a'\ntoken = 't'\npurposes = ['no pe']", "no pe"),
             ("[purposes.x]\nbasis = 'whim'", "whim"),
             ("index_buckets = 3", "index_buckets"),
+            ("[telemetry]\notlp = 'http://a.b:4317'", "telemetry.otlp"),
+            ("[telemetry]\notlp = 'https://u:p@a.b:4317'", "telemetry.otlp"),
+            ("[telemetry]\nratio = 1.5", "telemetry.ratio"),
             ("[slot]\nmirrors = ['/b']", "kek_file"),
             ("[slot]\nkind = 'tape'", "tape"),
             ("[slot]\nkek = 'pkcs11'", "[slot.pkcs11]"),

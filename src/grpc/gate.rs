@@ -26,6 +26,7 @@ use super::sparingly::Sparingly;
 use super::status::to_status;
 use super::tls::Tls;
 use crate::model::{Error, Reason};
+use crate::trace;
 
 /// How often the caller of an answer that is not ready is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -67,6 +68,7 @@ impl Gate {
             Ok(Known { caller, proof }) => {
                 // Nobody behind the gate needs it.
                 request.headers_mut().remove(AUTHORIZATION);
+                trace::note_caller(&caller.name);
                 request.extensions_mut().insert(caller);
                 Ok(proof)
             }
@@ -95,6 +97,7 @@ fn refusal() -> Status {
 }
 
 fn too_late() -> Status {
+    tracing::warn!("a call took longer than the vault lets a call take");
     to_status(&Error::new(Reason::DeadlineExceeded, "the call took longer than the vault lets a call take"))
 }
 

@@ -99,20 +99,31 @@ impl Callers {
         &self.issuers
     }
 
+    /// Forgets tokens of issuers that have expired.
+    pub fn forget_expired(&self) {
+        let now = self.clock.now();
+        self.issuers.iter().for_each(|issuer| issuer.forget_expired(now));
+    }
+
     async fn by_bearer(&self, token: &str) -> Result<Known, Unknown> {
-        if let Some(caller) = self.tokens.get(&digest(token)) {
+        let (token, digest) = (token.trim(), digest(token));
+        if let Some(caller) = self.tokens.get(&digest) {
             return Ok(Known { caller: caller.clone(), proof: Proof::Token });
+        }
+        let now = self.clock.now();
+        if let Some((caller, until)) = self.issuers.iter().find_map(|issuer| issuer.recall(&digest, now)) {
+            return Ok(Known { caller, proof: Proof::TokenUntil(until) });
         }
         let Some(parsed) = Token::parse(token) else { return Err(Unknown::new("token", "nobody has this token")) };
         let unknown = |why: &str| Unknown::new("jwt", why);
         let issuer = self.issuers.iter().find(|issuer| parsed.issuer() == Some(issuer.name()));
         let issuer = issuer.ok_or_else(|| unknown("it is from no issuer whose tokens are taken"))?;
-        let mut checked = issuer.check(&parsed, self.clock.now());
+        let mut checked = issuer.check(&parsed, digest, self.clock.now());
         if matches!(checked, Err(Refused::Key)) {
             if let Err(error) = issuer.look(Why::Token).await {
                 jwt::complain(&error);
             }
-            checked = issuer.check(&parsed, self.clock.now());
+            checked = issuer.check(&parsed, digest, self.clock.now());
         }
         match checked {
             Ok((caller, until)) => Ok(Known { caller, proof: Proof::TokenUntil(until) }),

@@ -24,6 +24,7 @@ mod status;
 mod subject;
 mod tls;
 mod token;
+mod trace;
 
 pub use identity::Callers;
 pub use jwt::Issuer;
@@ -50,10 +51,12 @@ use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
 use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::token_service_server::TokenServiceServer;
+use crate::telemetry::otlp::Tracer;
 use crate::vault::Vault;
 use guard::Guard;
 use listen::Entrance;
 use record::Recorded;
+use trace::Traced;
 
 /// The largest message that is given: 1000 values of 64 KiB and what surrounds them.
 const LARGEST_ANSWER: usize = 80 << 20;
@@ -73,18 +76,23 @@ pub struct Door {
     pub limits: Limits,
     /// How the vault is.
     pub health: Health,
+    /// Who takes the spans of calls, if anybody does.
+    pub tracer: Option<Tracer>,
 }
 
-/// What stands before every service: it knows who calls, puts the call on record, and asks whether the caller may.
+/// What stands before every service: it gives the call an id, knows who calls, puts the call on record, and asks whether the
+/// caller may.
 struct Gates {
     gate: gate::Gate,
     rights: rights::Rights,
     vault: Arc<Vault>,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Gates {
-    fn before<S>(&self, service: S) -> gate::Gated<Recorded<rights::Gated<S>>> {
-        self.gate.before(Recorded::new(self.rights.over(service), Arc::clone(&self.vault)))
+    fn before<S>(&self, service: S) -> Traced<gate::Gated<Recorded<rights::Gated<S>>>> {
+        let gated = self.gate.before(Recorded::new(self.rights.over(service), Arc::clone(&self.vault)));
+        Traced::new(gated, Arc::clone(&self.vault), self.tracer.clone())
     }
 }
 
@@ -93,7 +101,7 @@ impl Gates {
 /// # Errors
 /// When the transport fails, or the descriptors cannot be served.
 pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Door { listener, callers, tls, limits, health } = door;
+    let Door { listener, callers, tls, limits, health, tracer } = door;
     let (stopping, stopped) = watch::channel(false);
     let guard = Guard { lease: vault.custody().lease(), stop: stopped.clone(), patience: limits.call() };
     let gate = gate::Gate::new(callers, tls.clone(), limits.call());
@@ -122,7 +130,8 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let audits = AuditServiceServer::new(audit::Audits::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
-    let gates = Gates { gate, rights: rights::Rights::new(Arc::clone(&vault)), vault };
+    let rights = rights::Rights::new(Arc::clone(&vault));
+    let gates = Gates { gate, rights, vault, tracer: tracer.map(Arc::new) };
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

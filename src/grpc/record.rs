@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tonic::codegen::http::{HeaderValue, Request, Response};
+use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 use tower::Service;
 
@@ -13,9 +13,6 @@ use crate::model::{Error, Result};
 use crate::policy::Caller;
 use crate::vault::Vault;
 use crate::vault::audit::call::Call;
-
-/// The header of an answer that names the call as the audit does.
-const REQUEST_ID: &str = "x-request-id";
 
 /// A service whose calls are on record. It stands behind the gate, which knows the caller.
 #[derive(Clone)]
@@ -53,13 +50,7 @@ where
         let answering = self.service.call(request);
         // Without a caller the gate has let nobody in, and the service refuses.
         let Some(call) = call else { return Box::pin(answering) };
-        Box::pin(Arc::clone(&call).scope(async move {
-            let mut answered = answering.await?;
-            if let Ok(id) = HeaderValue::from_str(call.id()) {
-                answered.headers_mut().insert(REQUEST_ID, id);
-            }
-            Ok(answered)
-        }))
+        Box::pin(call.scope(answering))
     }
 }
 

@@ -36,18 +36,21 @@ impl Rights {
         let Some(caller) = caller else {
             return Err(to_status(&Error::new(Reason::CallerUnknown, "no caller is known by this credential")));
         };
-        let rpc = path.rsplit('/').next().unwrap_or_default();
-        let right = Action::of(rpc).and_then(|action| {
-            let known = action.rpcs().iter().find(|known| **known == rpc)?;
-            Some((action, *known))
-        });
-        let Some((action, rpc)) = right else { return Err(Status::unimplemented("there is no such rpc")) };
+        let Some((action, rpc)) = right(path) else { return Err(Status::unimplemented("there is no such rpc")) };
         self.0.enter(&caller, action, rpc).await.map_err(|error| {
             let reason = reason_name(error.reason);
             metrics::counter!("lacuna_calls_total", "rpc" => rpc, "reason" => reason).increment(1);
             to_status(&error)
         })
     }
+}
+
+/// The right that a call to this path needs, and the name of the rpc; `None` when there is no such rpc.
+pub fn right(path: &str) -> Option<(Action, &'static str)> {
+    let rpc = path.rsplit('/').next()?;
+    let action = Action::of(rpc)?;
+    let known = action.rpcs().iter().find(|known| **known == rpc)?;
+    Some((action, *known))
 }
 
 /// A service behind the gate.

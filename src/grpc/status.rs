@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::model::{Error, Reason};
 use crate::proto::google::rpc;
 use crate::proto::v1::ErrorReason;
+use crate::trace;
 
 /// The domain of every `ErrorInfo`.
 const DOMAIN: &str = "lacuna";
@@ -16,6 +17,11 @@ const DOMAIN: &str = "lacuna";
 /// The status of a call that failed. What lies beneath an error goes to the log, not to the caller.
 #[must_use]
 pub fn to_status(error: &Error) -> Status {
+    trace::note_reason(&reason_name(error.reason));
+    status(error)
+}
+
+fn status(error: &Error) -> Status {
     let (code, reason) = code(error.reason);
     if matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable) {
         tracing::error!(reason = ?error.reason, ?error, "a call failed");
@@ -35,7 +41,7 @@ pub fn to_status(error: &Error) -> Status {
 /// The same for one item of a batch.
 #[must_use]
 pub fn to_item_status(error: &Error) -> rpc::Status {
-    let status = to_status(error);
+    let status = status(error);
     rpc::Status::decode(status.details()).unwrap_or_else(|_| rpc::Status {
         code: status.code().into(),
         message: status.message().to_owned(),

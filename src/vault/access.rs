@@ -18,6 +18,7 @@ use crate::crypto::derive;
 use crate::keys::checkpoint::hex;
 use crate::model::{Facts, Result};
 use crate::policy::{About, Action, Authority, Caller, Inquiry, Policies, PolicyFile};
+use crate::trace;
 
 /// Who does what the vault does by itself, in the audit log.
 const ITSELF: &str = "vault";
@@ -34,7 +35,10 @@ impl Vault {
     /// # Errors
     /// `CallerDisabled` or `NotPermitted`.
     pub async fn enter(&self, caller: &Caller, action: Action, rpc: &'static str) -> Result<()> {
-        match self.authority.enter(caller, action, self.clock.now()) {
+        let policy = trace::stage("policy");
+        let entered = self.authority.enter(caller, action, self.clock.now());
+        drop(policy);
+        match entered {
             Ok(()) => Ok(()),
             Err(error) => Err(self.record_refusal(caller, rpc, error).await),
         }
@@ -43,6 +47,7 @@ impl Vault {
     /// The facts of tokens, which are never newer than what is known of callers: nothing is decided about somebody who
     /// was disabled when the facts were read, on whatever node.
     pub(super) async fn read_facts(&self, purpose: &str, names: Vec<Name>) -> Result<Found> {
+        let _reading = trace::stage("store.read");
         let found = self.reads.call(Ask { purpose: purpose.to_owned(), names }).await??;
         self.callers_at_least(found.iter().flatten().map(|facts| facts.callers).max()).await?;
         Ok(found)

@@ -18,6 +18,7 @@ use crate::model::{
     TokenRow, TokenState, Value, redact,
 };
 use crate::policy::{self, Action, Admission, Caller, Catalogue, Claim, Permit};
+use crate::trace;
 
 /// How often a value is looked for again whose key goes away meanwhile.
 const LOOKS: usize = 3;
@@ -68,12 +69,14 @@ impl Vault {
             Ok(admission) => admission,
             Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
         };
+        let opening = trace::stage("key.open");
         let mut revealed: Vec<Revealed> = ask
             .tokens
             .iter()
             .zip(&found)
             .map(|(text, facts)| self.reveal(&admission, ask.redaction, text, facts.as_deref(), now))
             .collect();
+        drop(opening);
         self.look_again(&admission, ask, &mut found, &mut revealed).await?;
         let mut record = record(caller, &admission, ask, &found, &revealed, now);
         record.entry.approval = approval.map(|id| id.to_string()).unwrap_or_default();
@@ -225,12 +228,14 @@ impl Vault {
             Error::invalid("type", "values of this type, or as long as this one, cannot be searched for")
         })?;
         let flight = self.custody.flights.begin();
+        let reading = trace::stage("store.read");
         let mut tx = self.custody.store().read().await?;
         let rows = index::find(&self.custody.ring, &mut *tx, value.kind(), normal).await?;
         drop(value);
         let asked: Vec<_> = rows.iter().map(|row| (*row, purpose)).collect();
         let mut found = tx.facts_for(&asked, &[]).await?;
         drop(tx);
+        drop(reading);
         self.callers_at_least(found.iter().map(|facts| facts.callers).max()).await?;
         let generation = found.iter().map(|facts| facts.catalogue).max().unwrap_or(0);
         let catalogue =
@@ -270,6 +275,7 @@ impl Vault {
             Error::new(Reason::AuditUnavailable, "the record of this call could not be made durable; try again")
                 .because(error)
         };
+        let _waiting = trace::stage("audit.wait");
         let refused = record.entry.refused.is_some();
         let written = self.writes.call(Write::Record(Box::new(record))).await.map_err(Error::from).flatten();
         match written.map_err(unavailable)? {

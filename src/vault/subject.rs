@@ -12,6 +12,7 @@ use crate::model::{
 use crate::policy::Caller;
 use crate::store::journal::Mark;
 use crate::store::subject::Filter;
+use crate::trace;
 
 /// What a subject is when nobody says.
 pub const DEFAULT_KIND: &str = "customer";
@@ -36,7 +37,7 @@ impl Vault {
         let subject = Subject::open(id, ask.kind, ask.jurisdiction, ask.source, true, now);
         let new = NewTokens {
             caller: caller.name.clone(),
-            call: call::id(),
+            call: trace::request(),
             deed: "CreateSubject",
             request: ask.request,
             owner: Owner::New(subject),

@@ -23,6 +23,7 @@ use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 use crate::store::request::Answer;
+use crate::trace;
 
 /// The most values or tokens that one request may hold.
 pub const MOST: usize = 1000;
@@ -138,21 +139,13 @@ impl Vault {
     async fn try_to_tokenize(&self, caller: &Caller, ask: &Tokenize, now: Time) -> Result<Tokenized> {
         let (owner, keys, leaves, places) = self.owner_with_keys(ask, now).await?;
         let fields = self.seal_all(&owner, &places, ask, now)?;
-        let (caller, request) = (caller.name.clone(), ask.request);
-        self.write_tokens(NewTokens {
-            caller,
-            call: call::id(),
-            deed: "Tokenize",
-            request,
-            owner,
-            keys,
-            leaves,
-            fields,
-        })
-        .await
+        let (caller, call, request) = (caller.name.clone(), trace::request(), ask.request);
+        self.write_tokens(NewTokens { caller, call, deed: "Tokenize", request, owner, keys, leaves, fields }).await
     }
 
     pub(super) async fn write_tokens(&self, new: NewTokens) -> Result<Tokenized> {
+        // With its entry in the audit.
+        let _writing = trace::stage("store.write");
         match self.writes.call(Write::Tokens(Box::new(new))).await?? {
             Written::Tokens(tokenized) => {
                 // Its entry was written along with it.

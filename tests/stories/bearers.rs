@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use data_encoding::{BASE64URL, BASE64URL_NOPAD};
 use lacuna::config::{Algorithm, Caller, Claim, Issuer};
+use lacuna::proto::v1;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -378,6 +379,31 @@ async fn a_token_expires_by_the_clock_of_the_vault() {
     assert!(!refuses(&house, &token).await, "its issuer's clock may be late");
     house.clock.advance(Duration::from_secs(2));
     assert!(refuses(&house, &token).await);
+}
+
+#[tokio::test]
+async fn a_token_that_was_taken_before_does_not_outlive_the_right_of_its_caller_nor_its_key() {
+    let mut house = House::on_sqlite().await;
+    let (key, other) = (Key::ed25519(), Key::ed25519());
+    let file = with_keys(&mut house, &[("a", &key)]).await;
+    let officer = key.token("a", &claims(&json!({ "sub": "somebody", "azp": "mail" })));
+    let token = key.token("a", &claims(&json!({})));
+    for _ in 0..3 {
+        assert!(!refuses(&house, &token).await);
+    }
+    let ask = v1::DisableCallerRequest { caller: "shop".to_owned(), reason: "CASE-7".to_owned() };
+    house.access_as(&officer).await.disable_caller(ask).await.unwrap();
+    let refused = want(&house, &token).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::PermissionDenied, "CALLER_DISABLED"));
+    let ask = v1::EnableCallerRequest { caller: "shop".to_owned(), ..Default::default() };
+    house.access_as(&officer).await.enable_caller(ask).await.unwrap();
+    assert!(!refuses(&house, &token).await);
+    std::fs::write(&file, set(&[("a", &other)])).unwrap();
+    house.running().reload();
+    while !refuses(&house, &token).await {
+        tokio::task::yield_now().await;
+    }
+    assert!(!refuses(&house, &other.token("a", &claims(&json!({})))).await);
 }
 
 #[tokio::test]

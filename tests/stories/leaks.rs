@@ -15,11 +15,12 @@ use lacuna::crypto::{Random as _, SystemRandom};
 use lacuna::proto::v1;
 use lacuna::proto::v1::detokenize_result::Outcome;
 use prost::Message;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::house::field;
 use crate::outside::{Door, free_address, metrics, outside_on_both_stores};
 use crate::process::setting;
+use crate::spans::{Collector, telling};
 
 /// Something that must not be found, in every form in which it could hide.
 struct Mark {
@@ -369,6 +370,20 @@ async fn stream(door: &mut Door, values: &Values, tokens: &[String], ear: &mut E
     }
 }
 
+/// Values in what a caller says that a call is part of.
+async fn part_of_a_trace(door: &mut Door, values: &Values, tokens: &[String]) {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (parent, state) in [(PARENT, &*values.card), (&*values.phone, "a=b"), (PARENT, &*values.email)] {
+        let mut request = Request::new(detokenize(tokens));
+        let headers = request.metadata_mut();
+        headers.insert("traceparent", parent.parse().unwrap());
+        headers.insert("tracestate", format!("vendor={state}").parse().unwrap());
+        headers.insert("baggage", format!("user={state}").parse().unwrap());
+        headers.insert("x-request-id", state.parse().unwrap());
+        door.tokens.detokenize(request).await.unwrap();
+    }
+}
+
 /// Values where they do not belong, in every rpc about subjects, and an erasure.
 async fn speak_of_subjects(door: &mut Door, values: &Values, subject: &str, ear: &mut Ear) {
     let subject = || subject.to_owned();
@@ -505,7 +520,8 @@ fn the_hunter_finds_what_is_planted() {
 outside_on_both_stores! {
     async fn no_value_is_anywhere_but_in_the_answer_to_a_permitted_reveal(vault: Outside) {
         let mut values = Values::new();
-        vault.configure("[log]\nfilter = \"trace\"\njson = true");
+        let (collector, address) = Collector::new().await;
+        vault.configure(&format!("{}[log]\nfilter = \"trace\"\njson = true", telling(address, 1.0)));
         let free = free_address();
         let mut url = vault.url();
         let wire = vault.database.as_ref().map(|database| {
@@ -530,6 +546,7 @@ outside_on_both_stores! {
         let revealed = door.tokens.detokenize(detokenize(&tokens)).await;
         let answer = ear.revealed(revealed).unwrap();
         speak_of_subjects(&mut door, &values, &subject, &mut ear).await;
+        part_of_a_trace(&mut door, &values, &tokens).await;
         assert!(ear.refusals > 500, "only {} of the bad calls were refused", ear.refusals);
 
         // The marks are where they may be, and the hunter sees them there.
@@ -556,6 +573,10 @@ outside_on_both_stores! {
         hunt_files(&values.marks, vault.place.path(), &mut found, &mut files);
         assert!(door.server.stop().success());
         hunt_files(&values.marks, vault.place.path(), &mut found, &mut files);
+        let spans = collector.spans();
+        assert!(spans.len() > 1000, "only {} spans were told", spans.len());
+        found.extend(hunt(&values.marks, "the spans", &collector.bytes()));
+        found.extend(hunt(&values.marks, "the Debug of spans", format!("{spans:?}").as_bytes()));
         assert!(files > 10, "only {files} files were looked into");
         if let (Some(database), Some(wire)) = (&vault.database, &wire) {
             let dump = dump(&database.url());

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// From the ground up: each floor may use those before it, never itself under another name, one beside it or above.
 const FLOORS: [&[&str]; 10] = [
-    &["batch", "crash", "crypto", "platform"],
+    &["batch", "crash", "crypto", "platform", "trace"],
     &["model"],
     &["policy"],
     &["store"],
@@ -28,11 +28,12 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["zeroizing_alloc"], &["src/main.rs"]),
     (
         &["tonic", "prost", "tonic_types", "tonic_health", "tonic_reflection", "tonic_prost", "prost_types"],
-        &["src/grpc/", "src/proto.rs", "src/cli/"],
+        &["src/grpc/", "src/proto.rs", "src/cli/", "src/telemetry/otlp.rs"],
     ),
+    (&["opentelemetry_proto"], &["src/telemetry/otlp.rs"]),
     (&["cedar_policy", "miette"], &["src/policy/cedar.rs"]),
     (&["cryptoki"], &["src/keys/token/"]),
-    (&["http_body"], &["src/grpc/gate.rs", "src/grpc/landing.rs"]),
+    (&["http_body"], &["src/grpc/gate.rs", "src/grpc/landing.rs", "src/grpc/trace.rs"]),
     (&["http_body_util", "hyper", "hyper_rustls", "hyper_util"], &["src/grpc/jwt/fetch.rs", "src/keys/sink/bucket.rs"]),
     (&["rusty_s3"], &["src/keys/sink/bucket.rs"]),
     (&["rcgen"], &["src/cli/tls.rs"]),
@@ -334,6 +335,15 @@ fn unsafe_code_is_forbidden() {
     let after = manifest.lines().skip_while(|line| *line != "[lints.rust]").skip(1);
     let forbidden = after.take_while(|line| !line.starts_with('[')).any(|line| line == "unsafe_code = \"forbid\"");
     assert!(forbidden, "Cargo.toml: `unsafe_code = \"forbid\"` is missing from [lints.rust]");
+}
+
+#[test]
+fn the_wire_is_spoken_by_one_version_of_each_crate() {
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    let count = |name: &str| lock.lines().filter(|line| *line == format!("name = \"{name}\"")).count();
+    for name in ["h2", "hyper", "opentelemetry", "prost", "ring", "rustls", "tonic", "tower", "tracing"] {
+        assert_eq!(count(name), 1, "Cargo.lock: so many versions of {name}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub async fn keep(callers: Arc<Callers>, mut now: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
     let mut why = Why::Age;
     loop {
+        callers.forget_expired();
         for issuer in callers.issuers() {
             if let Err(error) = issuer.look(why).await {
                 complain(&error);

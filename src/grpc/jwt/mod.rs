@@ -8,6 +8,7 @@ mod keep;
 mod keys;
 #[cfg(test)]
 mod tests;
+mod verified;
 
 pub use keep::{complain, keep};
 
@@ -26,7 +27,8 @@ use crate::crypto::jws::Algorithm;
 use crate::model::Time;
 use crate::policy::Caller;
 use fetch::Source;
-use keys::{Found, KeySet};
+use keys::Found;
+use verified::{Keys, Verified};
 
 /// How long keys are not fetched again, unless the operator wants it.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -48,7 +50,7 @@ pub struct Issuer {
     /// Callers by a claim and what it says.
     callers: HashMap<(String, String), Caller>,
     source: Source,
-    keys: RwLock<Arc<KeySet>>,
+    keys: RwLock<Arc<Keys>>,
     /// When the keys were asked for last, and when that went well. Held while they are, so that however many want them
     /// they are asked for once; nobody whose key is known waits for that.
     asked: Mutex<Asked>,
@@ -190,46 +192,67 @@ impl Issuer {
         asked.at = Some(Instant::now());
         let fetched = self.source.fetch().await;
         self.stale.store(fetched.is_err(), std::sync::atomic::Ordering::Relaxed);
-        let fetched = Arc::new(fetched.with_context(|| format!("the keys of {}", self.name))?);
+        let fetched = fetched.with_context(|| format!("the keys of {}", self.name))?;
         asked.well = Some(Instant::now());
-        let former =
-            std::mem::replace(&mut *self.keys.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&fetched));
-        if former != fetched {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let others = keys.set != fetched;
+        if others {
             tracing::info!(issuer = self.name, keys = fetched.len(), "an issuer of tokens has other keys");
+        }
+        // What was verified with the former ones goes with them, and so does everything when the operator wants it.
+        if others || why == Why::Wish {
+            *keys = Arc::new(Keys::of(fetched));
         }
         Ok(())
     }
 
-    /// Checks a token of this issuer; answers whom it names, and until when it is good.
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whom a token names that was checked before, and until when it is good; by its digest.
+    pub fn recall(&self, digest: &[u8; 32], now: Time) -> Option<(Caller, Time)> {
+        self.keys().recall(digest, now).map(|known| (known.caller, known.until))
+    }
+
+    /// Forgets tokens that have expired.
+    pub fn forget_expired(&self, now: Time) {
+        self.keys().forget_expired(now);
+    }
+
+    /// Checks a token of this issuer, which has that digest; answers whom it names, and until when it is good.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn check(&self, token: &Token<'_>, now: Time) -> Result<(Caller, Time), Refused> {
+    pub fn check(&self, token: &Token<'_>, digest: [u8; 32], now: Time) -> Result<(Caller, Time), Refused> {
         let bad = |condition: bool, what| if condition { Err(Refused::Bad(what)) } else { Ok(()) };
         let algorithm = Algorithm::called(&token.header.alg).filter(|algorithm| self.algorithms.contains(algorithm));
         let algorithm = algorithm.ok_or(Refused::Bad("its algorithm is not taken"))?;
         let kind = token.header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
         bad(!matches!(kind.trim_start_matches("application/"), "jwt" | "at+jwt"), "it is a token of another kind")?;
         bad(token.header.crit.is_some(), "it demands what is not known here")?;
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        let Found::Key(key) = keys.find(token.header.kid.as_deref(), algorithm) else { return Err(Refused::Key) };
+        let keys = self.keys();
+        let Found::Key(key) = keys.set.find(token.header.kid.as_deref(), algorithm) else { return Err(Refused::Key) };
         bad(!key.verify(token.signed.as_bytes(), &token.signature), "its signature is not that of its issuer")?;
         bad(token.issuer() != Some(&self.name), "it is from another issuer")?;
         let claims = &token.claims;
         bad(!says(claims.get("aud"), &self.audience), "it is for another audience")?;
         let skew = i64::try_from(self.skew.as_micros()).unwrap_or(i64::MAX);
-        let now = now.micros();
+        let (now, mut from) = (now.micros(), i64::MIN);
         let expires = time(claims.get("exp")).ok_or(Refused::Bad("it does not say when it expires"))?;
         let until = expires.saturating_add(skew);
         bad(until <= now, "it has expired")?;
         for name in ["nbf", "iat"] {
             let begins = claims.get(name).map(|claim| time(Some(claim)).ok_or(Refused::Bad("a time in it is none")));
             let begins = begins.transpose()?.unwrap_or(i64::MIN);
-            bad(begins.saturating_sub(skew) > now, "it is not valid yet")?;
+            from = from.max(begins.saturating_sub(skew));
         }
+        bad(from > now, "it is not valid yet")?;
         let mut caller = self.caller(claims)?.clone();
         caller.groups.extend(self.groups(claims)?);
-        Ok((caller, Time::from_micros(until)))
+        let (from, until) = (Time::from_micros(from), Time::from_micros(until));
+        keys.remember(digest, Verified { caller: caller.clone(), from, until });
+        Ok((caller, until))
     }
 
     fn caller(&self, claims: &Map<String, Value>) -> Result<&Caller, Refused> {

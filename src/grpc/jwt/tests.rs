@@ -47,9 +47,13 @@ async fn a_file_of_keys_is_not_read_again_for_a_token_while_it_is_the_same() {
     assert!(issuer.look(Why::Age).await.is_err(), "and all the same when it is due");
 }
 
+fn digest(token: &str) -> [u8; 32] {
+    crate::crypto::derive::sha256(&[token.as_bytes()])
+}
+
 fn takes(issuer: &Issuer, token: &str) -> bool {
     let now = Time::from_micros(NOW * 1_000_000);
-    Token::parse(token).is_some_and(|token| issuer.check(&token, now).is_ok())
+    Token::parse(token).is_some_and(|parsed| issuer.check(&parsed, digest(token), now).is_ok())
 }
 
 #[tokio::test]
@@ -64,6 +68,79 @@ async fn a_token_of_which_anything_was_changed_is_refused() {
         }
         assert!(!takes(&issuer, before), "cut off at {at}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_was_taken_is_remembered_until_it_expires_and_no_other_is() {
+    let (issuer, good) = issuer().await;
+    let at = |seconds: i64| Time::from_micros(seconds * 1_000_000);
+    assert!(issuer.recall(&digest(&good), at(NOW)).is_none());
+    assert!(takes(&issuer, &good));
+    let (caller, until) = issuer.recall(&digest(&good), at(NOW)).unwrap();
+    assert_eq!((caller.name.as_str(), until), ("shop", at(NOW + 60 + 60)), "with the skew");
+    for changed in [format!("{good}A"), format!("{good} "), good.replacen('e', "E", 1), good[1..].to_owned()] {
+        assert!(issuer.recall(&digest(&changed), at(NOW)).is_none() && !takes(&issuer, &changed));
+    }
+    assert!(issuer.recall(&digest(&good), at(NOW + 119)).is_some());
+    assert!(issuer.recall(&digest(&good), at(NOW + 120)).is_none());
+    assert_eq!(issuer.keys().remembered(), 1, "what was refused is not remembered");
+    issuer.forget_expired(at(NOW + 119));
+    assert_eq!(issuer.keys().remembered(), 1);
+    issuer.forget_expired(at(NOW + 120));
+    assert_eq!(issuer.keys().remembered(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_good_yet_by_a_clock_that_went_back_is_not_remembered_as_good() {
+    let (key, _) = SigningKey::generate(&Seeded::new(1)).unwrap();
+    let (issuer, _) = issuer().await;
+    let claims = json!({ "iss": "i", "aud": "lacuna", "sub": "shop", "nbf": NOW, "exp": NOW + 60 });
+    let token = sign(&key, &json!({ "alg": "EdDSA", "kid": "a" }), &claims);
+    assert!(takes(&issuer, &token));
+    let at = |seconds: i64| Time::from_micros(seconds * 1_000_000);
+    assert!(issuer.recall(&digest(&token), at(NOW - 60)).is_some());
+    assert!(issuer.recall(&digest(&token), at(NOW - 61)).is_none());
+}
+
+#[tokio::test]
+async fn what_was_remembered_goes_with_the_keys_and_when_the_operator_wants_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (key, _) = SigningKey::generate(&Seeded::new(1)).unwrap();
+    let x = BASE64URL_NOPAD.encode(&key.public());
+    let set = |kid: &str| json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x }] }).to_string();
+    std::fs::write(file.path(), set("a")).unwrap();
+    let text = format!("issuer = 'i'\naudience = 'lacuna'\njwks_file = {:?}", file.path());
+    let mut issuer = Issuer::of(&toml::from_str(&text).unwrap()).unwrap();
+    issuer.prepare().await.unwrap();
+    issuer.add(&toml::from_str("value = 'shop'").unwrap(), Caller::named("shop"));
+    let claims = json!({ "iss": "i", "aud": "lacuna", "sub": "shop", "exp": NOW + 60 });
+    let token = sign(&key, &json!({ "alg": "EdDSA", "kid": "a" }), &claims);
+    let recalls = |issuer: &Issuer| issuer.recall(&digest(&token), Time::from_micros(NOW * 1_000_000)).is_some();
+    assert!(takes(&issuer, &token) && recalls(&issuer));
+    issuer.look(Why::Age).await.unwrap();
+    assert!(recalls(&issuer), "the keys are the same");
+    issuer.look(Why::Wish).await.unwrap();
+    assert!(!recalls(&issuer));
+    assert!(takes(&issuer, &token) && recalls(&issuer));
+    // Whoever was verifying meanwhile remembers it with the former keys, which nobody asks any more.
+    let former = issuer.keys();
+    std::fs::write(file.path(), set("b")).unwrap();
+    issuer.look(Why::Age).await.unwrap();
+    let known = former.recall(&digest(&token), Time::from_micros(NOW * 1_000_000)).unwrap();
+    former.remember(digest(&token), known);
+    assert!(!recalls(&issuer) && !takes(&issuer, &token));
+}
+
+#[tokio::test]
+async fn so_many_tokens_are_remembered_and_no_more() {
+    let (key, _) = SigningKey::generate(&Seeded::new(1)).unwrap();
+    let (issuer, _) = issuer().await;
+    for number in 0..5000 {
+        let claims = json!({ "iss": "i", "aud": "lacuna", "sub": "shop", "exp": NOW + 60, "jti": number });
+        assert!(takes(&issuer, &sign(&key, &json!({ "alg": "EdDSA", "kid": "a" }), &claims)));
+    }
+    let remembered = issuer.keys().remembered();
+    assert!((2000..=4096).contains(&remembered), "{remembered}");
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! The call that is being answered: its id, and whether the audit knows of it.
+//! The call that is being answered, and whether the audit knows of it.
 //!
 //! What a deed records it records itself, with all that it knows. Whatever it did not record is recorded when the call ends,
 //! before the answer leaves: so no rpc can be forgotten, and no refusal. [`UNRECORDED`] lists what is not.
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Entry, Touched};
-use crate::keys::checkpoint::hex;
 use crate::model::{Reason, Result};
 use crate::policy::Caller;
+use crate::trace;
 use crate::vault::Vault;
 use crate::vault::write::Record;
 
@@ -34,7 +34,6 @@ pub struct Call {
     vault: Arc<Vault>,
     /// The name of whoever calls.
     caller: String,
-    id: String,
     /// Whether an entry tells that it was made.
     recorded: AtomicBool,
     /// Whether one tells that it was refused.
@@ -47,32 +46,24 @@ impl Call {
     /// A call that begins.
     #[must_use]
     pub fn begin(vault: Arc<Vault>, caller: &Caller) -> Arc<Self> {
-        let mut id = [0; 8];
-        vault.custody().ring.random().fill(&mut id);
-        Arc::new(Self::of(vault, caller.name.clone(), hex(&id)))
+        Arc::new(Self::of(vault, caller.name.clone()))
     }
 
-    fn of(vault: Arc<Vault>, caller: String, id: String) -> Self {
+    fn of(vault: Arc<Vault>, caller: String) -> Self {
         let touched = Mutex::default();
-        Self { vault, caller, id, recorded: AtomicBool::new(false), refused: AtomicBool::new(false), touched }
+        Self { vault, caller, recorded: AtomicBool::new(false), refused: AtomicBool::new(false), touched }
     }
 
-    /// One question of a stream of them, under the id of the stream.
+    /// One question of a stream of them.
     #[must_use]
     pub fn item(&self) -> Arc<Self> {
-        Arc::new(Self::of(Arc::clone(&self.vault), self.caller.clone(), self.id.clone()))
+        Arc::new(Self::of(Arc::clone(&self.vault), self.caller.clone()))
     }
 
     /// The call that is being answered, if it came through a door.
     #[must_use]
     pub fn current() -> Option<Arc<Self>> {
         CALL.try_with(Arc::clone).ok()
-    }
-
-    /// The id of the call.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
     }
 
     /// Does something as part of this call.
@@ -150,18 +141,12 @@ where
     F::Output: Send,
 {
     let call = Call::current();
-    async move {
+    trace::carry(async move {
         match call {
             Some(call) => call.scope(work).await,
             None => work.await,
         }
-    }
-}
-
-/// The id of the present call; empty for what the vault does by itself.
-#[must_use]
-pub fn id() -> String {
-    CALL.try_with(|call| call.id.clone()).unwrap_or_default()
+    })
 }
 
 /// Notes whom the present call tells of, for its entry.

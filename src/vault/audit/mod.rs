@@ -25,6 +25,7 @@ use crate::model::{Error, Facts, Jurisdiction, Result, Subject, SubjectId, Time,
 use crate::store::Tx;
 use crate::store::audit::{Batch, Link};
 use crate::store::node::NodeId;
+use crate::trace;
 
 /// What a token is tagged with whose value is of a special category (Art. 9 GDPR); alone, or followed by a colon and more.
 pub const SPECIAL: &str = "special_category";
@@ -68,7 +69,7 @@ impl Entry {
     /// What is the same in every entry.
     #[must_use]
     pub fn new(caller: &str, deed: &'static str, now: Time) -> Self {
-        Self { time: now.to_string(), request: call::id(), caller: caller.to_owned(), deed, ..Self::default() }
+        Self { time: now.to_string(), request: trace::request(), caller: caller.to_owned(), deed, ..Self::default() }
     }
 }
 
