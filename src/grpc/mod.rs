@@ -4,23 +4,24 @@
 //! named, knows who calls, and turns answers and errors back. It decides nothing and stores nothing.
 
 mod access;
+mod arrival;
 pub mod audit;
 mod consent;
 mod event;
 mod gate;
 mod guard;
 mod identity;
-mod jwt;
+pub(crate) mod jwt;
 mod key;
 mod landing;
 mod listen;
-mod parse;
+pub(crate) mod parse;
 mod record;
 mod rights;
 mod sparingly;
 mod status;
 mod subject;
-mod tls;
+pub(crate) mod tls;
 mod token;
 
 pub use identity::Callers;
@@ -94,9 +95,9 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let Door { listener, callers, tls, limits, health } = door;
     let (stopping, stopped) = watch::channel(false);
     let guard = Guard { lease: vault.custody().lease(), stop: stopped.clone(), patience: limits.call() };
-    let gate = gate::Gate::new(callers, tls.clone(), limits.call());
-    let connections = listen::accept(listener, Entrance { limits, tls, guard });
     let largest = usize::try_from(limits.request_mib).unwrap_or(usize::MAX) << 20;
+    let gate = gate::Gate::new(callers, tls.clone(), limits.call(), largest);
+    let connections = listen::accept(listener, Entrance { limits, tls, guard });
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
