@@ -125,7 +125,7 @@ fn name(checkpoint: &Checkpoint) -> String {
 }
 
 /// The size and the chain in a name.
-fn parse(name: &str) -> Option<(u64, NodeId)> {
+pub(crate) fn parse(name: &str) -> Option<(u64, NodeId)> {
     let (size, node) = name.strip_prefix(KIND)?.strip_prefix('-')?.split_once('-')?;
     Some((size.parse().ok()?, unhex(node)?))
 }
