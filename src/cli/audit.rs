@@ -176,6 +176,7 @@ fn touched_json(one: &v1::AuditTouched) -> Value {
         "special_category": one.special_category,
         "outcome": one.outcome,
         "count": one.count,
+        "shown": one.shown,
     })
 }
 
@@ -189,8 +190,13 @@ fn verified(found: &v1::VerifyAuditChainResponse) -> Answer {
             })
         })
         .collect();
+    let word = match (found.intact, found.faults.is_empty()) {
+        (true, _) => "INTACT",
+        (false, true) => "NOT PROVEN",
+        (false, false) => "NOT INTACT",
+    };
     let mut lines = vec![
-        (if found.intact { "INTACT" } else { "NOT INTACT" }, "the log of who did what".to_owned()),
+        (word, "the log of who did what".to_owned()),
         ("entries", format!("{} in {} batches of {} chains", found.entries, found.batches, found.chains)),
         (
             "checkpoints",

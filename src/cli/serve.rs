@@ -166,9 +166,7 @@ impl Running {
         if let Err(error) = self.vault.ship_journal().await {
             tracing::warn!(%error, "the last entries of the journal are written at the next start");
         }
-        if let Err(error) = self.vault.checkpoint_audit().await {
-            tracing::error!(%error, "the end of the audit is not signed");
-        }
+        sign_audit(&self.vault).await;
         if let Err(error) = self.vault.custody().leave().await {
             tracing::warn!(%error, "the others will learn of this node's end by its silence");
         }
@@ -252,16 +250,29 @@ async fn keep_journal(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Signs how far the audit has come, every so often. Beside [`keep_up`], because the places outside may be long in answering.
+/// Signs how far the audit has come, every so often, and cuts off what was kept long enough. Beside [`keep_up`], because the
+/// places outside may be long in answering.
 async fn keep_audit(vault: Arc<Vault>, mut stopped: watch::Receiver<bool>) {
     loop {
+        sign_audit(&vault).await;
+        if let Err(error) = vault.cut_audit().await {
+            tracing::warn!(%error, "old entries of the audit are removed later");
+        }
         tokio::select! {
             () = tokio::time::sleep(vault.audit().every()) => {}
             _ = stopped.changed() => return,
         }
-        if let Err(error) = vault.checkpoint_audit().await {
-            tracing::error!(%error, "how far the audit has come is not signed");
+    }
+}
+
+async fn sign_audit(vault: &Vault) {
+    match vault.checkpoint_audit().await {
+        Ok(signed) => {
+            for (_, error) in signed.failed {
+                tracing::error!(%error, "how far a chain of the audit has come is not signed");
+            }
         }
+        Err(error) => tracing::error!(%error, "how far the audit has come is not signed"),
     }
 }
 

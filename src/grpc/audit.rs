@@ -120,11 +120,7 @@ impl AuditService for Audits {
         &self,
         _: Request<v1::VerifyAuditChainRequest>,
     ) -> Result<Response<v1::VerifyAuditChainResponse>, Status> {
-        answer("VerifyAuditChain", async {
-            let (verified, troubles) = self.vault.verify_audit().await?;
-            Ok(wire_verified(&verified, troubles))
-        })
-        .await
+        answer("VerifyAuditChain", async { Ok(wire_verified(self.vault.verify_audit().await?)) }).await
     }
 
     async fn get_checkpoint(
@@ -133,7 +129,11 @@ impl AuditService for Audits {
     ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
         answer("GetCheckpoint", async {
             let node = node("node", &request.into_inner().node)?;
-            self.vault.checkpoint_audit().await?;
+            let signed = self.vault.checkpoint_audit().await?;
+            let failed = signed.failed.into_iter().find(|(failed, _)| node == Some(*failed));
+            if let Some((_, error)) = failed {
+                return Err(error);
+            }
             let checkpoints =
                 self.vault.audit_checkpoints(node).await?.into_iter().map(|(checkpoint, note)| v1::Checkpoint {
                     node: hex(&checkpoint.node),
@@ -202,6 +202,7 @@ fn wire_touched(touched: Touched<'_>) -> v1::AuditTouched {
         special_category: touched.special,
         outcome: touched.outcome.into_owned(),
         count: touched.count,
+        shown: touched.shown.into_owned(),
     }
 }
 
@@ -258,16 +259,16 @@ pub fn wire_person(person: &Person) -> v1::AffectedSubject {
 
 /// What a walk found, on the wire.
 #[must_use]
-pub fn wire_verified(verified: &Verified, troubles: Vec<String>) -> v1::VerifyAuditChainResponse {
+pub fn wire_verified(verified: Verified) -> v1::VerifyAuditChainResponse {
     v1::VerifyAuditChainResponse {
-        intact: verified.faults.is_empty(),
+        intact: verified.is_intact(),
         chains: verified.chains,
         batches: verified.batches,
         entries: verified.entries,
         checkpoints: verified.checkpoints,
         unvouched_batches: verified.unvouched,
         faults: verified.faults.iter().map(wire_fault).collect(),
-        troubles,
+        troubles: verified.troubles,
     }
 }
 

@@ -34,6 +34,13 @@ impl Time {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// The moment at which the day (UTC) began.
+    #[must_use]
+    pub const fn day(self) -> Self {
+        const DAY: i64 = 24 * 3600 * 1_000_000;
+        Self(self.0.div_euclid(DAY).saturating_mul(DAY))
+    }
+
     /// The moment `duration` later; the furthest moment that can be told when that overflows.
     #[must_use]
     pub fn plus(self, duration: std::time::Duration) -> Self {

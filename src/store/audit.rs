@@ -34,6 +34,8 @@ pub struct Link {
     pub prev_hash: [u8; 32],
     /// RFC 6962 root over the entries.
     pub merkle: [u8; 32],
+    /// How many entries.
+    pub entries: u64,
     /// When it was written.
     pub created_at: Time,
 }
@@ -42,7 +44,8 @@ impl Batch {
     /// What of it the chain is made of.
     #[must_use]
     pub const fn link(&self) -> Link {
-        Link { seq: self.seq, prev_hash: self.prev_hash, merkle: self.merkle, created_at: self.created_at }
+        let Self { seq, prev_hash, merkle, entries, created_at, .. } = *self;
+        Link { seq, prev_hash, merkle, entries, created_at }
     }
 }
 

@@ -104,6 +104,7 @@ impl Vault {
         let mut tx = self.custody.store().read().await?;
         let found = tx.subjects(&[erasure.subject]).await?.into_iter().next();
         let subject = found.ok_or_else(|| super::subject::unknown(erasure.subject))?;
+        call::touch([Touched::described(&subject)]);
         subject.alive()?;
         let kept = self.custody.objection(&mut *tx, &subject).await?.len();
         erasure.plan = plan(&mut *tx, erasure.subject, kept).await?;

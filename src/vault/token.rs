@@ -304,7 +304,9 @@ impl Vault {
             return self.updated_before(caller, &answer, text).await;
         }
         let seen = self.facts_for(caller, Action::Update, "UpdateToken", text).await?;
-        let value = Value::parse(seen.token.kind, content)?;
+        // That the value does not fit tells that the token exists, and of which type it is.
+        let told = |_: &Error| call::touch([Touched::facts(&seen, "ASKED")]);
+        let value = Value::parse(seen.token.kind, content).inspect_err(told)?;
         self.record_touched(caller, "UpdateToken", Touched::facts(&seen, "ASKED")).await?;
         let spare = self.custody.take_leaf().await?;
         let mut tx = self.custody.store().write().await?;
@@ -434,7 +436,12 @@ impl Vault {
         self.record_touched(caller, deed, Touched::subject(subject, None, "ASKED")).await
     }
 
-    /// Records that a change of something was asked for.
+    /// Records that a person is about to be described to the caller.
+    pub(super) async fn record_told(&self, caller: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
+        self.record_touched(caller, deed, Touched::subject(subject, None, "OK")).await
+    }
+
+    /// Records what is about to be done to something.
     async fn record_touched(&self, caller: &Caller, deed: &'static str, touched: Touched<'static>) -> Result<()> {
         call::touch([touched.clone()]);
         let entry = Entry { touched: vec![touched], ..Entry::new(&caller.name, deed, self.clock.now()) };

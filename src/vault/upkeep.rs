@@ -1,6 +1,5 @@
 //! The duties that run by themselves: erasures whose time has come, those that something held up, rotations, a root
-//! that somebody waits for, checkpoint sinks that lag, and events and audit entries that were
-//! kept long enough.
+//! that somebody waits for, checkpoint sinks that lag, and events that were kept long enough.
 
 use super::Vault;
 use crate::model::Result;
@@ -24,9 +23,6 @@ impl Vault {
         }
         if let Err(error) = self.keep_events().await {
             tracing::warn!(%error, "old events are removed later");
-        }
-        if let Err(error) = self.cut_audit().await {
-            tracing::warn!(%error, "old entries of the audit are removed later");
         }
         Ok(waiting)
     }

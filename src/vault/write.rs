@@ -1,6 +1,7 @@
 //! Writes shared by concurrent callers: new values and audit entries that wait at the same time become durable in
 //! one transaction, at the price of one sync to disk.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,10 +13,11 @@ use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
 use crate::crash;
 use crate::keys::Custody;
+use crate::keys::checkpoint::hex;
 use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
-use crate::model::{Clock, Error, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
+use crate::model::{Clock, Error, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState};
 use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
@@ -170,7 +172,8 @@ impl Together for Writer {
         let mut tx = self.custody.store().write().await.map_err(Failure::NotBegun)?;
         let (mut tokens, found, doubt) = keep_tokens(&self.custody, &mut *tx, writes, now).await?;
         let mut spent = spend(&mut *tx, writes, now).await?;
-        let mut entries: Vec<&Entry> = writes.iter().copied().filter_map(entry).collect();
+        let mut records: Vec<Option<Settled<'_>>> = writes.iter().map(|write| settle(write, &mut spent)).collect();
+        let mut entries: Vec<&Entry> = records.iter().flatten().map(|record| &*record.entry).collect();
         entries.extend(&found);
         let mut head = match known_head {
             Some(head) => head,
@@ -186,20 +189,40 @@ impl Together for Writer {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(writes
             .iter()
+            .zip(&mut records)
             .enumerate()
-            .map(|(at, write)| match write {
-                Write::Tokens(_) => tokens.remove(&at).unwrap_or_else(|| Err(Error::internal("a write got lost"))),
-                Write::Record(record) => Ok(Written::Recorded(take_spent(&mut spent, &record.spend))),
+            .map(|(at, (_, record))| match record {
+                Some(record) => Ok(Written::Recorded(std::mem::take(&mut record.spent))),
+                None => tokens.remove(&at).unwrap_or_else(|| Err(Error::internal("a write got lost"))),
             })
             .collect())
     }
 }
 
-fn entry(write: &Write) -> Option<&Entry> {
-    match write {
-        Write::Record(record) => Some(&record.entry),
-        Write::Tokens(_) => None,
+/// What a record comes to.
+struct Settled<'w> {
+    entry: Cow<'w, Entry>,
+    /// What it, and no other, has spent.
+    spent: Vec<TokenRow>,
+}
+
+/// Gives a record those of the tokens it asks for that nobody before it was given. Of the others its entry says that they
+/// were spent already.
+fn settle<'w>(write: &'w Write, left: &mut HashSet<TokenRow>) -> Option<Settled<'w>> {
+    let Write::Record(record) = write else { return None };
+    let spent: Vec<TokenRow> = record.spend.iter().copied().filter(|row| left.remove(row)).collect();
+    if spent.len() == record.spend.len() {
+        return Some(Settled { entry: Cow::Borrowed(&record.entry), spent });
     }
+    let (mut entry, mut given) = (record.entry.clone(), HashSet::new());
+    given.extend(spent.iter().map(|row| hex(row.as_bytes())));
+    let asked: HashSet<String> = record.spend.iter().map(|row| hex(row.as_bytes())).collect();
+    for one in entry.touched.iter_mut().filter(|one| one.outcome == "OK" && asked.contains(&*one.row)) {
+        if !given.remove(&*one.row) {
+            one.outcome = Cow::Owned(format!("{:?}", Reason::TokenSpent));
+        }
+    }
+    Some(Settled { entry: Cow::Owned(entry), spent })
 }
 
 /// Spends single-use tokens and answers which were not spent before.
@@ -218,9 +241,4 @@ async fn spend(tx: &mut dyn Tx, writes: &[&Write], now: Time) -> Result<HashSet<
     rows.sort_unstable();
     rows.dedup();
     Ok(tx.spend_tokens(&rows, now).await?.into_iter().collect())
-}
-
-/// Gives each spent token to the first record that asked for it.
-fn take_spent(spent: &mut HashSet<TokenRow>, asked: &[TokenRow]) -> Vec<TokenRow> {
-    asked.iter().copied().filter(|row| spent.remove(row)).collect()
 }

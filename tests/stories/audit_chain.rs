@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use lacuna::keys::receipt;
 use lacuna::keys::sink::DirectorySink;
+use lacuna::model::Time;
 use lacuna::proto::v1;
+use lacuna::store::Tx;
 use lacuna::store::audit::Batch;
 use lacuna::vault::audit::checkpoint::Checkpoint;
-use lacuna::vault::audit::walk::{FaultKind, Verified, verify};
+use lacuna::vault::audit::walk::{FaultKind, Verified, Witness, verify};
 use lacuna::vault::audit::{hash, outside, proof};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
 use crate::asks::CARE;
+use crate::audit::chains;
 use crate::outside::{Door, Outside, outside_on_both_stores};
 use crate::process::{run, setting};
 
@@ -38,9 +41,16 @@ async fn checkpoints(vault: &Outside) -> Vec<Checkpoint> {
     known.checkpoints
 }
 
+/// Holds a database against checkpoints from outside.
+async fn held(tx: &mut dyn Tx, vault: &Outside, checkpoints: &[Checkpoint]) -> Verified {
+    let (keys, now) = (public_keys(vault), Time::from_micros(i64::MAX));
+    let witness = Witness { vault: checkpoints[0].vault, keys: &keys, checkpoints, now };
+    verify(tx, &witness).await.unwrap()
+}
+
 async fn walk(vault: &Outside, checkpoints: &[Checkpoint]) -> Verified {
     let store = lacuna::store::open(&vault.url()).await.unwrap();
-    let verified = verify(&mut *store.read().await.unwrap(), &public_keys(vault), checkpoints).await.unwrap();
+    let verified = held(&mut *store.read().await.unwrap(), vault, checkpoints).await;
     store.close().await;
     verified
 }
@@ -132,7 +142,7 @@ outside_on_both_stores! {
         for time in 0..TIMES {
             let (change, shows) = tampering(&mut random, last);
             vault.sql(&format!("{RESTORE}; {change}"));
-            let found = verify(&mut *store.read().await.unwrap(), &public_keys(&vault), &known).await.unwrap();
+            let found = held(&mut *store.read().await.unwrap(), &vault, &known).await;
             let first = found.faults.first().unwrap_or_else(|| panic!("{time}: nobody sees {change}"));
             assert_eq!((first.node, first.batch), (node, shows), "{time}: {change}: {first}");
         }
@@ -163,14 +173,42 @@ outside_on_both_stores! {
                 tx.insert_audit_batch(batch).await.unwrap();
             }
             tx.commit().await.unwrap();
-            assert_eq!(verify(&mut *store.read().await.unwrap(), &[], &[]).await.unwrap().faults, [], "it fits together");
-            let found = verify(&mut *store.read().await.unwrap(), &public_keys(&vault), &known).await.unwrap();
+            assert_eq!(chains(&mut *store.read().await.unwrap()).await.faults, [], "it fits together");
+            let found = held(&mut *store.read().await.unwrap(), &vault, &known).await;
             let sure = known.iter().map(|known| known.size).filter(|size| *size < from).max().unwrap_or(0);
             let fault = &found.faults[0];
             assert!(fault.batch > sure && fault.batch <= from, "{from}: {fault:?}");
             assert!(matches!(fault.kind, FaultKind::Rewritten | FaultKind::Altered), "{from}: {fault:?}");
         }
         store.close().await;
+    }
+
+    async fn what_is_kept_outside_says_whose_log_it_is_and_is_missed_when_it_is_gone(vault: Outside) {
+        let mut door = vault.start();
+        busy(&mut door).await;
+        assert!(door.server.stop().success());
+        let known = checkpoints(&vault).await;
+        assert!(walk(&vault, &known).await.is_intact());
+        // A database that says that it is another vault is not held against nothing.
+        vault.sql("CREATE TABLE kept AS SELECT * FROM vault; DELETE FROM vault");
+        let found = walk(&vault, &known).await;
+        assert!(!found.is_intact() && found.checkpoints > 0, "{found:?}");
+        vault.sql("INSERT INTO vault SELECT * FROM kept");
+        // Nor does the place outside disappear unnoticed.
+        let offline = || {
+            let url = vault.url();
+            let ask = ["audit", "verify", "--database", &url, "--checkpoints", "slot/audit", "--public-key", "slot/receipt-signing.pub"];
+            let said = crate::process::lacuna().args(ask).current_dir(vault.place.path()).output().unwrap();
+            (said.status.code(), String::from_utf8(said.stdout).unwrap())
+        };
+        let (status, said) = offline();
+        assert!(status == Some(0) && said.starts_with("INTACT"), "{said}");
+        fs::remove_dir_all(places(&vault)).unwrap();
+        let (status, said) = offline();
+        assert!(status == Some(1) && said.starts_with("NOT PROVEN"), "{said}");
+        fs::create_dir(places(&vault)).unwrap();
+        let (status, said) = offline();
+        assert!(status == Some(1) && said.starts_with("NOT PROVEN"), "{said}");
     }
 
     async fn an_older_database_is_found_out_and_goes_on_in_a_chain_of_its_own(vault: Outside) {
@@ -213,7 +251,9 @@ outside_on_both_stores! {
             let holds = proof::check(&proven, &keys).unwrap();
             assert_eq!((holds.id.to_string(), &holds.line), (entry.entry.clone(), &entry.line));
             let text = String::from_utf8(proven).unwrap();
-            for (from, to) in [("customer_care", "breach_notice"), ("Tokenize", "Tokenise"), ("\"batch\": ", "\"batch\": 1")] {
+            let elsewhere = [("\"batch\": ", "\"batch\": 1"), ("\"entries\": ", "\"entries\": 1"), ("\"version\": ", "\"version\": 1")];
+            let otherwise = [("customer_care", "breach_notice"), ("Tokenize", "Tokenise")];
+            for (from, to) in elsewhere.into_iter().chain(otherwise) {
                 let other = text.replace(from, to);
                 assert!(other == text || proof::check(other.as_bytes(), &keys).is_err(), "{from} as {to}");
             }

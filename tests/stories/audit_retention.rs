@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use lacuna::model::{Clock as _, Reason};
 use lacuna::proto::v1;
+use lacuna::store::audit::{Batch, MarkKind};
 use lacuna::vault::audit::walk::FaultKind;
+use lacuna::vault::audit::{Entry, hash};
 
 use crate::asks::CARE;
 use crate::house::on_both_stores;
@@ -20,7 +23,7 @@ on_both_stores! {
         }
         let vault = || std::sync::Arc::clone(&house.running().vault);
         vault().checkpoint_audit().await.unwrap();
-        let (before, _) = vault().verify_audit().await.unwrap();
+        let before = vault().verify_audit().await.unwrap();
         assert_eq!(before.faults, []);
         assert_eq!(vault().cut_audit().await.unwrap(), 0, "nothing is old enough");
         house.clock.advance(Duration::from_hours(24 * 31));
@@ -29,8 +32,8 @@ on_both_stores! {
         vault().checkpoint_audit().await.unwrap();
         let removed = vault().cut_audit().await.unwrap();
         assert!(removed >= 5, "{removed}");
-        let (after, troubles) = vault().verify_audit().await.unwrap();
-        assert_eq!((after.faults, troubles), (Vec::new(), Vec::new()));
+        let after = vault().verify_audit().await.unwrap();
+        assert!(after.is_intact(), "{after:?}");
         assert!(after.batches < before.batches + 4);
         // What is left is proven as before.
         let mut audits = house.audits().await;
@@ -45,13 +48,69 @@ on_both_stores! {
         let vault = || std::sync::Arc::clone(&house.running().vault);
         vault().checkpoint_audit().await.unwrap();
         assert!(vault().cut_audit().await.unwrap() > 0);
-        assert_eq!(vault().verify_audit().await.unwrap().0.faults, []);
+        assert_eq!(vault().verify_audit().await.unwrap().faults, []);
+        // What somebody puts before the cut is nobody's entry, and goes.
+        let here = vault();
+        let store = here.custody().store();
+        let first = store.read().await.unwrap().list_audit_batches(None, 1).await.unwrap().remove(0);
+        let now = house.clock.now();
+        let accuses = Entry::new("svc-9", "Detokenize", now);
+        let body = serde_json::to_string(&accuses).unwrap() + "\n";
+        let mut tx = store.write().await.unwrap();
+        tx.insert_audit_batch(&Batch { seq: 1, body, created_at: now, ..first.clone() }).await.unwrap();
+        tx.commit().await.unwrap();
+        let ask = v1::ListAuditEntriesRequest::default();
+        let listed = house.audits().await.list_audit_entries(ask).await.unwrap().into_inner();
+        assert!(!listed.entries.is_empty() && listed.entries.iter().all(|entry| entry.caller != "svc-9"));
+        assert_eq!(vault().cut_audit().await.unwrap(), 1);
         // A cut that nobody has signed hides nothing.
         let mut tx = vault().custody().store().write().await.unwrap();
-        let cut = tx.audit_marks(lacuna::store::audit::MarkKind::Cut).await.unwrap().remove(0);
+        let cut = tx.audit_marks(MarkKind::Cut).await.unwrap().remove(0);
         let note = cut.note.replace("\ncut\n", "\n");
         tx.put_audit_mark(&lacuna::store::audit::Mark { size: cut.size + 1, note, ..cut }).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(vault().verify_audit().await.unwrap().0.faults[0].kind, FaultKind::Missing);
+        assert_eq!(vault().verify_audit().await.unwrap().faults[0].kind, FaultKind::Missing);
+    }
+
+    async fn a_log_that_was_rewritten_is_not_cut_off_to_hide_it(house: House) {
+        let mut house = house;
+        house.config.audit.retention_days = Some(30);
+        house.stop().await;
+        house.reopen().await;
+        let ada = house.somebody("Ada").await;
+        for _ in 0..5 {
+            house.reveal(&ada.tokens, CARE).await;
+        }
+        let vault = std::sync::Arc::clone(&house.running().vault);
+        vault.checkpoint_audit().await.unwrap();
+        assert!(vault.verify_audit().await.unwrap().is_intact());
+        // Whoever writes the database makes everything old, lets it fit together, and says that more was signed.
+        let store = vault.custody().store();
+        let mut forged = store.read().await.unwrap().list_audit_batches(None, 10_000).await.unwrap();
+        let (node, last) = (forged[0].node, forged.len() as u64);
+        let mut before = [0; 32];
+        for batch in &mut forged {
+            batch.created_at = batch.created_at.minus(Duration::from_hours(24 * 60));
+            batch.prev_hash = before;
+            before = hash(batch);
+        }
+        let mut tx = store.write().await.unwrap();
+        tx.delete_audit_batches(&node, last, 10_000).await.unwrap();
+        for batch in &forged {
+            tx.insert_audit_batch(batch).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        assert_eq!(crate::audit::chains(&mut *store.read().await.unwrap()).await.faults, [], "it fits together");
+
+        assert_eq!(vault.cut_audit().await.unwrap_err().reason, Reason::Internal);
+        let kept = store.read().await.unwrap().list_audit_batches(None, 10_000).await.unwrap();
+        assert_eq!(kept.len() as u64, last, "nothing goes that would tell");
+        let found = vault.verify_audit().await.unwrap();
+        assert_eq!(found.faults.len(), 1, "{found:?}");
+        house.reveal(&ada.tokens, CARE).await;
+        for _ in 0..2 {
+            let signed = vault.checkpoint_audit().await.unwrap();
+            assert_eq!((signed.fresh, signed.failed.len()), (0, 1), "and nothing is signed that would hide it");
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use lacuna::proto::v1;
 
+use crate::audit_crash::AUDITING;
 use crate::consent_crash::{CHANGING, RECORDING};
 use crate::outside::{Custodian, Door, Outside, Person, copy_folder, outside_on_both_stores, outside_with_a_token};
 use crate::undone::assert_no_leaf_is_forgotten;
@@ -128,11 +129,21 @@ pub const REQUEST: &str = "0d9f5a3e-8a53-4a8e-9d0c-3a1f6d2b7c11";
 
 #[test]
 fn every_point_has_a_story() {
-    let parts: BTreeSet<_> =
-        [&TOKENIZING[..], &ERASING, &CREATING, &RECOVERING, &ROTATING, &JOURNALING, &TELLING, &RECORDING, &CHANGING]
-            .concat()
-            .into_iter()
-            .collect();
+    let parts: BTreeSet<_> = [
+        &TOKENIZING[..],
+        &ERASING,
+        &CREATING,
+        &RECOVERING,
+        &ROTATING,
+        &JOURNALING,
+        &TELLING,
+        &RECORDING,
+        &CHANGING,
+        &AUDITING,
+    ]
+    .concat()
+    .into_iter()
+    .collect();
     for name in points() {
         assert!(parts.contains(name.split("::").next().unwrap()), "no story knows {name}");
     }

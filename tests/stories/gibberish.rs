@@ -43,13 +43,10 @@ async fn call(channel: &Channel, rpc: &Rpc, message: Vec<u8>, credential: &str) 
         let mut answers = client.streaming(request, path, Wire).await?.into_inner();
         answers.message().await.map(Option::unwrap_or_default)
     };
-    match tokio::time::timeout(patience, asked).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            assert!(rpc.streams, "{} does not answer", rpc.path);
-            Ok(Vec::new())
-        }
-    }
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
+        assert!(rpc.streams, "{} does not answer", rpc.path);
+        Ok(Vec::new())
+    })
 }
 
 on_both_stores! {

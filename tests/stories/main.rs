@@ -14,6 +14,8 @@ mod access;
 mod asks;
 mod audit;
 mod audit_chain;
+mod audit_cli;
+mod audit_crash;
 mod audit_retention;
 mod authority;
 mod base_backup;

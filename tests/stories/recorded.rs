@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::asks::{CARE, HOUR, correct, detokenize, erase, text, tokenize};
 use crate::consents::{FORM, NEWS, NOTICE, Office, notice, purpose};
 use crate::doors::{call, credential, rpcs};
-use crate::house::{House, Somebody, on_both_stores, reason};
+use crate::house::{House, Somebody, field, on_both_stores, reason};
 
 /// Every entry of the audit, oldest first, read past the vault.
 async fn entries(house: &House) -> Vec<Value> {
@@ -280,5 +280,32 @@ on_both_stores! {
         let kept = all.iter().find(|entry| entry["deed"] == "Tokenize").unwrap();
         assert_eq!(kept["touched"][0]["count"], 1);
         assert_eq!(kept["touched"][0]["jurisdiction"], "FR");
+    }
+
+    async fn a_value_that_was_not_shown_is_not_counted_as_shown(house: House) {
+        let mut house = house;
+        let once = v1::FieldInput { single_use: true, ..text("only one") };
+        let token = house.one("", once).await.token;
+        house.tokens.detokenize(detokenize(&[token.clone(), token.clone()], CARE)).await.unwrap();
+        let all = entries(&house).await;
+        let touched = all.last().unwrap()["touched"].as_array().unwrap();
+        let outcomes: Vec<_> = touched.iter().map(|one| one["outcome"].as_str().unwrap()).collect();
+        assert_eq!(outcomes, ["OK", "TokenSpent"]);
+    }
+
+    async fn whom_a_question_that_made_no_sense_tells_of_is_on_record(house: House) {
+        let mut house = house;
+        let ada = house.one("", field(v1::FieldType::Email, "ada@example.com")).await;
+        let junk = correct(&ada.token, "no address");
+        assert_eq!(reason(&house.tokens.update_token(junk).await.unwrap_err()), "VALUE_INVALID");
+        let plan = v1::EraseSubjectRequest { validate_only: true, ..erase(&ada.subject) };
+        house.subjects.erase_subject(plan).await.unwrap();
+        let all = entries(&house).await;
+        let [junk, plan] = &all[all.len() - 2..] else { panic!("{all:?}") };
+        assert_eq!((&junk["deed"], &junk["refused"]), (&"UpdateToken".into(), &"ValueInvalid".into()));
+        assert_eq!((&plan["deed"], &plan["touched"][0]["outcome"]), (&"EraseSubject".into(), &"OK".into()));
+        for entry in [junk, plan] {
+            assert_eq!(entry["touched"][0]["subject"], ada.subject);
+        }
     }
 }

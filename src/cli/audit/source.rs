@@ -11,13 +11,13 @@ use super::super::failure::{Failure, Result};
 use super::super::value;
 use crate::grpc::audit;
 use crate::keys::sink::{CheckpointSink, DirectorySink};
-use crate::model::Error;
+use crate::model::{Clock as _, Error, SystemClock};
 use crate::proto::v1;
 use crate::store::{self, Store};
 use crate::vault::audit::affected::affected;
 use crate::vault::audit::list::{self, Filter};
 use crate::vault::audit::outside::Outside;
-use crate::vault::audit::walk;
+use crate::vault::audit::walk::{self, Witness};
 
 /// How many entries are asked for at once.
 const PAGE: u16 = 1000;
@@ -131,15 +131,22 @@ impl Source {
                     copy.public_key.as_ref().context("offline, name the vault's public keys with --public-key")?;
                 let keys = read_public_keys(path)?;
                 let place = |path: &PathBuf| -> Arc<dyn CheckpointSink> { Arc::new(DirectorySink::new(path)) };
-                let mut known = Outside::new(copy.checkpoints.iter().map(place).collect()).read(&keys).await;
-                if copy.checkpoints.is_empty() {
-                    let trouble =
-                        "no checkpoints were named: that the end was cut off, or everything rewritten, cannot be seen";
-                    known.troubles.push(trouble.to_owned());
-                }
+                let known = Outside::new(copy.checkpoints.iter().map(place).collect()).read(&keys).await;
                 let mut tx = store.read().await.map_err(usage)?;
-                let verified = walk::verify(&mut *tx, &keys, &known.checkpoints).await.map_err(usage)?;
-                Ok(audit::wire_verified(&verified, known.troubles))
+                let told = tx.vault().await.map_err(usage)?.map(|vault| vault.tree);
+                // Whose log it should be say those who have signed; only where nobody has is the database asked.
+                let mut troubles = known.troubles;
+                let vault = known.checkpoints.first().map(|checkpoint| checkpoint.vault).or(told).unwrap_or_default();
+                if known.checkpoints.is_empty() {
+                    let trouble = "no checkpoints were named that these keys have signed: that the end was cut off, or everything \
+                                   rewritten, cannot be seen";
+                    troubles.push(trouble.to_owned());
+                }
+                let now = SystemClock.now();
+                let witness = Witness { vault, keys: &keys, checkpoints: &known.checkpoints, now };
+                let mut verified = walk::verify(&mut *tx, &witness).await.map_err(usage)?;
+                verified.troubles.extend(troubles);
+                Ok(audit::wire_verified(verified))
             }
         }
     }

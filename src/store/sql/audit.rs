@@ -103,7 +103,7 @@ impl Audits for SqlTx {
 
     async fn audit_links(&mut self, node: &[u8; 16], after: u64, limit: u32) -> Result<Vec<Link>> {
         let rows = sqlx::query(
-            "SELECT seq, prev_hash, merkle, created_at FROM audit_batch WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+            "SELECT seq, prev_hash, merkle, entries, created_at FROM audit_batch WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         )
         .bind(node.as_slice())
         .bind(after.cast_signed())
@@ -116,14 +116,16 @@ impl Audits for SqlTx {
 
     async fn audit_batches_since(&mut self, after: Place, until: Time, limit: u32) -> Result<Vec<Batch>> {
         let rows = sqlx::query(concat! {
-            "SELECT ", columns!(), " FROM audit_batch WHERE (created_at, node, seq) > ($1, $2, $3) AND created_at <= $4 ",
-            "ORDER BY created_at, node, seq LIMIT $5"
+            "SELECT ", columns!(), " FROM audit_batch b WHERE (created_at, node, seq) > ($1, $2, $3) AND created_at <= $4 ",
+            // What comes before a cut, or before the first, is no part of a chain.
+            "AND seq > COALESCE((SELECT m.size FROM audit_mark m WHERE m.node = b.node AND m.kind = $6), 0) ORDER BY created_at, node, seq LIMIT $5"
         })
         .bind(after.0.micros())
         .bind(after.1.as_slice())
         .bind(after.2.cast_signed())
         .bind(until.micros())
         .bind(i64::from(limit))
+        .bind(MarkKind::Cut as i64)
         .fetch_all(self.connection())
         .await
         .map_err(failed)?;
@@ -199,6 +201,7 @@ fn link(row: &Row) -> Result<Link> {
         seq: columns.unsigned("audit_batch", "seq")?,
         prev_hash: columns.bytes("audit_batch", "prev_hash")?,
         merkle: columns.bytes("audit_batch", "merkle")?,
+        entries: columns.unsigned("audit_batch", "entries")?,
         created_at: columns.time()?,
     })
 }

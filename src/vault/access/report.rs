@@ -134,7 +134,7 @@ impl Vault {
     ) -> Result<(Vec<Access>, Option<String>)> {
         let mut tx = self.custody.store().read().await?;
         let person = self.people(&mut *tx, &[subject]).await?.remove(&subject).ok_or_else(|| unknown(subject))?;
-        self.record_asked(by, "ListWhoCanAccess", subject).await?;
+        self.record_told(by, "ListWhoCanAccess", subject).await?;
         let (mut values, mut jurisdiction, mut from) = (BTreeSet::new(), None, None);
         loop {
             let page = tx.list_tokens(subject, from, PAGE).await?;

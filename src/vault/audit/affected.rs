@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::list::{Filter, Search, Told};
 use super::{Touched, call};
-use crate::model::{FieldType, Result, SubjectId, Time};
+use crate::model::{Error, FieldType, Result, SubjectId, Time};
 use crate::store::Tx;
 use crate::vault::Vault;
 
@@ -127,7 +127,7 @@ impl Done {
         match (deed, outcome) {
             ("Detokenize", "OK") => Some(Self::Shown),
             ("FindTokens", "OK") | ("Tokenize", "SAME") | (_, "SUPPRESSED") => Some(Self::Found),
-            (_, "OK" | "SAME") => Some(Self::Described),
+            (_, "OK" | "SAME" | "REPEATED") => Some(Self::Described),
             (_, "ASKED" | "KEPT") => Some(Self::Changed),
             _ => None,
         }
@@ -175,7 +175,8 @@ impl Gathering {
         }
         person.reveals += 1;
         self.affected.reveals += 1;
-        for (of, word) in [(&mut self.purposes, &told.purpose), (&mut self.redactions, &told.redaction)] {
+        let shown = if one.shown.is_empty() { &told.redaction } else { &one.shown };
+        for (of, word) in [(&mut self.purposes, &told.purpose), (&mut self.redactions, shown)] {
             of.insert((word.clone().into_owned(), subject));
         }
         if let Some(kind) = kind {
@@ -238,8 +239,8 @@ pub async fn affected(tx: &mut dyn Tx, filter: &Filter) -> Result<Affected> {
         }
         for batch in &page {
             search.entries(batch, |_, _, told, time| gathering.take(filter, told, time))?;
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     }
 }
 
@@ -249,6 +250,7 @@ impl Vault {
     /// # Errors
     /// `StoreUnavailable`.
     pub async fn list_affected_subjects(&self, filter: &Filter) -> Result<Affected> {
+        let _one_reader = self.audit.readers.acquire().await.map_err(Error::internal)?;
         call::touch(filter.subject.map(|id| Touched::subject(id, None, "OK")));
         affected(&mut *self.custody.store().read().await?, filter).await
     }

@@ -85,9 +85,13 @@ impl Call {
     /// # Errors
     /// `AuditUnavailable` instead of an answer that could not be recorded.
     pub async fn settle<T>(&self, rpc: &'static str, outcome: Result<T>) -> Result<T> {
+        let mut touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
         let refusal = match &outcome {
             Ok(_) => None,
-            Err(error) if is_refusal(error.reason) => Some(format!("{:?}", error.reason)),
+            // Where somebody was looked at, even that the question made no sense tells of them.
+            Err(error) if is_refusal(error.reason) || is_answer(error.reason) && !touched.is_empty() => {
+                Some(format!("{:?}", error.reason))
+            }
             Err(_) => return outcome,
         };
         let known = match &refusal {
@@ -97,7 +101,6 @@ impl Call {
         if known {
             return outcome;
         }
-        let mut touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(reason) = &refusal {
             for one in &mut touched {
                 one.outcome = Cow::Owned(reason.clone());
@@ -126,6 +129,18 @@ const fn is_refusal(reason: Reason) -> bool {
             | Reason::StoreUnavailable
             | Reason::ValueInvalid
             | Reason::ValueTooLarge
+    )
+}
+
+/// Whether the reason says something of the question, and not that the vault could not answer any.
+const fn is_answer(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::AuditUnavailable
+            | Reason::Internal
+            | Reason::KeyCustodianUnavailable
+            | Reason::Overloaded
+            | Reason::StoreUnavailable
     )
 }
 

@@ -9,6 +9,7 @@ use crate::crypto::merkle::Frontier;
 use crate::crypto::note;
 use crate::keys::checkpoint::{hex, unhex};
 use crate::model::Time;
+use crate::store::audit::{Mark, MarkKind};
 use crate::store::node::NodeId;
 
 /// What the name of every log begins with.
@@ -23,11 +24,25 @@ const TIME: &str = "time ";
 /// The line that says that everything up to here was cut off.
 const CUT: &str = "cut";
 
+/// What the database says that was signed of a chain, with what is needed to go on from there; `None` when it was not, or
+/// not of this vault.
+#[must_use]
+pub fn read_mark(mark: &Mark, vault: &VaultId, keys: &[Vec<u8>]) -> Option<(Checkpoint, Frontier)> {
+    let signed = Checkpoint::open(&mark.note, keys)?;
+    let frontier = unflatten(mark.size, &mark.frontier)?;
+    let cut = mark.kind == MarkKind::Cut;
+    let fits = (signed.vault, signed.node, signed.size, signed.cut) == (*vault, mark.node, mark.size, cut);
+    (fits && frontier.root() == signed.root).then_some((signed, frontier))
+}
+
+/// The id of a vault: that of its key tree.
+pub type VaultId = [u8; 16];
+
 /// How far a chain had come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The vault, by its tree.
-    pub vault: [u8; 16],
+    pub vault: VaultId,
     /// Whose chain.
     pub node: NodeId,
     /// How many batches there were.
@@ -47,6 +62,13 @@ impl Checkpoint {
     #[must_use]
     pub fn origin(&self) -> String {
         format!("{ORIGIN}{}/{}", hex(&self.vault), hex(&self.node))
+    }
+
+    /// Whether both tell the same of the same chain, whenever they were signed.
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        let of = |one: &Self| (one.vault, one.node, one.size, one.root, one.head, one.cut);
+        of(self) == of(other)
     }
 
     /// What is signed.

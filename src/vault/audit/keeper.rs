@@ -1,24 +1,24 @@
-//! Keeping the audit: the chain that this process writes, checkpoints of every chain, cuts of what is old enough.
+//! Keeping the audit: the chain that this process writes, and checkpoints of every chain.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
-use super::checkpoint::{Checkpoint, flatten, unflatten};
+use super::checkpoint::{Checkpoint, flatten, read_mark};
 use super::outside::Outside;
-use super::walk::{Verified, leaf, verify};
+use super::walk::{Verified, Witness, leaf, verify};
 use super::{Entry, Head, hash_of};
+use crate::crash;
 use crate::crypto::merkle::Frontier;
 use crate::keys::Custody;
 use crate::keys::checkpoint::hex;
 use crate::keys::receipt;
 use crate::keys::sink::CheckpointSink;
 use crate::model::{Error, Reason, Result};
-use crate::store::Tx;
-use crate::store::audit::{Mark, MarkKind};
+use crate::store::audit::{Link, Mark, MarkKind};
 use crate::store::node::NodeId;
 use crate::vault::Vault;
 use crate::vault::write::Record;
@@ -26,8 +26,8 @@ use crate::vault::write::Record;
 /// How many links of a chain are read at once.
 const PAGE: u32 = 1000;
 
-/// How many batches are removed at once.
-const REMOVED: u32 = 500;
+/// How many may read much of the log at once.
+const READERS: usize = 2;
 
 /// Who does what the vault does by itself.
 pub const VAULT: &str = "lacuna";
@@ -51,23 +51,44 @@ impl Default for Settings {
 
 /// What keeps the audit.
 pub struct Keeper {
-    outside: Outside,
-    settings: Settings,
+    pub(super) outside: Outside,
+    pub(super) settings: Settings,
     /// The chain that this process writes.
     chain: NodeId,
     /// How far each chain is known, for one at a time.
-    known: Mutex<HashMap<NodeId, Known>>,
+    pub(super) known: Mutex<HashMap<NodeId, Known>>,
+    /// Whether the chains that the places know of were looked for in the database.
+    compared: AtomicBool,
+    /// Of those who read much of the log at once there are few: the connections are for whoever reveals.
+    pub(super) readers: Semaphore,
     /// Whether the last entry could not be made durable.
     failing: AtomicBool,
 }
 
+/// What came of signing how far the chains have come.
+#[derive(Debug, Default)]
+pub struct Signed {
+    /// How many checkpoints were signed.
+    pub fresh: usize,
+    /// The chains of which none could be, with the reason: `Internal` when the chain does not go on from its last
+    /// checkpoint, for nothing is signed that would hide it; `KeyCustodianUnavailable` when no place answers.
+    pub failed: Vec<(NodeId, Error)>,
+}
+
 /// How far a chain is known.
-struct Known {
+#[derive(Clone)]
+pub(super) struct Known {
     frontier: Frontier,
     head: [u8; 32],
     /// The newest checkpoint, and whether every place has it.
     signed: Option<(Checkpoint, String)>,
     kept: bool,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { frontier: Frontier::default(), head: [0; 32], signed: None, kept: false }
+    }
 }
 
 impl Keeper {
@@ -82,13 +103,12 @@ impl Keeper {
         if new && let Err(error) = outside.make().await {
             tracing::warn!(%error, "a place for checkpoints of the audit cannot be made");
         }
-        let known = outside.newest(&keys, &chain).await;
+        let known = outside.newest(&keys, &custody.vault(), &chain).await;
         for trouble in known.troubles {
             tracing::warn!(trouble, "checkpoints of the audit cannot be read");
         }
-        let of_this = known.checkpoints.iter().filter(|checkpoint| checkpoint.vault == custody.vault());
-        let ahead =
-            of_this.filter(|known| known.size > head.seq || (known.size == head.seq && known.head != head.hash));
+        let ahead = known.checkpoints.iter();
+        let ahead = ahead.filter(|known| known.size > head.seq || (known.size == head.seq && known.head != head.hash));
         if let Some(ahead) = ahead.max_by_key(|checkpoint| checkpoint.size) {
             let (has, lost) = (head.seq, ahead.size);
             tracing::error!(
@@ -100,7 +120,8 @@ impl Keeper {
             );
             custody.ring.random().fill(&mut chain);
         }
-        Ok(Self { outside, settings, chain, known: Mutex::default(), failing: AtomicBool::new(false) })
+        let (known, compared, failing) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { outside, settings, chain, known, compared, readers: Semaphore::new(READERS), failing })
     }
 
     /// The chain that this process writes.
@@ -143,61 +164,78 @@ impl Vault {
     }
 
     /// Signs how far the chains have come, each that has come further since, and keeps that outside. The node that leads
-    /// sees to every chain, the others to their own. Answers how many were signed.
+    /// sees to every chain, the others to their own.
     ///
     /// # Errors
-    /// `Internal` when a chain does not go on from its last checkpoint: nothing is signed then that would hide it.
-    pub async fn checkpoint_audit(&self) -> Result<usize> {
+    /// `StoreUnavailable`.
+    pub async fn checkpoint_audit(&self) -> Result<Signed> {
         let mut known = self.audit.known.lock().await;
-        let (keys, mut tx) = (public_keys(&self.custody)?, self.custody.store().read().await?);
-        let nodes = if self.custody.leads() { tx.audit_nodes().await? } else { vec![self.audit.chain] };
-        let (mut signed, mut broken) = (0, None);
-        for node in nodes {
-            let before = match known.remove(&node) {
-                Some(before) => before,
-                None => self.known_of(&mut *tx, node, &keys).await?,
-            };
-            match self.checkpoint_chain(&mut *tx, node, before).await {
-                Ok((now, fresh)) => {
-                    known.insert(node, now);
-                    signed += usize::from(fresh);
-                }
-                Err(error) => broken = Some(error),
+        let keys = public_keys(&self.custody)?;
+        let (mut nodes, mut signed) = (BTreeSet::from([self.audit.chain]), Signed::default());
+        let (cuts, checkpoints) = {
+            let mut tx = self.custody.store().read().await?;
+            if self.custody.leads() {
+                nodes.extend(tx.audit_nodes().await?);
+            }
+            (tx.audit_marks(MarkKind::Cut).await?, tx.audit_marks(MarkKind::Checkpoint).await?)
+        };
+        if self.custody.leads() {
+            // A chain that is gone altogether is missed by whoever has known it.
+            nodes.extend(known.keys());
+            if !self.audit.compared.load(Ordering::Acquire) {
+                let (chains, troubles) = self.audit.outside.chains(&self.custody.vault()).await;
+                nodes.extend(chains);
+                self.audit.compared.store(troubles.is_empty(), Ordering::Release);
             }
         }
-        metrics::gauge!("lacuna_audit_intact").set(if broken.is_some() { 0.0 } else { 1.0 });
-        let all_kept = broken.is_none() && known.values().all(|known| known.kept);
-        if all_kept {
+        for node in nodes {
+            let before = known.get(&node).cloned();
+            let before = before.unwrap_or_else(|| self.known_of(of(&cuts, &node), of(&checkpoints, &node), &keys));
+            match self.checkpoint_chain(node, before.clone(), &keys).await {
+                Ok((now, fresh)) => {
+                    known.insert(node, now);
+                    signed.fresh += usize::from(fresh);
+                }
+                Err(error) => {
+                    known.insert(node, before);
+                    signed.failed.push((node, error));
+                }
+            }
+        }
+        let broken = signed.failed.iter().any(|(_, error)| error.reason == Reason::Internal);
+        if broken || signed.failed.is_empty() {
+            metrics::gauge!("lacuna_audit_intact").set(if broken { 0.0 } else { 1.0 });
+        }
+        if signed.failed.is_empty() && known.values().all(|known| known.kept) {
             #[expect(clippy::cast_precision_loss, reason = "a gauge")]
             metrics::gauge!("lacuna_audit_checkpoint_time_seconds").set(self.clock.now().micros() as f64 / 1e6);
         }
-        broken.map_or(Ok(signed), Err)
+        Ok(signed)
     }
 
-    /// How far a chain is known by what was signed: in the database, where a cut is the least.
-    async fn known_of(&self, tx: &mut dyn Tx, node: NodeId, keys: &[Vec<u8>]) -> Result<Known> {
-        let (cut, newest) = (mark(tx, MarkKind::Cut, &node).await?, mark(tx, MarkKind::Checkpoint, &node).await?);
-        let (mut known, mut best) = (None, 0);
-        for kept in cut.into_iter().chain(newest) {
-            let signed = Checkpoint::open(&kept.note, keys).filter(|signed| signed.vault == self.custody.vault());
-            let signed = signed.filter(|signed| signed.node == node && signed.size == kept.size && signed.size >= best);
-            let frontier = unflatten(kept.size, &kept.frontier);
-            if let Some((signed, frontier)) =
-                signed.zip(frontier).filter(|(signed, frontier)| frontier.root() == signed.root)
-            {
-                best = signed.size;
-                let checkpoint = (!signed.cut).then(|| (signed.clone(), kept.note));
-                known = Some(Known { frontier, head: signed.head, signed: checkpoint, kept: false });
+    /// How far a chain is known by what was signed, in the database.
+    fn known_of(&self, cut: Option<&Mark>, newest: Option<&Mark>, keys: &[Vec<u8>]) -> Known {
+        let mut known = Known::default();
+        for mark in cut.into_iter().chain(newest) {
+            let Some((signed, frontier)) = self.read_mark(mark, keys) else { continue };
+            if signed.size >= known.frontier.size() {
+                let checkpoint = (!signed.cut).then(|| (signed.clone(), mark.note.clone()));
+                known = Known { frontier, head: signed.head, signed: checkpoint, kept: false };
             }
         }
-        Ok(known.unwrap_or(Known { frontier: Frontier::default(), head: [0; 32], signed: None, kept: false }))
+        known
     }
 
-    async fn checkpoint_chain(&self, tx: &mut dyn Tx, node: NodeId, before: Known) -> Result<(Known, bool)> {
+    /// What the database says that was signed; `None` when it was not.
+    pub(super) fn read_mark(&self, mark: &Mark, keys: &[Vec<u8>]) -> Option<(Checkpoint, Frontier)> {
+        read_mark(mark, &self.custody.vault(), keys)
+    }
+
+    async fn checkpoint_chain(&self, node: NodeId, before: Known, keys: &[Vec<u8>]) -> Result<(Known, bool)> {
         let first = before.signed.as_ref().is_none_or(|(signed, _)| signed.size != before.frontier.size());
         let mut known = before;
         // What the places know is looked at when this process has not signed anything of the chain yet.
-        let outside = if known.kept { Vec::new() } else { self.known_outside(&node).await? };
+        let outside = if known.kept { Vec::new() } else { self.known_outside(&node, keys).await? };
         if let Some(other) = outside.iter().find(|other| {
             known.signed.as_ref().is_some_and(|(signed, _)| signed.size == other.size && signed.root != other.root)
         }) {
@@ -206,19 +244,16 @@ impl Vault {
         let ahead: HashMap<u64, [u8; 32]> = outside.iter().map(|known| (known.size, known.root)).collect();
         let from = known.frontier.size();
         loop {
+            let mut tx = self.custody.store().read().await?;
             let links = tx.audit_links(&node, known.frontier.size(), PAGE).await?;
             if links.is_empty() {
                 break;
             }
             for link in links {
-                let expected = known.frontier.size() + 1;
-                if link.seq != expected || link.prev_hash != known.head {
-                    return Err(broken(&node, expected));
-                }
-                known.head = hash_of(&node, &link);
-                known.frontier.push(leaf(&known.head));
-                if ahead.get(&expected).is_some_and(|root| *root != known.frontier.root()) {
-                    return Err(broken(&node, expected));
+                follow(&node, &mut known.frontier, &mut known.head, &link)?;
+                let size = known.frontier.size();
+                if ahead.get(&size).is_some_and(|root| *root != known.frontier.root()) {
+                    return Err(broken(&node, size));
                 }
             }
         }
@@ -231,7 +266,8 @@ impl Vault {
             self.sign_checkpoint(node, &mut known).await?;
         }
         if let Some((checkpoint, note)) = known.signed.as_ref().filter(|_| !known.kept) {
-            let troubles = self.audit.outside.put(checkpoint, note).await;
+            let troubles = self.audit.outside.put(checkpoint, note, keys).await;
+            crash::point("audit::checkpoint-kept");
             known.kept = troubles.is_empty();
             for trouble in troubles {
                 tracing::warn!(trouble, "a checkpoint of the audit is not kept in every place yet");
@@ -240,26 +276,39 @@ impl Vault {
         Ok((known, fresh))
     }
 
-    async fn known_outside(&self, node: &NodeId) -> Result<Vec<Checkpoint>> {
-        let mut known = self.audit.outside.newest(&public_keys(&self.custody)?, node).await.checkpoints;
-        known.retain(|checkpoint| checkpoint.vault == self.custody.vault());
-        Ok(known)
+    /// The newest checkpoint of a chain that each place knows.
+    ///
+    /// # Errors
+    /// `KeyCustodianUnavailable` when no place answers: what is not compared with anything is not signed.
+    pub(super) async fn known_outside(&self, node: &NodeId, keys: &[Vec<u8>]) -> Result<Vec<Checkpoint>> {
+        let known = self.audit.outside.newest(keys, &self.custody.vault(), node).await;
+        if known.unread > 0 && known.unread == self.audit.outside.len() {
+            let message = format!("no place for checkpoints of the audit answers: {}", known.troubles.join("; "));
+            return Err(Error::new(Reason::KeyCustodianUnavailable, message));
+        }
+        Ok(known.checkpoints)
     }
 
     async fn sign_checkpoint(&self, node: NodeId, known: &mut Known) -> Result<()> {
         let checkpoint = self.state_of(node, &known.frontier, known.head, false);
         let signed = self.custody.sign_note(&checkpoint.text(), &checkpoint.origin());
-        let mark = mark_of(&checkpoint, &known.frontier, &signed);
-        let mut tx = self.custody.store().write().await?;
-        tx.put_audit_mark(&mark).await?;
-        tx.commit().await?;
+        self.keep_mark(&checkpoint, &known.frontier, &signed).await?;
+        crash::point("audit::checkpointed");
         (known.signed, known.kept) = (Some((checkpoint, signed)), false);
         Ok(())
     }
 
-    fn state_of(&self, node: NodeId, frontier: &Frontier, head: [u8; 32], cut: bool) -> Checkpoint {
+    /// What is to be signed of a chain.
+    pub(super) fn state_of(&self, node: NodeId, frontier: &Frontier, head: [u8; 32], cut: bool) -> Checkpoint {
         let (vault, time) = (self.custody.vault(), self.clock.now());
         Checkpoint { vault, node, size: frontier.size(), root: frontier.root(), head, time, cut }
+    }
+
+    /// Keeps what was signed in the database.
+    pub(super) async fn keep_mark(&self, checkpoint: &Checkpoint, frontier: &Frontier, note: &str) -> Result<()> {
+        let mut tx = self.custody.store().write().await?;
+        tx.put_audit_mark(&mark_of(checkpoint, frontier, note)).await?;
+        tx.commit().await
     }
 
     /// The newest checkpoint of each chain, or of one, as it was signed.
@@ -270,80 +319,43 @@ impl Vault {
         Ok(marks.filter_map(|mark| Some((Checkpoint::open(&mark.note, &keys)?, mark.note))).collect())
     }
 
-    /// Walks every chain, and holds it against the checkpoints that are kept outside. Answers also what could not be read.
-    pub async fn verify_audit(&self) -> Result<(Verified, Vec<String>)> {
+    /// Walks every chain, and holds it against the checkpoints that are kept outside.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn verify_audit(&self) -> Result<Verified> {
+        let _one_reader = self.audit.readers.acquire().await.map_err(Error::internal)?;
         let keys = public_keys(&self.custody)?;
-        let known = self.audit.outside.read(&keys).await;
-        let mut tx = self.custody.store().read().await?;
-        Ok((verify(&mut *tx, &keys, &known.checkpoints).await?, known.troubles))
-    }
-
-    /// Cuts off what is older than entries are kept. The chain goes on from there; that it was cut is signed and recorded.
-    /// Answers how many batches went.
-    pub async fn cut_audit(&self) -> Result<u64> {
-        let Some(keep) = self.audit.settings.keep.filter(|_| self.custody.leads()) else { return Ok(0) };
-        let _one_at_a_time = self.audit.known.lock().await;
-        let before = self.clock.now().minus(keep);
-        let (keys, mut tx) = (public_keys(&self.custody)?, self.custody.store().read().await?);
-        let mut removed = 0;
-        for node in tx.audit_nodes().await? {
-            // What no checkpoint vouches for stays, and so does the newest batch.
-            let Some(newest) = mark(&mut *tx, MarkKind::Checkpoint, &node).await? else { continue };
-            let upto = tx.last_audit_batch_before(&node, before, newest.size.saturating_sub(1)).await?;
-            if let Some(upto) = upto {
-                removed += self.cut_chain(&mut *tx, node, upto, &keys).await?;
-            }
-        }
-        Ok(removed)
-    }
-
-    async fn cut_chain(&self, tx: &mut dyn Tx, node: NodeId, upto: u64, keys: &[Vec<u8>]) -> Result<u64> {
-        let (mut frontier, mut head) = (Frontier::default(), [0; 32]);
-        if let Some(cut) = mark(tx, MarkKind::Cut, &node).await? {
-            let signed = Checkpoint::open(&cut.note, keys).filter(|signed| signed.cut).map(|signed| signed.head);
-            let known = unflatten(cut.size, &cut.frontier).zip(signed).ok_or_else(|| broken(&node, cut.size))?;
-            (frontier, head) = known;
-        }
-        while frontier.size() < upto {
-            let left = u32::try_from(upto - frontier.size()).unwrap_or(PAGE).min(PAGE);
-            let links = tx.audit_links(&node, frontier.size(), left).await?;
-            if links.is_empty() {
-                return Err(broken(&node, frontier.size() + 1));
-            }
-            for link in links {
-                if link.seq != frontier.size() + 1 || link.prev_hash != head {
-                    return Err(broken(&node, frontier.size() + 1));
-                }
-                head = hash_of(&node, &link);
-                frontier.push(leaf(&head));
-            }
-        }
-        let entry = Entry::new(VAULT, "CutAudit", self.clock.now());
-        self.record(Record { entry, spend: Vec::new() }).await?;
-        let checkpoint = self.state_of(node, &frontier, head, true);
-        let signed = self.custody.sign_note(&checkpoint.text(), &checkpoint.origin());
-        if let Some(trouble) = self.audit.outside.put(&checkpoint, &signed).await.first() {
-            let message = format!("a cut of the audit is not kept outside: {trouble}");
-            return Err(Error::new(Reason::AuditUnavailable, message));
-        }
-        let mut tx = self.custody.store().write().await?;
-        tx.put_audit_mark(&mark_of(&checkpoint, &frontier, &signed)).await?;
-        tx.commit().await?;
-        let mut removed = 0;
-        loop {
-            let mut tx = self.custody.store().write().await?;
-            let some = tx.delete_audit_batches(&node, upto, REMOVED).await?;
-            tx.commit().await?;
-            removed += some;
-            if some == 0 {
-                return Ok(removed);
-            }
-        }
+        let known = {
+            // What is signed just now is on its way outside.
+            let _nothing_is_signed = self.audit.known.lock().await;
+            self.audit.outside.read(&keys).await
+        };
+        let (vault, now) = (self.custody.vault(), self.clock.now());
+        let witness = Witness { vault, keys: &keys, checkpoints: &known.checkpoints, now };
+        let mut verified = verify(&mut *self.custody.store().read().await?, &witness).await?;
+        verified.troubles.extend(known.troubles);
+        Ok(verified)
     }
 }
 
-async fn mark(tx: &mut dyn Tx, kind: MarkKind, node: &NodeId) -> Result<Option<Mark>> {
-    Ok(tx.audit_marks(kind).await?.into_iter().find(|mark| mark.node == *node))
+/// The mark of a chain.
+pub(super) fn of<'m>(marks: &'m [Mark], node: &NodeId) -> Option<&'m Mark> {
+    marks.iter().find(|mark| mark.node == *node)
+}
+
+/// Goes on along a chain by one batch.
+///
+/// # Errors
+/// `Internal` when the batch does not go on from there.
+pub(super) fn follow(node: &NodeId, frontier: &mut Frontier, head: &mut [u8; 32], link: &Link) -> Result<()> {
+    let expected = frontier.size() + 1;
+    if link.seq != expected || link.prev_hash != *head {
+        return Err(broken(node, expected));
+    }
+    *head = hash_of(node, link);
+    frontier.push(leaf(head));
+    Ok(())
 }
 
 fn mark_of(checkpoint: &Checkpoint, frontier: &Frontier, note: &str) -> Mark {
@@ -357,7 +369,8 @@ fn mark_of(checkpoint: &Checkpoint, frontier: &Frontier, note: &str) -> Mark {
     }
 }
 
-fn broken(node: &NodeId, batch: u64) -> Error {
+/// That a chain is not what was signed of it.
+pub(super) fn broken(node: &NodeId, batch: u64) -> Error {
     let message = format!(
         "the audit of node {} does not go on from its checkpoints at batch {batch}: run `lacuna audit verify`. No checkpoint is \
          signed that would hide it",

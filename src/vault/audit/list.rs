@@ -16,12 +16,12 @@ use crate::vault::Vault;
 use crate::vault::read::Name;
 
 /// How many batches are read at once.
-const PAGE: u32 = 500;
+const PAGE: u32 = 100;
 
 /// How many batches are looked through for one page.
 const MOST_BATCHES: usize = 50_000;
 
-/// How much earlier than its batch an entry may have been made: it waits for a commit, and clocks are set.
+/// How far apart the times of an entry and of its batch may lie: it waits for a commit, and clocks are set.
 const SLACK: Duration = Duration::from_hours(1);
 
 /// What an entry tells.
@@ -182,12 +182,13 @@ impl Filter {
     /// The moments between which a batch was written that may hold an entry that is meant.
     fn window(&self) -> (Time, Time) {
         let last = Time::from_micros(i64::MAX);
-        (self.start.unwrap_or(Time::from_micros(i64::MIN)), self.end.map_or(last, |end| end.plus(SLACK)))
+        let first = Time::from_micros(i64::MIN);
+        (self.start.map_or(first, |start| start.minus(SLACK)), self.end.map_or(last, |end| end.plus(SLACK)))
     }
 }
 
 fn is_refusal(outcome: &str) -> bool {
-    !matches!(outcome, "OK" | "ASKED" | "KEPT" | "SAME" | "SUPPRESSED")
+    !matches!(outcome, "OK" | "ASKED" | "KEPT" | "REPEATED" | "SAME" | "SUPPRESSED")
 }
 
 /// A walk along the batches that may hold what is meant, in the order of time.
@@ -330,6 +331,7 @@ impl Vault {
         from: Option<Position>,
         size: u32,
     ) -> Result<(Vec<Listed>, Option<Position>)> {
+        let _one_reader = self.audit.readers.acquire().await.map_err(Error::internal)?;
         call::touch(filter.subject.map(|id| Touched::subject(id, None, "OK")));
         list(&mut *self.custody.store().read().await?, filter, from, size as usize).await
     }

@@ -7,6 +7,7 @@
 pub mod affected;
 pub mod call;
 pub mod checkpoint;
+mod cut;
 pub mod keeper;
 pub mod list;
 pub mod outside;
@@ -87,7 +88,7 @@ pub struct Touched<'t> {
     #[serde(default, skip_serializing_if = "is_false")]
     pub special: bool,
     /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
-    /// because it stands for the same value, or `SUPPRESSED` for one whose value is on the suppression list.
+    /// because it stands for the same value, `REPEATED` for what an earlier call of the same id has made, or `SUPPRESSED` for one whose value is on the suppression list.
     #[serde(borrow)]
     pub outcome: Cow<'t, str>,
     /// How much was shown, where a policy or the purpose demanded another redaction than was asked for.
@@ -218,8 +219,9 @@ pub fn hash(batch: &Batch) -> [u8; 32] {
 /// The same by what the chain is made of.
 #[must_use]
 pub fn hash_of(node: &NodeId, link: &Link) -> [u8; 32] {
-    let (seq, at) = (link.seq.to_be_bytes(), link.created_at.micros().to_be_bytes());
-    derive::sha256(&[b"lacuna/audit-batch/v1", node, &seq, &link.prev_hash, &link.merkle, &at])
+    let (seq, entries) = (link.seq.to_be_bytes(), link.entries.to_be_bytes());
+    let at = link.created_at.micros().to_be_bytes();
+    derive::sha256(&[b"lacuna/audit-batch/v1", node, &seq, &link.prev_hash, &link.merkle, &entries, &at])
 }
 
 /// A value that was given to a caller.

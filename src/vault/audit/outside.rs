@@ -1,13 +1,14 @@
 //! The places outside the database where checkpoints are kept. Whoever can write to the database and not to them can
 //! neither cut off the end of the log nor put an older copy in place unseen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, VaultId};
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::sink::CheckpointSink;
-use crate::model::Result;
+use crate::model::{Error, Reason, Result};
 use crate::store::node::NodeId;
 
 /// What the names of checkpoints begin with.
@@ -18,6 +19,9 @@ const CUT: &str = "auditcut";
 
 /// How many checkpoints of a chain a place may have before the older ones are thinned out.
 const MOST: usize = 512;
+
+/// How long a place may take for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The places.
 #[derive(Clone, Default)]
@@ -30,6 +34,8 @@ pub struct Known {
     pub checkpoints: Vec<Checkpoint>,
     /// What could not be read, and what nobody has signed who should have, for people.
     pub troubles: Vec<String>,
+    /// How many places could not be read.
+    pub unread: usize,
 }
 
 impl Outside {
@@ -45,26 +51,30 @@ impl Outside {
     /// When one cannot be made.
     pub async fn make(&self) -> Result<()> {
         for place in &self.0 {
-            place.make().await?;
+            in_time(place.make()).await?;
         }
         Ok(())
     }
 
     /// Keeps a checkpoint in every place that does not have it. Answers what stood in the way, for each place that has it not.
-    pub async fn put(&self, checkpoint: &Checkpoint, note: &str) -> Vec<String> {
+    pub async fn put(&self, checkpoint: &Checkpoint, note: &str, keys: &[Vec<u8>]) -> Vec<String> {
         let name = name(checkpoint);
         let mut troubles = Vec::new();
         for place in &self.0 {
             let put = async {
                 place.is_there().await?;
                 // Another node may have signed the same a moment before, or this one before it was stopped.
-                match place.get(&name).await? {
-                    Some(_) => Ok(()),
-                    None => place.put(&name, note.as_bytes()).await,
+                let there = place.get(&name).await?;
+                if there.is_none() {
+                    return place.put(&name, note.as_bytes()).await;
                 }
+                if open(there, keys).is_some_and(|there| there.agrees(checkpoint)) {
+                    return Ok(());
+                }
+                Err(Error::new(Reason::KeyCustodianUnavailable, format!("{name} is there and is not what was signed")))
             };
-            match put.await {
-                Ok(()) => thin(&**place, &checkpoint.node).await,
+            match in_time(put).await {
+                Ok(()) => thin(&**place, checkpoint).await,
                 Err(error) => troubles.push(format!("{}: {error}", place.describe())),
             }
         }
@@ -73,82 +83,175 @@ impl Outside {
 
     /// Everything that the places know. What is not signed by one of these keys does not count.
     pub async fn read(&self, keys: &[Vec<u8>]) -> Known {
-        self.read_of(keys, |names| names).await
-    }
-
-    /// The newest checkpoint of a chain that each place knows.
-    pub async fn newest(&self, keys: &[Vec<u8>], node: &NodeId) -> Known {
-        let newest =
-            |names: Vec<String>| names.into_iter().rfind(|name| parse(name).is_some_and(|(_, of)| of == *node));
-        self.read_of(keys, |names| newest(names).into_iter().collect()).await
-    }
-
-    async fn read_of(&self, keys: &[Vec<u8>], which: impl Fn(Vec<String>) -> Vec<String>) -> Known {
         let mut known = Known::default();
         for place in &self.0 {
-            let listed = async {
-                place.is_there().await?;
-                place.list(KIND).await
-            };
-            let names = match listed.await {
-                Ok(names) => which(names),
-                Err(error) => {
-                    known.troubles.push(format!("{}: {error}", place.describe()));
-                    continue;
-                }
-            };
-            for name in names {
-                let note = match place.get(&name).await {
-                    Ok(note) => note.and_then(|note| String::from_utf8(note).ok()).unwrap_or_default(),
-                    Err(error) => {
-                        known.troubles.push(format!("{name} in {}: {error}", place.describe()));
-                        continue;
-                    }
-                };
-                match Checkpoint::open(&note, keys).filter(|checkpoint| self::name(checkpoint) == name) {
+            for name in known.list(&**place).await {
+                match known.get(&**place, &name, keys).await {
                     Some(checkpoint) if !known.checkpoints.contains(&checkpoint) => known.checkpoints.push(checkpoint),
-                    Some(_) => {}
-                    None => known
-                        .troubles
-                        .push(format!("{name} in {}: no key of the vault has signed this", place.describe())),
+                    _ => {}
                 }
             }
         }
         known
     }
+
+    /// The newest checkpoint of a chain that each place knows.
+    pub async fn newest(&self, keys: &[Vec<u8>], vault: &VaultId, node: &NodeId) -> Known {
+        let mut known = Known::default();
+        for place in &self.0 {
+            let names = known.list(&**place).await;
+            let of_chain = names.iter().rev().filter(|name| parse(name).is_some_and(|of| of.is(vault, node)));
+            for name in of_chain {
+                // What nobody signed who should have is in nobody's way.
+                if let Some(checkpoint) = known.get(&**place, name, keys).await {
+                    known.checkpoints.push(checkpoint);
+                    break;
+                }
+            }
+        }
+        known
+    }
+
+    /// The chains of a vault that the places have a name of.
+    pub async fn chains(&self, vault: &VaultId) -> (BTreeSet<NodeId>, Vec<String>) {
+        let (mut known, mut chains) = (Known::default(), BTreeSet::new());
+        for place in &self.0 {
+            let names = known.list(&**place).await;
+            chains
+                .extend(names.iter().filter_map(|name| parse(name)).filter(|of| of.vault == *vault).map(|of| of.node));
+        }
+        (chains, known.troubles)
+    }
+
+    /// How many places there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Known {
+    async fn list(&mut self, place: &dyn CheckpointSink) -> Vec<String> {
+        let listed = async {
+            place.is_there().await?;
+            place.list(KIND).await
+        };
+        in_time(listed).await.unwrap_or_else(|error| {
+            self.unread += 1;
+            self.troubles.push(format!("{}: {error}", place.describe()));
+            Vec::new()
+        })
+    }
+
+    async fn get(&mut self, place: &dyn CheckpointSink, name: &str, keys: &[Vec<u8>]) -> Option<Checkpoint> {
+        let note = in_time(place.get(name)).await;
+        let trouble = match note {
+            Ok(note) => match open(note, keys).filter(|checkpoint| self::name(checkpoint) == name) {
+                Some(checkpoint) => return Some(checkpoint),
+                None => "no key of the vault has signed this".to_owned(),
+            },
+            Err(error) => error.to_string(),
+        };
+        self.troubles.push(format!("{name} in {}: {trouble}", place.describe()));
+        None
+    }
+}
+
+/// Waits for a place, and not for ever: what is mounted over a network may never answer.
+async fn in_time<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::new(Reason::KeyCustodianUnavailable, "does not answer");
+    tokio::time::timeout(PATIENCE, answer).await.map_err(late).flatten()
+}
+
+fn open(note: Option<Vec<u8>>, keys: &[Vec<u8>]) -> Option<Checkpoint> {
+    Checkpoint::open(&String::from_utf8(note?).ok()?, keys)
 }
 
 /// The name under which a checkpoint is kept. Names of one kind stand in the order of sizes.
 fn name(checkpoint: &Checkpoint) -> String {
     let kind = if checkpoint.cut { CUT } else { KIND };
-    format!("{kind}-{:020}-{}", checkpoint.size, hex(&checkpoint.node))
+    format!("{kind}-{:020}-{}-{}", checkpoint.size, hex(&checkpoint.vault), hex(&checkpoint.node))
 }
 
-/// The size and the chain in a name.
-pub(crate) fn parse(name: &str) -> Option<(u64, NodeId)> {
-    let (size, node) = name.strip_prefix(KIND)?.strip_prefix('-')?.split_once('-')?;
-    Some((size.parse().ok()?, unhex(node)?))
+/// What the name of a checkpoint tells.
+pub(crate) struct Of {
+    size: u64,
+    vault: VaultId,
+    node: NodeId,
+}
+
+impl Of {
+    fn is(&self, vault: &VaultId, node: &NodeId) -> bool {
+        (&self.vault, &self.node) == (vault, node)
+    }
+}
+
+pub(crate) fn parse(name: &str) -> Option<Of> {
+    let mut parts = name.strip_prefix(KIND)?.strip_prefix('-')?.splitn(3, '-');
+    Some(Of { size: parts.next()?.parse().ok()?, vault: unhex(parts.next()?)?, node: unhex(parts.next()?)? })
 }
 
 /// Removes every other one of the older checkpoints of a chain when there are many. A place that allows no removing
 /// keeps them all.
-async fn thin(place: &dyn CheckpointSink, node: &NodeId) {
-    let Ok(names) = place.list(KIND).await else { return };
+async fn thin(place: &dyn CheckpointSink, newest: &Checkpoint) {
+    let Ok(names) = in_time(place.list(KIND)).await else { return };
     let mut of_node: BTreeMap<u64, String> = BTreeMap::new();
     for name in names {
-        if let Some((size, of)) = parse(&name)
-            && of == *node
-        {
-            of_node.insert(size, name);
+        if let Some(of) = parse(&name).filter(|of| of.is(&newest.vault, &newest.node)) {
+            of_node.insert(of.size, name);
         }
     }
     if of_node.len() <= MOST {
         return;
     }
     for name in of_node.values().take(MOST / 2).skip(1).step_by(2) {
-        if let Err(error) = place.remove(name).await {
+        if let Err(error) = in_time(place.remove(name)).await {
             tracing::debug!(%error, "an old checkpoint of the audit stays");
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::testing::Seeded;
+    use crate::crypto::{SigningKey, note};
+    use crate::keys::sink::DirectorySink;
+    use crate::model::Time;
+
+    const NODE: NodeId = [0; 16];
+
+    fn signed(vault: u8, size: u64, key: &SigningKey) -> (Checkpoint, String) {
+        let (root, head) = ([vault; 32], [2; 32]);
+        let checkpoint =
+            Checkpoint { vault: [vault; 16], node: NODE, size, root, head, time: Time::from_micros(7), cut: false };
+        let note = note::sign(&checkpoint.text(), &checkpoint.origin(), key);
+        (checkpoint, note)
+    }
+
+    #[tokio::test]
+    async fn vaults_that_share_a_place_and_strangers_who_write_there_are_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Outside::new(vec![Arc::new(DirectorySink::new(folder.path()))]);
+        let [ours, theirs] = [1, 2].map(|seed| SigningKey::generate(&Seeded::new(seed)).unwrap().0);
+        let [our_keys, their_keys] = [&ours, &theirs].map(|key| vec![key.public().to_vec()]);
+        for size in 1..=3 {
+            let (checkpoint, note) = signed(9, size, &theirs);
+            assert_eq!(places.put(&checkpoint, &note, &their_keys).await, Vec::<String>::new());
+        }
+        let (checkpoint, note) = signed(1, 2, &ours);
+        for _ in 0..2 {
+            assert_eq!(places.put(&checkpoint, &note, &our_keys).await, Vec::<String>::new());
+        }
+        let stranger = name(&Checkpoint { size: 1 << 40, ..checkpoint.clone() });
+        std::fs::write(folder.path().join(&stranger), "anything").unwrap();
+        let known = places.newest(&our_keys, &checkpoint.vault, &NODE).await;
+        assert_eq!((known.checkpoints, known.troubles.len()), (vec![checkpoint.clone()], 1), "and it is said");
+        assert_eq!(places.chains(&checkpoint.vault).await.0, BTreeSet::from([NODE]));
+
+        // What is there under a name and is something else is not taken for what was to be kept.
+        let (other, note) = signed(1, 2, &theirs);
+        assert_eq!(places.put(&other, &note, &their_keys).await.len(), 1);
     }
 }

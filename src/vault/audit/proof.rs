@@ -18,11 +18,14 @@ use crate::vault::Vault;
 /// How many links are read at once.
 const PAGE: u32 = 1000;
 
+/// The format of a proof.
+const VERSION: u32 = 1;
+
 /// A proof. Two ways up: from the entry to the root of its batch, and from the batch to the root of the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Proof {
-    /// The format, 1.
+    /// The format.
     pub version: u32,
     /// Whose chain, in hexadecimal.
     pub node: String,
@@ -64,6 +67,9 @@ pub struct Proven {
 pub fn check(proof: &[u8], keys: &[Vec<u8>]) -> Result<Proven> {
     let refuse = |what: &'static str| Error::invalid("proof", what);
     let proof: Proof = serde_json::from_slice(proof).map_err(|_| refuse("is not a proof of an audit entry"))?;
+    if proof.version != VERSION {
+        return Err(refuse("its format is not known here"));
+    }
     let checkpoint = Checkpoint::open(&proof.checkpoint, keys)
         .ok_or_else(|| refuse("its checkpoint is not signed by one of the expected keys"))?;
     let node = unhex(&proof.node).filter(|node| *node == checkpoint.node && !checkpoint.cut);
@@ -76,7 +82,8 @@ pub fn check(proof: &[u8], keys: &[Vec<u8>]) -> Result<Proven> {
     let of_entry = merkle::leaf_hash(proof.line.as_bytes());
     let merkle = merkle::follow(of_entry, proof.entry.wrapping_sub(1), proof.entries, &entry_path);
     let merkle = merkle.ok_or_else(|| refuse("the way from the entry to its batch has another length"))?;
-    let link = Link { seq: proof.batch, prev_hash, merkle, created_at: Time::from_micros(proof.created_at) };
+    let (seq, entries, created_at) = (proof.batch, proof.entries, Time::from_micros(proof.created_at));
+    let link = Link { seq, prev_hash, merkle, entries, created_at };
     let of_batch = leaf(&hash_of(&node, &link));
     let root = merkle::follow(of_batch, proof.batch.wrapping_sub(1), checkpoint.size, &batch_path);
     if root != Some(checkpoint.root) {
@@ -108,7 +115,7 @@ pub async fn prove(tx: &mut dyn Tx, id: EntryId, checkpoint: &Checkpoint, note: 
     }
     let encode = |path: Vec<[u8; 32]>| path.iter().map(|hash| BASE64.encode(hash)).collect();
     Ok(Proof {
-        version: 1,
+        version: VERSION,
         node: hex(&id.node),
         batch: id.batch,
         prev_hash: BASE64.encode(&batch.prev_hash),
@@ -155,7 +162,13 @@ impl Vault {
     /// # Errors
     /// `ValueInvalid` for an entry that is not there.
     pub async fn prove_audit_entry(&self, id: EntryId) -> Result<Vec<u8>> {
-        self.checkpoint_audit().await?;
+        // What another chain has to be blamed for stands in nobody's way.
+        let signed = self.checkpoint_audit().await?;
+        let broken =
+            signed.failed.into_iter().find(|(node, error)| *node == id.node && error.reason == Reason::Internal);
+        if let Some((_, error)) = broken {
+            return Err(error);
+        }
         let newest = self.audit_checkpoints(Some(id.node)).await?.pop();
         let (checkpoint, note) = newest.ok_or_else(|| Error::invalid("entry", "is not in the log"))?;
         let proof = prove(&mut *self.custody.store().read().await?, id, &checkpoint, &note).await?;

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use super::checkpoint::{Checkpoint, unflatten};
+use super::checkpoint::{Checkpoint, VaultId, read_mark};
 use super::{hash, mark};
 use crate::crypto::merkle::{self, Frontier};
 use crate::keys::checkpoint::hex;
-use crate::model::{Reason, Result};
+use crate::model::{Reason, Result, Time};
 use crate::store::Tx;
-use crate::store::audit::{Batch, MarkKind};
+use crate::store::audit::{Batch, Mark, MarkKind};
 use crate::store::node::NodeId;
 
 /// How many batches are read at once.
@@ -21,6 +22,12 @@ const PAGE: u32 = 100;
 
 /// Of how many batches at most it is tried out which of them were altered: for each one more it takes twice as long.
 const TRIED: usize = 5;
+
+/// How long what was signed may be on its way outside.
+const UNDER_WAY: Duration = Duration::from_mins(2);
+
+/// The checkpoints of each chain.
+type Outside = BTreeMap<NodeId, Vec<Checkpoint>>;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,30 +82,78 @@ pub struct Verified {
     pub unvouched: u64,
     /// The first fault of each chain that has one.
     pub faults: Vec<Fault>,
+    /// What could not be looked at or compared, for people.
+    pub troubles: Vec<String>,
 }
 
-/// Walks every chain of a database, and holds it against checkpoints that were kept elsewhere. `keys` have signed what the
-/// database itself says about cuts.
+impl Verified {
+    /// Whether no chain has a fault, and nothing stood in the way of seeing one.
+    #[must_use]
+    pub const fn is_intact(&self) -> bool {
+        self.faults.is_empty() && self.troubles.is_empty()
+    }
+}
+
+/// What a database is held against.
+#[derive(Clone, Copy)]
+pub struct Witness<'w> {
+    /// Whose log it should be. The database itself is not asked.
+    pub vault: VaultId,
+    /// Who has signed what the database says of cuts and checkpoints.
+    pub keys: &'w [Vec<u8>],
+    /// The checkpoints that were kept elsewhere.
+    pub checkpoints: &'w [Checkpoint],
+    /// The present moment.
+    pub now: Time,
+}
+
+impl Witness<'_> {
+    /// The checkpoints of each chain: those from outside, and those in the database, which should be the same.
+    async fn checkpoints(&self, tx: &mut dyn Tx, troubles: &mut Vec<String>) -> Result<Outside> {
+        let mut outside = Outside::new();
+        for checkpoint in self.checkpoints.iter().filter(|checkpoint| checkpoint.vault == self.vault) {
+            outside.entry(checkpoint.node).or_default().push(checkpoint.clone());
+        }
+        for mark in tx.audit_marks(MarkKind::Checkpoint).await? {
+            let node = hex(&mark.node);
+            let Some((signed, _)) = read_mark(&mark, &self.vault, self.keys) else {
+                troubles.push(format!("what the database says of a checkpoint of node {node} is not signed"));
+                continue;
+            };
+            let of_node = outside.entry(mark.node).or_default();
+            let furthest = of_node.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0);
+            if furthest < signed.size && signed.time.plus(UNDER_WAY) < self.now {
+                let (time, size) = (signed.time, signed.size);
+                let detail =
+                    format!("the checkpoint of {time} of node {node}, of {size} batches, is in no place outside");
+                troubles.push(detail);
+            }
+            of_node.push(signed);
+        }
+        Ok(outside)
+    }
+
+    fn begin(&self, node: NodeId, outside: &mut Outside, cuts: &[Mark]) -> Walk {
+        let mut walk = Walk::begin(node, outside.remove(&node).unwrap_or_default());
+        if let Some(cut) = cuts.iter().find(|cut| cut.node == node) {
+            walk.begin_at_cut(read_mark(cut, &self.vault, self.keys));
+        }
+        walk
+    }
+}
+
+/// Walks every chain of a database, and holds it against what was signed of it.
 ///
 /// # Errors
 /// When the database cannot be read at all.
-pub async fn verify(tx: &mut dyn Tx, keys: &[Vec<u8>], checkpoints: &[Checkpoint]) -> Result<Verified> {
-    let vault = tx.vault().await?.map(|vault| vault.tree);
-    let mut outside: BTreeMap<NodeId, Vec<Checkpoint>> = BTreeMap::new();
-    for checkpoint in checkpoints.iter().filter(|checkpoint| Some(checkpoint.vault) == vault) {
-        outside.entry(checkpoint.node).or_default().push(checkpoint.clone());
-    }
+pub async fn verify(tx: &mut dyn Tx, witness: &Witness<'_>) -> Result<Verified> {
     let mut verified = Verified::default();
+    if tx.vault().await?.map(|vault| vault.tree) != Some(witness.vault) {
+        verified.troubles.push("the database says that it is of another vault, or of none".to_owned());
+    }
+    let mut outside = witness.checkpoints(tx, &mut verified.troubles).await?;
     let cuts = tx.audit_marks(MarkKind::Cut).await?;
     let mut walk: Option<Walk> = None;
-    let mut begin = |node: NodeId| {
-        let mut walk = Walk::begin(node, outside.remove(&node).unwrap_or_default());
-        if let Some(cut) = cuts.iter().find(|cut| cut.node == node) {
-            let signed = Checkpoint::open(&cut.note, keys).filter(|signed| signed.cut && Some(signed.vault) == vault);
-            walk.begin_at_cut(signed.as_ref(), unflatten(cut.size, &cut.frontier));
-        }
-        walk
-    };
     let mut after: Option<(NodeId, u64)> = None;
     loop {
         let page = match read(tx, after).await? {
@@ -110,7 +165,7 @@ pub async fn verify(tx: &mut dyn Tx, keys: &[Vec<u8>], checkpoints: &[Checkpoint
                         if let Some(walk) = other {
                             walk.end(&mut verified);
                         }
-                        begin(node)
+                        witness.begin(node, &mut outside, &cuts)
                     }
                 };
                 broken.unreadable();
@@ -122,13 +177,25 @@ pub async fn verify(tx: &mut dyn Tx, keys: &[Vec<u8>], checkpoints: &[Checkpoint
         let Some(last) = page.last() else { break };
         after = Some((last.node, last.seq));
         for batch in &page {
-            let other = walk.as_ref().is_none_or(|walk| walk.node != batch.node);
-            if other && let Some(walk) = walk.replace(begin(batch.node)) {
-                walk.end(&mut verified);
+            let mut here = match walk.take() {
+                Some(walk) if walk.node == batch.node => walk,
+                other => {
+                    if let Some(walk) = other {
+                        walk.end(&mut verified);
+                    }
+                    witness.begin(batch.node, &mut outside, &cuts)
+                }
+            };
+            if here.misses(batch) {
+                // Perhaps it was cut off in this moment.
+                let cuts = tx.audit_marks(MarkKind::Cut).await?;
+                let cut = cuts.iter().find(|cut| cut.node == batch.node && cut.size > here.seq());
+                if let Some(signed) = cut.and_then(|cut| read_mark(cut, &witness.vault, witness.keys)) {
+                    here.begin_at_cut(Some(signed));
+                }
             }
-            if let Some(walk) = &mut walk {
-                walk.step(batch, &mut verified);
-            }
+            here.step(batch, &mut verified);
+            walk = Some(here);
         }
         tokio::task::yield_now().await;
     }
@@ -136,9 +203,8 @@ pub async fn verify(tx: &mut dyn Tx, keys: &[Vec<u8>], checkpoints: &[Checkpoint
         walk.end(&mut verified);
     }
     // Chains that are gone altogether.
-    let gone: Vec<NodeId> = outside.keys().copied().collect();
-    for node in gone {
-        Walk::begin(node, outside.remove(&node).unwrap_or_default()).end(&mut verified);
+    for (node, checkpoints) in outside {
+        Walk::begin(node, checkpoints).end(&mut verified);
     }
     Ok(verified)
 }
@@ -213,23 +279,25 @@ impl Walk {
         Self { node, frontier: Frontier::default(), head: [0; 32], steps: Vec::new(), ahead, fault: None }
     }
 
-    fn begin_at_cut(&mut self, signed: Option<&Checkpoint>, frontier: Option<Frontier>) {
-        let fits = signed.zip(frontier).filter(|(signed, frontier)| {
-            signed.node == self.node && signed.size == frontier.size() && signed.root == frontier.root()
-        });
-        match fits {
-            Some((signed, frontier)) => {
-                self.head = signed.head;
-                self.frontier = frontier;
-                self.ahead.retain(|checkpoint| checkpoint.size > signed.size);
-            }
-            None => self.say(
-                1,
-                None,
-                FaultKind::Missing,
-                "is missing: what the database says of a cut is not signed".to_owned(),
-            ),
+    /// Goes on where what came before was cut off, if that is signed.
+    fn begin_at_cut(&mut self, signed: Option<(Checkpoint, Frontier)>) {
+        let Some((signed, frontier)) = signed.filter(|(signed, _)| signed.cut) else {
+            let detail = "is missing: what the database says of a cut is not signed".to_owned();
+            return self.say(1, None, FaultKind::Missing, detail);
+        };
+        if let Some(other) = self.ahead.iter().find(|known| known.size == signed.size && known.root != signed.root) {
+            let (size, time) = (other.size, other.time);
+            let detail = format!("or one before it was rewritten since the checkpoint of {time}, and then cut off");
+            self.say(size, None, FaultKind::Rewritten, detail);
         }
+        (self.head, self.frontier) = (signed.head, frontier);
+        self.steps.clear();
+        self.ahead.retain(|checkpoint| checkpoint.size > signed.size);
+    }
+
+    /// Whether there should be others before this batch.
+    fn misses(&self, batch: &Batch) -> bool {
+        self.fault.is_none() && batch.seq > self.seq() + 1
     }
 
     /// How far the walk has come.

@@ -51,7 +51,7 @@ impl Vault {
         if tx.subjects(&[id]).await?.is_empty() {
             return Err(unknown(id));
         }
-        self.record_asked(caller, "ProveConsent", id).await?;
+        self.record_told(caller, "ProveConsent", id).await?;
         let ledger = self.ledger(&mut *tx, id).await?;
         let now = self.clock.now();
         let at = check.at.unwrap_or(now);

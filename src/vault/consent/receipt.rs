@@ -49,7 +49,7 @@ impl Vault {
         if tx.subjects(&[subject]).await?.is_empty() {
             return Err(unknown(subject));
         }
-        self.record_asked(caller, "IssueReceipt", subject).await?;
+        self.record_told(caller, "IssueReceipt", subject).await?;
         let ledger = self.ledger(&mut *tx, subject).await?;
         let now = self.clock.now();
         let mut records = Vec::new();

@@ -29,8 +29,8 @@ impl Keeping<'_> {
     /// Records that a write had been made before.
     pub(super) fn record_repeated(&mut self, new: &NewTokens, repeated: &Tokenized) {
         let touched = match repeated.subject {
-            Some(id) => vec![Touched::subject(id, None, "SAME")],
-            None => repeated.tokens.iter().map(|(token, _)| Touched::token(token, "SAME")).collect(),
+            Some(id) => vec![Touched::subject(id, None, "REPEATED")],
+            None => repeated.tokens.iter().map(|(token, _)| Touched::token(token, "REPEATED")).collect(),
         };
         self.record(new, touched);
     }
