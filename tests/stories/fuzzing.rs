@@ -30,7 +30,7 @@ const PARSERS: [&str; 6] = ["decode", "from_str", "glance", "parse", "unflatten"
 /// The functions of a file that read bytes.
 fn parsers(text: &str) -> BTreeSet<&str> {
     let (mut found, mut function) = (BTreeSet::new(), "");
-    for line in text.lines().take_while(|line| !line.starts_with("mod tests")) {
+    for line in text.lines().take_while(|line| !line.starts_with("mod tests {")) {
         let code = line.split("//").next().unwrap_or_default();
         let begins = code.split_once("fn ").filter(|(before, _)| before.is_empty() || before.ends_with(' '));
         let signature = begins.map(|(_, rest)| rest.split_once(['(', '<']).unwrap_or((rest, "")));
