@@ -23,6 +23,8 @@ pub mod cli;
 pub mod config;
 pub mod crash;
 pub mod crypto;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod grpc;
 pub mod keys;
 pub mod model;

@@ -1,6 +1,6 @@
 //! `lacuna consent`: what people decided, and what follows from it.
 
-mod import;
+pub(crate) mod import;
 mod link;
 mod proof;
 mod record;

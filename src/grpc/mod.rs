@@ -5,6 +5,7 @@
 
 mod access;
 mod approval;
+mod arrival;
 pub mod audit;
 mod consent;
 mod event;
@@ -12,17 +13,17 @@ mod gate;
 mod guard;
 mod honey;
 mod identity;
-mod jwt;
+pub(crate) mod jwt;
 mod key;
 mod landing;
 mod listen;
-mod parse;
+pub(crate) mod parse;
 mod record;
 mod rights;
 mod sparingly;
 mod status;
 mod subject;
-mod tls;
+pub(crate) mod tls;
 mod token;
 mod trace;
 
@@ -104,9 +105,9 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let Door { listener, callers, tls, limits, health, tracer } = door;
     let (stopping, stopped) = watch::channel(false);
     let guard = Guard { lease: vault.custody().lease(), stop: stopped.clone(), patience: limits.call() };
-    let gate = gate::Gate::new(callers, tls.clone(), limits.call());
-    let connections = listen::accept(listener, Entrance { limits, tls, guard });
     let largest = usize::try_from(limits.request_mib).unwrap_or(usize::MAX) << 20;
+    let gate = gate::Gate::new(callers, tls.clone(), limits.call(), largest);
+    let connections = listen::accept(listener, Entrance { limits, tls, guard });
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);

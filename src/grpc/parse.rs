@@ -154,7 +154,7 @@ pub fn time(field: &'static str, time: Timestamp) -> Result<Time> {
         .checked_mul(1_000_000)
         .and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000))
         .filter(|_| (0..1_000_000_000).contains(&time.nanos))
-        .filter(|micros| (0..=253_402_300_799_999_999).contains(micros));
+        .filter(|micros| (0..=Time::LAST.micros()).contains(micros));
     micros.map(Time::from_micros).ok_or_else(|| Error::invalid(field, "must lie between the years 1970 and 9999"))
 }
 

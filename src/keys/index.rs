@@ -323,7 +323,7 @@ pub(super) fn open_chunk(key: &Key, tree: &[u8; 16], chunk: &Chunk) -> Result<Ve
     decode(chunk.bucket.bucket, plain.expose()).ok_or_else(damaged)
 }
 
-fn encode(entries: &[Entry]) -> SecretBytes {
+pub(crate) fn encode(entries: &[Entry]) -> SecretBytes {
     let mut plain = SecretBytes::with_capacity(CHUNK);
     plain.append(&[u8::try_from(entries.len()).unwrap_or_default()]);
     for entry in entries {
@@ -336,7 +336,7 @@ fn encode(entries: &[Entry]) -> SecretBytes {
     plain
 }
 
-fn decode(bucket: u32, plain: &[u8]) -> Option<Vec<Entry>> {
+pub(crate) fn decode(bucket: u32, plain: &[u8]) -> Option<Vec<Entry>> {
     let (count, rows) = plain.split_first()?;
     let count = usize::from(*count);
     if count > ROOM || plain.len() != CHUNK {

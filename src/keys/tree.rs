@@ -15,12 +15,12 @@
 //!
 //! This module is pure: no file, no database, no clock. It says which pages to write and which to delete.
 
-mod block;
+pub(crate) mod block;
 #[cfg(test)]
 mod cost;
 mod load;
-mod page;
-mod puncture;
+pub(crate) mod page;
+pub(crate) mod puncture;
 #[cfg(test)]
 mod tests;
 

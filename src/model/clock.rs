@@ -13,6 +13,9 @@ impl Time {
         Self(micros)
     }
 
+    /// The last that can be written down in every time zone: 9999-12-30T22:00:00.999999Z.
+    pub const LAST: Self = Self(253_402_207_200_999_999);
+
     /// Reads RFC 3339.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -18,9 +18,9 @@ use crate::house::{House, reason};
 use crate::outside::Outside;
 
 /// How long something may take that a healthy server does in a moment.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One frame of HTTP/2, whose length may be a lie.
 fn frame(length: u32, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn frame(length: u32, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u
 }
 
 /// A frame that says how long it is.
-fn honest(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn honest(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame(u32::try_from(payload.len()).unwrap(), kind, flags, stream, payload)
 }
 
@@ -69,7 +69,7 @@ fn rude() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Says something, says no more, and waits until the server has nothing more to say either.
-async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str, bytes: &[u8]) {
+pub async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str, bytes: &[u8]) {
     let saying = async {
         // Whoever is thrown out in the middle of it has been understood.
         let _thrown_out = stream.write_all(bytes).await;
@@ -79,7 +79,7 @@ async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str, bytes:
     assert!(tokio::time::timeout(PATIENCE, saying).await.is_ok(), "{what}: the connection stays");
 }
 
-async fn is_served(house: &House) {
+pub async fn is_served(house: &House) {
     let (mut tokens, _) = house.connect_as(&house.bearer()).await;
     assert!(tokens.tokenize(tokenize("", vec![text("x")])).await.is_ok());
 }
@@ -122,7 +122,7 @@ async fn malformed_handshakes_harm_nobody() {
 }
 
 /// A connection that speaks HTTP/2 well.
-async fn polite(address: SocketAddr) -> SendRequest<Bytes> {
+pub async fn polite(address: SocketAddr) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (requests, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -286,7 +286,7 @@ async fn a_call_that_takes_too_long_is_given_up() {
 
 /// How many files a process has open, and how many KiB of memory it has.
 #[cfg(target_os = "linux")]
-fn held(process: u32) -> (usize, usize) {
+pub fn held(process: u32) -> (usize, usize) {
     let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

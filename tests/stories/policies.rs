@@ -2,18 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lacuna::config::Caller;
 use lacuna::policy::Action;
 use lacuna::proto::v1;
 use lacuna::proto::v1::FieldType;
+use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use serde_json::Value;
 use tonic::{Code, Status};
 
 use crate::asks::{CARE, all_refused, correct, detokenize, metadata, refusal, text, tokenize};
 use crate::doors::{Rpc, call, rpcs};
-use crate::house::{House, field, on_both_stores, outcome, reason};
+use crate::house::{House, Link, Somebody, field, on_both_stores, outcome, reason};
 
 /// The policies for the usual roles, as they are published.
 pub fn roles() -> PathBuf {
@@ -242,6 +244,56 @@ on_both_stores! {
         assert_eq!(house.reveal(&ada.tokens[2..], purpose).await, all_refused(1, "NOT_PERMITTED"));
     }
 
+    async fn policies_are_replaced_under_load_and_no_request_is_dropped(house: House) {
+        let mut house = house;
+        with_roles(&mut house, &["mailer"]).await;
+        let ada = house.somebody("Ada").await;
+        let file = house.home().join("policies/mailer.cedar");
+        let good = fs::read_to_string(&file).unwrap();
+        let stop = AtomicBool::new(false);
+        let served: [AtomicUsize; 4] = Default::default();
+        let count = || served.each_ref().map(|served| served.load(Ordering::Relaxed));
+        let mailer = house.connect_as("the-token-of-mailer").await.0;
+        let purpose = "order_confirmation";
+        let replacing = async {
+            let mut asked = mailer.clone();
+            for round in 0..24 {
+                let also = round % 2 == 0;
+                if round % 3 == 2 {
+                    fs::write(&file, "permit (principal, act").unwrap();
+                    house.running().reload();
+                    let before = count();
+                    while count().iter().zip(before).any(|(now, before)| *now < before + 3) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                let types = if also { "\"PERSON_NAME\", Lacuna::FieldType::\"PHONE\"" } else { "\"PERSON_NAME\"" };
+                let marked = format!("@id(\"round {round}\")\nforbid (principal == Lacuna::Caller::\"nobody\", action, resource);");
+                fs::write(&file, format!("{}\n{marked}", good.replace("\"PERSON_NAME\"", types))).unwrap();
+                house.running().reload();
+                let name = format!("round {round}");
+                let waiting = async {
+                    while !in_force(&house, &name) {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_mins(1), waiting).await.expect("they do not come into force");
+                let answer = asked.detokenize(detokenize(&ada.tokens[1..2], purpose)).await.unwrap().into_inner();
+                assert_eq!(outcome(&answer.results[0]).is_ok(), also, "what is in force is what is asked in {name}");
+                let before = count();
+                while count().iter().zip(before).any(|(now, before)| *now < before + 2) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        };
+        let owner = house.connect_as("the-token-of-owner").await.0;
+        let calling = [(&owner, CARE), (&mailer, purpose), (&owner, CARE), (&mailer, purpose)].into_iter().zip(&served);
+        let calling = calling.map(|((tokens, purpose), served)| go_on_revealing(tokens.clone(), &ada, purpose, &stop, served));
+        tokio::join!(replacing, futures_util::future::join_all(calling));
+        println!("served while policies were replaced 24 times: {:?}", count());
+    }
+
     async fn a_vault_does_not_start_by_policies_that_cannot_be_used(house: House) {
         let mut house = house;
         with_roles(&mut house, &[]).await;
@@ -277,6 +329,32 @@ on_both_stores! {
         assert_eq!(house.reveal(&ada.tokens, "order_confirmation").await, ada.values());
         let refused = house.tokens.detokenize(detokenize(&ada.tokens, CARE)).await.unwrap_err();
         assert_eq!(reason(&refused), "PURPOSE_NOT_GRANTED");
+    }
+}
+
+/// Whether a policy of this name is in force.
+fn in_force(house: &House, name: &str) -> bool {
+    house.running().vault.authority().policies().iter().any(|policy| policy.name == name)
+}
+
+/// Reveals until it is told to stop, counting how often. The owner sees everything all the time; of others each value is
+/// shown or refused, and the one that they may always see is shown.
+async fn go_on_revealing(
+    mut tokens: TokenServiceClient<Link>,
+    ada: &Somebody,
+    purpose: &str,
+    stop: &AtomicBool,
+    served: &AtomicUsize,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        let answer = tokens.detokenize(detokenize(&ada.tokens, purpose)).await.expect("a request that is dropped");
+        let shown: Vec<_> = answer.into_inner().results.iter().map(outcome).collect();
+        for (at, (shown, value)) in shown.iter().zip(ada.values()).enumerate() {
+            let may_be_refused = at == 1 && purpose != CARE;
+            let refused = may_be_refused && *shown == Err("NOT_PERMITTED".to_owned());
+            assert!(refused || *shown == value, "{at} is {shown:?} after {served:?}");
+        }
+        served.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -7,8 +7,8 @@
 
 mod desk;
 mod results;
-mod row;
-mod source;
+pub(crate) mod row;
+pub(crate) mod source;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;

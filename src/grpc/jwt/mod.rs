@@ -5,7 +5,7 @@
 
 mod fetch;
 mod keep;
-mod keys;
+pub(crate) mod keys;
 #[cfg(test)]
 mod tests;
 mod verified;
@@ -148,6 +148,12 @@ impl Issuer {
     /// Whether its newest keys could not be had.
     pub fn is_stale(&self) -> bool {
         self.stale.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Gives it keys that were not asked for.
+    #[cfg(any(test, fuzzing))]
+    pub fn set_keys(&self, keys: KeySet) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
     /// Admits a caller by a claim in its tokens, which the configuration gives to one of them only.

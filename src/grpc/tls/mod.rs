@@ -4,7 +4,7 @@
 //! dropped; its certificate, however, is held against the present authorities again and again, so that one that expires,
 //! is revoked or has lost its authority does not live on in an old connection.
 
-mod certificate;
+pub(crate) mod certificate;
 mod keep;
 
 pub use certificate::Certificate;
@@ -131,11 +131,21 @@ impl Tls {
 }
 
 /// The bytes of the files, all read in one go.
-struct Files {
-    certificate: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
-    authorities: Option<Vec<u8>>,
-    revoked: Option<Vec<u8>>,
+pub(crate) struct Files {
+    /// The chain of the server's certificate.
+    pub certificate: Vec<u8>,
+    /// Its key.
+    pub key: Zeroizing<Vec<u8>>,
+    /// Whose certificates callers may show.
+    pub authorities: Option<Vec<u8>>,
+    /// Which of these are revoked.
+    pub revoked: Option<Vec<u8>>,
+}
+
+/// Whether these files could be put in force.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fit(files: &Files, config: &config::Tls, clock: &Arc<dyn Clock>) -> bool {
+    files.put_in_force(config, clock).is_ok_and(|inforce| inforce.expires >= clock.now())
 }
 
 impl Files {

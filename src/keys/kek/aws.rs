@@ -270,7 +270,7 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-fn parse(wrapped: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn parse(wrapped: &[u8]) -> Option<(&str, &[u8])> {
     let (format, rest) = wrapped.split_first()?;
     (*format == FORMAT).then_some(())?;
     let (length, rest) = rest.split_first_chunk::<2>()?;

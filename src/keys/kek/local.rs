@@ -78,7 +78,7 @@ fn read(path: &Path, tree: &[u8; 16], awaited: bool) -> Result<Versions> {
     Ok(versions)
 }
 
-fn encode(tree: &[u8; 16], versions: &[(u32, Secret<KEY>)]) -> SecretBytes {
+pub(crate) fn encode(tree: &[u8; 16], versions: &[(u32, Secret<KEY>)]) -> SecretBytes {
     let mut bytes = SecretBytes::with_capacity(1 + tree.len() + versions.len() * (NUMBER + KEY));
     bytes.append(&[FORMAT]);
     bytes.append(tree);
@@ -90,7 +90,7 @@ fn encode(tree: &[u8; 16], versions: &[(u32, Secret<KEY>)]) -> SecretBytes {
 }
 
 /// The vault that a file serves, and its versions.
-fn parse(bytes: &[u8]) -> Option<([u8; 16], Versions)> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<([u8; 16], Versions)> {
     let (format, rest) = bytes.split_first()?;
     (*format == FORMAT).then_some(())?;
     let (tree, rest) = rest.split_first_chunk::<16>()?;

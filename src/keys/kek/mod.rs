@@ -6,9 +6,9 @@
 //! another vault needs nobody here could know, and a rotation would destroy it.
 
 #[cfg(feature = "aws-kms")]
-mod aws;
-mod local;
-mod pkcs11;
+pub(crate) mod aws;
+pub(crate) mod local;
+pub(crate) mod pkcs11;
 mod rotate;
 mod succession;
 

@@ -74,7 +74,7 @@ fn aad(label: &'static str, header: &[u8]) -> Vec<u8> {
     Aad::new(label).bytes(header).as_bytes().to_vec()
 }
 
-fn parse(wrapped: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+pub(crate) fn parse(wrapped: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (header, sealed) = wrapped.split_first_chunk::<HEADER>()?;
     let (format, number) = header.split_first()?;
     (*format == FORMAT).then_some(())?;

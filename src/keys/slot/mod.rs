@@ -4,7 +4,7 @@
 //! is the single moment of erasure: the old R is gone, and with it whatever only the old tree could derive. Every
 //! change compares before it sets, so that two writers cannot both believe they moved it.
 
-mod file;
+pub(crate) mod file;
 mod lock;
 mod pkcs11;
 

@@ -76,19 +76,13 @@ pub struct Signed {
 }
 
 /// How far a chain is known.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Known {
     frontier: Frontier,
     head: [u8; 32],
     /// The newest checkpoint, and whether every place has it.
     signed: Option<(Checkpoint, String)>,
     kept: bool,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Self { frontier: Frontier::default(), head: [0; 32], signed: None, kept: false }
-    }
 }
 
 impl Keeper {
@@ -282,7 +276,7 @@ impl Vault {
     /// `KeyCustodianUnavailable` when no place answers: what is not compared with anything is not signed.
     pub(super) async fn known_outside(&self, node: &NodeId, keys: &[Vec<u8>]) -> Result<Vec<Checkpoint>> {
         let known = self.audit.outside.newest(keys, &self.custody.vault(), node).await;
-        if known.unread > 0 && known.unread == self.audit.outside.len() {
+        if known.unread > 0 && known.unread == self.audit.outside.count() {
             let message = format!("no place for checkpoints of the audit answers: {}", known.troubles.join("; "));
             return Err(Error::new(Reason::KeyCustodianUnavailable, message));
         }

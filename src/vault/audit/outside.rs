@@ -125,7 +125,7 @@ impl Outside {
 
     /// How many places there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn count(&self) -> usize {
         self.0.len()
     }
 }
@@ -174,7 +174,7 @@ fn name(checkpoint: &Checkpoint) -> String {
 }
 
 /// What the name of a checkpoint tells.
-struct Of {
+pub(crate) struct Of {
     size: u64,
     vault: VaultId,
     node: NodeId,
@@ -186,7 +186,7 @@ impl Of {
     }
 }
 
-fn parse(name: &str) -> Option<Of> {
+pub(crate) fn parse(name: &str) -> Option<Of> {
     let mut parts = name.strip_prefix(KIND)?.strip_prefix('-')?.splitn(3, '-');
     Some(Of { size: parts.next()?.parse().ok()?, vault: unhex(parts.next()?)?, node: unhex(parts.next()?)? })
 }

@@ -31,21 +31,21 @@ pub struct Withdrawn {
 
 /// What a link withdraws.
 #[derive(Debug, PartialEq, Eq)]
-struct Target {
+pub(crate) struct Target {
     subject: SubjectId,
     purpose: String,
     channel: Channel,
 }
 
 impl Target {
-    fn encode(&self) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let channel = u8::try_from(self.channel.number()).map_err(Error::internal)?;
         let mut plain = [&[VERSION][..], self.subject.as_bytes(), &[channel], self.purpose.as_bytes()].concat();
         plain.resize(2 + 16 + CODE, 0);
         Ok(plain)
     }
 
-    fn decode(plain: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(plain: &[u8]) -> Option<Self> {
         let (&version, rest) = plain.split_first()?;
         let (subject, rest) = rest.split_first_chunk::<16>()?;
         let (&channel, code) = rest.split_first()?;

@@ -7,12 +7,12 @@ mod catalogue;
 mod chain;
 mod check;
 mod library;
-mod link;
+pub(crate) mod link;
 mod prove;
 pub mod receipt;
 mod record;
 mod report;
-mod review;
+pub(crate) mod review;
 mod rules;
 pub(super) mod tell;
 

@@ -9,7 +9,7 @@
 //!
 //! An entry holds no value of anybody: of evidence it has the token. It outlives an erasure as the ledger of consent does.
 
-mod record;
+pub(crate) mod record;
 mod replay;
 
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ pub struct Progress {
 
 /// What an entry begins with: what its name says, which anybody can write who can write to a sink.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Header {
+pub(crate) struct Header {
     first: i64,
     last: i64,
     level: u8,
@@ -239,13 +239,18 @@ async fn fetch(custody: &Custody, entry: &Entry) -> Result<Fetched> {
     let Some(lines) = custody.ring.open_own(HouseKey::Journal, &sealed)? else {
         return Ok(Fetched::Nothing("it was not sealed by this vault"));
     };
-    let mut lines = lines.expose().split(|byte| *byte == b'\n');
-    let header: Option<Header> = lines.next().and_then(|line| serde_json::from_slice(line).ok());
+    let (header, records) = parse(lines.expose());
     if header.as_ref() != Some(&Header::of(entry)) {
         return Ok(Fetched::Nothing("its name says something else than it does"));
     }
-    let records: Option<Vec<Record>> = lines.map(|line| serde_json::from_slice(line).ok()).collect();
     Ok(records.map_or(Fetched::Nothing("it was written by another version of the program"), Fetched::Records))
+}
+
+/// What an entry says of itself and what is in it: each a line.
+pub(crate) fn parse(lines: &[u8]) -> (Option<Header>, Option<Vec<Record>>) {
+    let mut lines = lines.split(|byte| *byte == b'\n');
+    let header = lines.next().and_then(|line| serde_json::from_slice(line).ok());
+    (header, lines.map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub const COLUMNS: [&str; 24] = [
 ];
 
 /// What is said once for rows that do not say it.
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(next_help_heading = "For rows that do not say it")]
 pub struct Defaults {
     /// The type of identifiers: `email`

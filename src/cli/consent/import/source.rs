@@ -117,7 +117,12 @@ impl Source {
             "-" => Box::new(io::stdin()),
             _ => Box::new(File::open(name).with_context(|| format!("cannot open {name}"))?),
         };
-        Ok(Self { format, name: name.to_owned(), delimiter, input: Metered::new(input) })
+        Ok(Self::over(name, format, delimiter, input))
+    }
+
+    /// The rows of what is open already.
+    pub fn over(name: &str, format: Format, delimiter: u8, input: Box<dyn io::Read + Send>) -> Self {
+        Self { format, name: name.to_owned(), delimiter, input: Metered::new(input) }
     }
 
     /// Reads on a thread, so many rows ahead. An error is the last that comes.
@@ -227,8 +232,7 @@ mod tests {
     type Rows = Vec<(u64, Result<Row, Refused>)>;
 
     fn read(format: Format, text: impl Into<Vec<u8>>) -> (Rows, Option<String>) {
-        let input = Metered::new(Box::new(io::Cursor::new(text.into())));
-        let mut rows = Source { format, name: "a".to_owned(), delimiter: b',', input }.start(4);
+        let mut rows = Source::over("a", format, b',', Box::new(io::Cursor::new(text.into()))).start(4);
         let (mut read, mut end) = (Vec::new(), None);
         while let Some(row) = rows.blocking_recv() {
             match row {

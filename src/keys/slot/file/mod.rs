@@ -11,7 +11,7 @@
 //! Not promised: that a flash chip has physically overwritten the old content. That is why the content is wrapped by
 //! a key kept elsewhere, and why the assurance is `IMMEDIATE_LOGICAL`.
 
-mod copy;
+pub(crate) mod copy;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,107 @@
+//! Requests that nobody meant: every rpc is asked with fields filled by chance. Whatever is refused is refused for a reason,
+//! and the vault serves on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use prost::bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::asks::CARE;
+use crate::consents::{NEWS, Office};
+use crate::house::{on_both_stores, reason};
+use crate::policies::with_roles;
+use crate::request::{Api, Rpc, Wire, check, named_in};
+
+/// How many requests are made.
+const ROUNDS: u64 = 2500;
+
+/// How many words of answers are used again.
+const KNOWN: usize = 400;
+
+/// How long a stream may say nothing.
+const SILENCE: Duration = Duration::from_millis(20);
+
+/// How long a call may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Calls an rpc; answers what came first, or nothing of a stream that has nothing to say.
+async fn call(channel: &Channel, rpc: &Rpc, message: Vec<u8>, credential: &str) -> Result<Vec<u8>, Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let mut headers = MetadataMap::new();
+    headers.insert("authorization", credential.parse().unwrap());
+    let request = Request::from_parts(headers, tonic::Extensions::new(), tokio_stream::once(message));
+    let path = rpc.path.parse::<PathAndQuery>().unwrap();
+    let patience = if rpc.streams { SILENCE } else { PATIENCE };
+    let asked = async {
+        let mut answers = client.streaming(request, path, Wire).await?.into_inner();
+        answers.message().await.map(Option::unwrap_or_default)
+    };
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
+        assert!(rpc.streams, "{} does not answer", rpc.path);
+        Ok(Vec::new())
+    })
+}
+
+on_both_stores! {
+    async fn whatever_is_asked_is_answered_or_refused_for_a_reason(house: House) {
+        let mut house = house;
+        with_roles(&mut house, &[]).await;
+        let mut office = Office::open(house).await;
+        let ada = office.house.somebody("Ada").await;
+        office.say(&ada.subject, NEWS, lacuna::proto::v1::ConsentEventKind::Give).await;
+        let mut known: Vec<String> = ada.tokens.iter().cloned().chain([ada.subject.clone()]).collect();
+        let (api, channel) = (Api::new(), office.house.channel().await);
+        let credential = format!("Bearer {}", office.house.bearer());
+        let mut random = ChaCha20Rng::seed_from_u64(17);
+        let (mut answered, mut asked, mut reasons) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::<String, u32>::new());
+        for round in 0..ROUNDS {
+            let mut bytes = vec![0; 3 + usize::try_from(random.next_u32() % 160).unwrap()];
+            random.fill_bytes(&mut bytes);
+            let number = u16::try_from(round % 997).unwrap().to_be_bytes();
+            bytes[..2].copy_from_slice(&number);
+            let (rpc, message) = api.request(&bytes, &known);
+            asked.insert(rpc.path.clone());
+            match call(&channel, rpc, message.clone(), &credential).await {
+                Ok(answer) => {
+                    answered.insert(rpc.path.clone());
+                    known.extend(named_in(&answer));
+                    let more = known.len().saturating_sub(KNOWN);
+                    drop(known.drain(..more));
+                }
+                Err(refused) => {
+                    check(&rpc.path, &message, &refused);
+                    let told = if refused.details().is_empty() { "no message".to_owned() } else { reason(&refused) };
+                    *reasons.entry(told).or_default() += 1;
+                }
+            }
+        }
+        println!("{} of {} rpcs were answered; refused: {reasons:?}", answered.len(), asked.len());
+        assert_eq!(asked.len(), api.rpcs().len(), "each is asked");
+        assert!(answered.len() * 3 > asked.len() && reasons.len() > 8, "what is asked makes too little sense: {answered:?} {reasons:?}");
+        let grace = office.house.somebody("Grace").await;
+        assert_eq!(office.house.reveal(&grace.tokens, CARE).await, grace.values(), "the next caller is served");
+    }
+}
+
+#[test]
+fn requests_are_made_for_every_rpc_and_are_messages() {
+    let api = Api::new();
+    let mut random = ChaCha20Rng::seed_from_u64(18);
+    let known = ["sub_a".to_owned()];
+    for number in 0..u16::try_from(api.rpcs().len()).unwrap() {
+        let mut bytes = vec![0; 400];
+        random.fill_bytes(&mut bytes);
+        bytes[..3].copy_from_slice(&[number.to_be_bytes()[0], number.to_be_bytes()[1], 1]);
+        let (rpc, message) = api.request(&bytes, &known);
+        assert_eq!(rpc.path, api.rpcs()[usize::from(number)].path);
+        // Any message is one without fields that are known.
+        assert!(<() as prost::Message>::decode(Bytes::from(message)).is_ok(), "{}", rpc.path);
+    }
+}
