@@ -13,6 +13,7 @@ use crate::model::{
     redact, shape,
 };
 use crate::store::journal::Mark;
+use crate::trace::Parent;
 use crate::vault::audit::list::{EntryId, Position};
 use crate::vault::audit::outside;
 use crate::vault::consent::review;
@@ -22,6 +23,7 @@ pub const TARGETS: &[Named] = &[
     ("cursors", |bytes| cursors(text(bytes))),
     ("names", |bytes| names(text(bytes))),
     ("marks", marks),
+    ("parents", |bytes| parents(text(bytes))),
     ("times", |bytes| times(text(bytes))),
     ("labels", |bytes| labels(text(bytes))),
     ("values", values),
@@ -79,6 +81,17 @@ fn marks(bytes: &[u8]) {
     if let Ok(mark) = Mark::of((*kind).into(), text(key)) {
         let (kind, key) = mark.key();
         assert_eq!(Mark::of(kind, &key).ok(), Some(mark));
+    }
+}
+
+/// What a caller says of its trace, which goes into lines of the log: digits in hex and nothing else.
+fn parents(text: &str) {
+    if Parent::parse(text).is_some() {
+        let lengths: Vec<usize> = text.split('-').map(str::len).take(4).collect();
+        assert_eq!(lengths, [2, 32, 16, 2]);
+        let told: String = text.split('-').take(4).collect();
+        assert!(told.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
+        assert!(text.len() == 55 || !text.starts_with("00"), "only later versions tell more");
     }
 }
 

@@ -152,8 +152,8 @@ impl Issuer {
 
     /// Gives it keys that were not asked for.
     #[cfg(any(test, fuzzing))]
-    pub fn set_keys(&self, keys: KeySet) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    pub fn set_keys(&self, keys: keys::KeySet) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::of(keys));
     }
 
     /// Admits a caller by a claim in its tokens, which the configuration gives to one of them only.
