@@ -27,6 +27,9 @@ use crate::{model, platform, telemetry};
 /// How often the vault looks for what is due and how it is itself.
 pub const UPKEEP: Duration = Duration::from_secs(1);
 
+/// How long signing the end of the audit may take at a stop.
+const LAST_SIGNED: Duration = Duration::from_secs(30);
+
 /// How many files the vault has open itself, and some more.
 const OWN_FILES: u64 = 512;
 
@@ -176,7 +179,9 @@ impl Running {
         if let Err(error) = self.vault.ship_journal().await {
             tracing::warn!(%error, "the last entries of the journal are written at the next start");
         }
-        sign_audit(&self.vault).await;
+        if tokio::time::timeout(LAST_SIGNED, sign_audit(&self.vault)).await.is_err() {
+            tracing::warn!("the end of the audit is signed at the next start: a place outside does not answer");
+        }
         if let Err(error) = self.vault.custody().leave().await {
             tracing::warn!(%error, "the others will learn of this node's end by its silence");
         }

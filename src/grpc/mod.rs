@@ -59,6 +59,9 @@ use listen::Entrance;
 use record::Recorded;
 use trace::Traced;
 
+/// The largest message that is taken where nobody asks who calls.
+const LARGEST_FROM_STRANGERS: usize = 4 << 10;
+
 /// The largest message that is given: 1000 values of 64 KiB and what surrounds them.
 const LARGEST_ANSWER: usize = 80 << 20;
 
@@ -136,11 +139,13 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+        .build_v1()?
+        .max_decoding_message_size(LARGEST_FROM_STRANGERS);
     let reflection_alpha = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1alpha()?;
+        .build_v1alpha()?
+        .max_decoding_message_size(LARGEST_FROM_STRANGERS);
     server(&limits)
         .layer(tower::util::MapResponseLayer::new(landing::watch))
         .add_service(health.service)
@@ -209,7 +214,9 @@ impl Health {
     pub fn new() -> (Self, Pulse) {
         let reporter = HealthReporter::new();
         let service = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
-        (Self { service: tonic_health::pb::health_server::HealthServer::new(service) }, Pulse(reporter))
+        let service = tonic_health::pb::health_server::HealthServer::new(service)
+            .max_decoding_message_size(LARGEST_FROM_STRANGERS);
+        (Self { service }, Pulse(reporter))
     }
 }
 

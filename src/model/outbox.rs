@@ -50,6 +50,14 @@ numbered! {
     }
 }
 
+impl OutboxKind {
+    /// Whether it is an alarm.
+    #[must_use]
+    pub const fn is_alarm(self) -> bool {
+        matches!(self, Self::HoneyTouched | Self::EnumerationSuspected)
+    }
+}
+
 /// Ids and codes of an event, by its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -81,6 +89,9 @@ pub struct OutboxBody {
     /// How much that version changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
+    /// Whom an alarm is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub touched: Option<String>,
     /// The caller whom an alarm is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
@@ -96,7 +107,7 @@ pub struct OutboxEvent {
     pub id: EventId,
     /// What.
     pub kind: OutboxKind,
-    /// Whom it is about, if it is about one person.
+    /// Whom it is about, if it is about one person. What is told about one is told in the order in which it happened.
     pub subject: Option<SubjectId>,
     /// Which token it is about.
     pub token: Option<TokenRow>,
@@ -181,11 +192,11 @@ impl OutboxEvent {
         Self { token: Some(token.row), ..event }
     }
 
-    /// Somebody touched a person who does not exist.
-    pub fn of_honey(subject: SubjectId, caller: &str, rpc: &str, now: Time, random: &dyn Random) -> Self {
+    /// Somebody touched a person who does not exist. It is about whoever did: nobody who changes that person waits for it.
+    pub fn of_honey(touched: SubjectId, caller: &str, rpc: &str, now: Time, random: &dyn Random) -> Self {
         let (caller, rpc) = (Some(caller.to_owned()), Some(rpc.to_owned()));
-        let body = OutboxBody { caller, rpc, ..OutboxBody::default() };
-        Self::new(OutboxKind::HoneyTouched, Some(subject), body, now, random)
+        let body = OutboxBody { touched: Some(touched.to_string()), caller, rpc, ..OutboxBody::default() };
+        Self::new(OutboxKind::HoneyTouched, None, body, now, random)
     }
 
     /// A caller looks again and again for what is not there.
@@ -197,7 +208,7 @@ impl OutboxEvent {
     /// Whether it is an alarm: whom it is about must not learn of it, nor anybody else who need not.
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
-        matches!(self.kind, OutboxKind::HoneyTouched | OutboxKind::EnumerationSuspected)
+        self.kind.is_alarm()
     }
 
     /// Whether it tells that somebody objects to direct marketing, or does so no more: who may not know of the suppression

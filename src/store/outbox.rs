@@ -115,6 +115,10 @@ pub trait Outbox {
     /// [`super::Store::news`] is woken.
     async fn tell(&mut self, events: &[OutboxEvent]) -> Result<()>;
 
+    /// The same of alarms, in the order in which this process raises them: so nobody has to be locked. No two transactions
+    /// of one process may do so at once.
+    async fn tell_alarms(&mut self, process: &[u8; 16], events: &[OutboxEvent]) -> Result<()>;
+
     /// Names the history, if it has no name yet.
     async fn begin_history(&mut self, name: &Mark) -> Result<()>;
 

@@ -54,7 +54,7 @@ impl Vault {
     pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<(Vec<Revealed>, Flight)> {
         let claim = Claim { channel: ask.channel, ..self.claim(caller, Action::Reveal) };
         let catalogue = self.admit(&claim, "Detokenize", &ask.purpose).await?;
-        self.check_budget(caller, "Detokenize").await?;
+        self.check_budget(caller, ask).await?;
         let approval = self.check_bulk(caller, ask).await?;
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
@@ -88,13 +88,11 @@ impl Vault {
             Err(refusal) => return Err(self.record_unshown(record, refusal).await),
         };
         record.used.extend(used.clone());
-        let recorded = self.record(record).await;
-        if let (Err(_), Some(used)) = (&recorded, &used) {
-            self.brakes.give_back(used);
-        }
-        let spent = recorded?;
+        let reserved = self.brakes.reservation(used);
+        let spent = self.record(record).await?;
         self.refuse_unspent(&admission, ask, &found, &spent, &mut revealed).await?;
         flight.may_land()?;
+        reserved.shown(shown(&revealed));
         Ok((revealed, flight))
     }
 
@@ -166,6 +164,23 @@ impl Vault {
     }
 
     /// Records that nothing is shown of what was found, and answers why.
+    /// What goes on record of a reveal that is refused before anybody looks at a value: whom it was about all the same.
+    pub(super) async fn entry_of_refusal(&self, caller: &Caller, ask: &Detokenize, reason: Reason) -> Result<Entry> {
+        let names = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
+        let found = self.read_facts(&ask.purpose, names).await?;
+        let reason = format!("{reason:?}");
+        let touched: Vec<_> = found.iter().flatten().map(|facts| Touched::facts(facts, reason.clone())).collect();
+        Ok(Entry {
+            purpose: ask.purpose.clone(),
+            redaction: ask.redaction.name(),
+            justification: ask.justification.as_ref().map(|one| one.as_str().to_owned()).unwrap_or_default(),
+            unknown: (found.len() - touched.len()) as u64,
+            refused: Some(reason),
+            touched,
+            ..Entry::new(&caller.name, "Detokenize", self.clock.now())
+        })
+    }
+
     async fn record_unshown(&self, mut record: Record, refusal: Error) -> Error {
         let reason = format!("{:?}", refusal.reason);
         record.spend.clear();
@@ -266,7 +281,7 @@ impl Vault {
             record.used.extend(used);
             record.alarm = alarm.flatten();
         }
-        let alarm = record.alarm.clone();
+        let suspicion = record.alarm.as_ref().map(|told| self.brakes.suspicion(&told.caller));
         let unavailable = |error: Error| {
             if error.reason == Reason::Overloaded {
                 return error;
@@ -282,8 +297,8 @@ impl Vault {
             Written::Recorded(spent) => {
                 self.audit.note(true);
                 call::note(refused);
-                if let Some(told) = &alarm {
-                    self.tell_of_enumeration(told).await;
+                if let Some(suspicion) = suspicion {
+                    suspicion.told();
                 }
                 Ok(spent)
             }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::audit::{Entry, Head};
-use super::brake;
-use super::brake::honey::{self, Alarm, Pot};
+use super::brake::honey::Pot;
+use super::brake::{self, Alarm, enumeration};
 use super::keep::keep_tokens;
 use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
@@ -200,9 +200,9 @@ impl Together for Writer {
         let mut spent = spend(&mut *tx, writes, now).await?;
         self.count(&mut *tx, writes).await?;
         let mut records: Vec<Option<Settled<'_>>> = writes.iter().map(|write| settle(write, &mut spent)).collect();
-        let mut entries: Vec<&Entry> = records.iter().flatten().flat_map(Settled::entries).collect();
+        let alarms = self.alarms(&mut *tx, &records, &found).await?;
+        let mut entries: Vec<&Entry> = records.iter().flatten().map(|record| &*record.entry).collect();
         entries.extend(&found);
-        let alarms = self.alarms(&mut *tx, &entries, now).await?;
         entries.extend(alarms.iter().map(|alarm| &alarm.entry));
         let mut head = match known_head {
             Some(head) => head,
@@ -215,7 +215,7 @@ impl Together for Writer {
         tx.commit().await.map_err(Failure::InCommit)?;
         doubt.into_iter().for_each(Doubt::resolve);
         crash::point("write::after-commit");
-        alarms.iter().for_each(honey::tell);
+        alarms.iter().for_each(brake::tell);
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         Ok(writes
             .iter()
@@ -230,23 +230,16 @@ impl Together for Writer {
 }
 
 impl Writer {
-    /// Tells of entries that touch honey, in the transaction that they are written in.
-    async fn alarms(&self, tx: &mut dyn Tx, entries: &[&Entry], now: Time) -> Result<Vec<Alarm>> {
-        let mut alarms = Vec::new();
-        for entry in entries {
-            alarms.extend(self.honey.alarm(entry, self.custody.ring.random(), now)?);
+    /// What is to be told of honey that was touched and of enumeration that is suspected, in the transaction of the entries.
+    async fn alarms(&self, tx: &mut dyn Tx, records: &[Option<Settled<'_>>], found: &[Entry]) -> Result<Vec<Alarm>> {
+        let (mut alarms, now, random) = (Vec::new(), self.clock.now(), self.custody.ring.random());
+        for entry in records.iter().flatten().map(|record| &*record.entry).chain(found) {
+            alarms.extend(self.honey.alarm(entry, random, now)?);
         }
-        let mut subjects: Vec<SubjectId> =
-            alarms.iter().flat_map(|alarm: &Alarm| alarm.subjects.iter().copied()).collect();
-        if subjects.is_empty() {
-            return Ok(alarms);
-        }
-        subjects.sort_unstable();
-        subjects.dedup();
-        // So that nobody else tells of them meanwhile: the order of what is told about one subject is kept.
-        tx.lock_subjects(&subjects).await?;
-        let events: Vec<OutboxEvent> = alarms.iter().flat_map(|alarm| alarm.events.iter().cloned()).collect();
-        tx.tell(&events).await?;
+        let suspected = records.iter().flatten().filter_map(|record| record.alarm);
+        alarms.extend(suspected.map(|told| enumeration::alarm(told, random, now)));
+        let events: Vec<OutboxEvent> = alarms.iter().flat_map(|alarm: &Alarm| alarm.events.iter().cloned()).collect();
+        tx.tell_alarms(&self.process, &events).await?;
         Ok(alarms)
     }
 
@@ -267,12 +260,6 @@ struct Settled<'w> {
     /// What it, and no other, has spent.
     spent: Vec<TokenRow>,
     alarm: Option<&'w Entry>,
-}
-
-impl Settled<'_> {
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        std::iter::once(&*self.entry).chain(self.alarm)
-    }
 }
 
 /// Gives a record those of the tokens it asks for that nobody before it was given. Of the others its entry says that they

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::super::outbox::{Acknowledgement, Consumer, Head, Outbox, Placed, Waiting, place};
 use super::{Columns, Result, Row, Rows, SHARED, SqlTx, blob, each, failed, inconsistent, lock};
-use crate::model::{Cursor, Error, EventId, Mark, OutboxEvent, OutboxKind, SubjectId, Time, TokenRow};
+use crate::model::{Cursor, Error, EventId, Mark, OutboxBody, OutboxEvent, OutboxKind, SubjectId, Time, TokenRow};
 
 /// What stands in the place of a subject where an event is about nobody in particular.
 const NOBODY: [u8; 16] = [0; 16];
@@ -27,37 +27,11 @@ macro_rules! consumers {
 #[async_trait]
 impl Outbox for SqlTx {
     async fn tell(&mut self, events: &[OutboxEvent]) -> Result<()> {
-        let Some(last) = events.last() else { return Ok(()) };
-        let mut rows = Rows::new();
-        let mut numbers: HashMap<[u8; 16], i64> = HashMap::new();
-        for event in events {
-            let subject = event.subject.map_or(NOBODY, |subject| *subject.as_bytes());
-            let number = numbers.entry(subject).or_default();
-            *number += 1;
-            rows.row()
-                .blob(&subject)
-                .number(*number)
-                .blob(event.id.as_bytes())
-                .number(event.kind.number().into())
-                .maybe_blob(event.token.as_ref().map(|row| row.as_bytes().as_slice()))
-                .text(&serde_json::to_string(&event.body).map_err(Error::internal)?)
-                .number(event.created_at.micros());
-        }
-        self.run(
-            concat! {
-                "INSERT INTO outbox_entry (subject, number, id, kind, token, document, created_at) SELECT ", blob!("0"),
-                ", COALESCE((SELECT MAX(o.number) FROM outbox_entry o WHERE o.subject = ", blob!("0"),
-                "), 0) + CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", CAST(e.value ->> 3 AS BIGINT), ", blob!("4"),
-                ", e.value ->> 5, CAST(e.value ->> 6 AS BIGINT) FROM ", each!("1"), " AS e"
-            },
-            rows,
-        )
-        .await?;
-        if !SHARED {
-            place(self, last.created_at).await?;
-        }
-        self.has_news();
-        Ok(())
+        tell(self, events, |event| event.subject.map_or(NOBODY, |subject| *subject.as_bytes())).await
+    }
+
+    async fn tell_alarms(&mut self, process: &[u8; 16], events: &[OutboxEvent]) -> Result<()> {
+        tell(self, events, |_| *process).await
     }
 
     async fn begin_history(&mut self, name: &Mark) -> Result<()> {
@@ -336,6 +310,41 @@ fn cursor(columns: &mut Columns<'_>) -> Result<Cursor> {
     })
 }
 
+/// Writes events, each in the order of its lane.
+async fn tell(tx: &mut SqlTx, events: &[OutboxEvent], lane: impl Fn(&OutboxEvent) -> [u8; 16]) -> Result<()> {
+    let Some(last) = events.last() else { return Ok(()) };
+    let mut rows = Rows::new();
+    let mut numbers: HashMap<[u8; 16], i64> = HashMap::new();
+    for event in events {
+        let subject = lane(event);
+        let number = numbers.entry(subject).or_default();
+        *number += 1;
+        rows.row()
+            .blob(&subject)
+            .number(*number)
+            .blob(event.id.as_bytes())
+            .number(event.kind.number().into())
+            .maybe_blob(event.token.as_ref().map(|row| row.as_bytes().as_slice()))
+            .text(&serde_json::to_string(&event.body).map_err(Error::internal)?)
+            .number(event.created_at.micros());
+    }
+    tx.run(
+        concat! {
+            "INSERT INTO outbox_entry (subject, number, id, kind, token, document, created_at) SELECT ", blob!("0"),
+            ", COALESCE((SELECT MAX(o.number) FROM outbox_entry o WHERE o.subject = ", blob!("0"),
+            "), 0) + CAST(e.value ->> 1 AS BIGINT), ", blob!("2"), ", CAST(e.value ->> 3 AS BIGINT), ", blob!("4"),
+            ", e.value ->> 5, CAST(e.value ->> 6 AS BIGINT) FROM ", each!("1"), " AS e"
+        },
+        rows,
+    )
+    .await?;
+    if !SHARED {
+        place(tx, last.created_at).await?;
+    }
+    tx.has_news();
+    Ok(())
+}
+
 fn placed(columns: &mut Columns<'_>) -> Result<Placed> {
     let position = columns.unsigned("outbox", "position")?;
     let mark = columns.bytes("outbox", "mark")?;
@@ -343,15 +352,13 @@ fn placed(columns: &mut Columns<'_>) -> Result<Placed> {
     let kind = columns.unsigned("outbox", "kind")?;
     let subject = columns.bytes("outbox", "subject")?;
     let token = columns.maybe_bytes("outbox", "token")?.map(TokenRow::from_bytes);
-    let body = serde_json::from_str(columns.take()?).map_err(|_| inconsistent("outbox", "document"))?;
-    let event = OutboxEvent {
-        id,
-        kind: OutboxKind::from_number(kind).ok_or_else(|| inconsistent("outbox", "kind"))?,
-        subject: Some(SubjectId::from_bytes(subject)).filter(|_| subject != NOBODY),
-        token,
-        body,
-        created_at: columns.time()?,
+    let body: OutboxBody = serde_json::from_str(columns.take()?).map_err(|_| inconsistent("outbox", "document"))?;
+    let kind = OutboxKind::from_number(kind).ok_or_else(|| inconsistent("outbox", "kind"))?;
+    let subject = match &body.touched {
+        Some(touched) => Some(SubjectId::parse(touched).map_err(|_| inconsistent("outbox", "document"))?),
+        None => Some(SubjectId::from_bytes(subject)).filter(|_| subject != NOBODY && !kind.is_alarm()),
     };
+    let event = OutboxEvent { id, kind, subject, token, body, created_at: columns.time()? };
     Ok(Placed { position, mark, event, shaped: columns.take()? })
 }
 

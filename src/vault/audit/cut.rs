@@ -5,8 +5,8 @@ use super::checkpoint::Checkpoint;
 use super::keeper::{VAULT, broken, follow, of, public_keys};
 use crate::crash;
 use crate::crypto::merkle::Frontier;
-use crate::model::{Error, Reason, Result};
-use crate::store::audit::MarkKind;
+use crate::model::{Error, Reason, Result, Time};
+use crate::store::audit::{Mark, MarkKind};
 use crate::store::node::NodeId;
 use crate::vault::Vault;
 use crate::vault::write::Record;
@@ -35,28 +35,41 @@ impl Vault {
         let (cuts, newest) = (tx.audit_marks(MarkKind::Cut).await?, tx.audit_marks(MarkKind::Checkpoint).await?);
         let nodes = tx.audit_nodes().await?;
         drop(tx);
-        let mut removed = 0;
+        let (mut removed, mut broken) = (0, None);
         for node in nodes {
-            let start = match of(&cuts, &node) {
-                None => (Frontier::default(), [0; 32]),
-                Some(cut) => {
-                    let signed = self.read_mark(cut, &keys).filter(|(signed, _)| signed.cut);
-                    let (signed, frontier) = signed.ok_or_else(|| broken(&node, cut.size))?;
-                    // What a crash has left, or somebody has put where nobody looks.
-                    removed += self.remove(&node, signed.size).await?;
-                    (frontier, signed.head)
-                }
-            };
-            // What no checkpoint vouches for stays, and so does the newest batch.
-            let Some((newest, _)) = of(&newest, &node).and_then(|mark| self.read_mark(mark, &keys)) else { continue };
-            let mut tx = self.custody.store().read().await?;
-            let upto = tx.last_audit_batch_before(&node, before, newest.size.saturating_sub(1)).await?;
-            drop(tx);
-            if let Some(upto) = upto.filter(|upto| *upto > start.0.size()) {
-                removed += self.cut_chain(node, start, upto, &keys).await?;
+            // What is wrong with one chain keeps no other.
+            match self.cut_if_due(node, (of(&cuts, &node), of(&newest, &node)), before, &keys).await {
+                Ok(some) => removed += some,
+                Err(error) => broken = Some(error),
             }
         }
-        Ok(removed)
+        broken.map_or(Ok(removed), Err)
+    }
+
+    async fn cut_if_due(
+        &self,
+        node: NodeId,
+        (cut, newest): (Option<&Mark>, Option<&Mark>),
+        before: Time,
+        keys: &[Vec<u8>],
+    ) -> Result<u64> {
+        let (mut start, mut removed) = ((Frontier::default(), [0; 32]), 0);
+        if let Some(cut) = cut {
+            let signed = self.read_mark(cut, keys).filter(|(signed, _)| signed.cut);
+            let (signed, frontier) = signed.ok_or_else(|| broken(&node, cut.size))?;
+            // What a crash has left, or somebody has put where nobody looks.
+            removed = self.remove(&node, signed.size).await?;
+            start = (frontier, signed.head);
+        }
+        // What no checkpoint vouches for stays, and so does the newest batch.
+        let Some((newest, _)) = newest.and_then(|mark| self.read_mark(mark, keys)) else { return Ok(removed) };
+        let mut tx = self.custody.store().read().await?;
+        let upto = tx.last_audit_batch_before(&node, before, newest.size.saturating_sub(1)).await?;
+        drop(tx);
+        match upto.filter(|upto| *upto > start.0.size()) {
+            Some(upto) => Ok(removed + self.cut_chain(node, start, upto, keys).await?),
+            None => Ok(removed),
+        }
     }
 
     async fn cut_chain(&self, node: NodeId, start: Start, upto: u64, keys: &[Vec<u8>]) -> Result<u64> {

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::checkpoint::{Checkpoint, flatten, read_mark};
 use super::outside::Outside;
 use super::walk::{Verified, Witness, leaf, verify};
-use super::{Entry, Head, hash_of};
+use super::{Entry, Head, hash, hash_of};
 use crate::crash;
 use crate::crypto::merkle::Frontier;
 use crate::keys::Custody;
@@ -101,9 +101,18 @@ impl Keeper {
         for trouble in known.troubles {
             tracing::warn!(trouble, "checkpoints of the audit cannot be read");
         }
-        let ahead = known.checkpoints.iter();
-        let ahead = ahead.filter(|known| known.size > head.seq || (known.size == head.seq && known.head != head.hash));
-        if let Some(ahead) = ahead.max_by_key(|checkpoint| checkpoint.size) {
+        let cuts = tx.audit_marks(MarkKind::Cut).await?;
+        let cut = of(&cuts, &chain).and_then(|cut| read_mark(cut, &custody.vault(), &keys));
+        let cut = cut.map_or(0, |(signed, _)| signed.size);
+        let mut ahead = None;
+        for checkpoint in known.checkpoints.into_iter().filter(|checkpoint| checkpoint.size > cut) {
+            let at = tx.audit_batches_before(&chain, checkpoint.size.saturating_add(1), 1).await?.pop();
+            let there = at.filter(|batch| batch.seq == checkpoint.size).map(|batch| hash(&batch));
+            if there != Some(checkpoint.head) {
+                ahead = Some(checkpoint);
+            }
+        }
+        if let Some(ahead) = ahead {
             let (has, lost) = (head.seq, ahead.size);
             tracing::error!(
                 node = hex(&chain),
@@ -183,7 +192,9 @@ impl Vault {
             }
         }
         for node in nodes {
-            let before = known.get(&node).cloned();
+            // Somebody else may have led meanwhile, and cut off what this process knows.
+            let cut = of(&cuts, &node).map_or(0, |cut| cut.size);
+            let before = known.get(&node).filter(|known| known.frontier.size() >= cut).cloned();
             let before = before.unwrap_or_else(|| self.known_of(of(&cuts, &node), of(&checkpoints, &node), &keys));
             match self.checkpoint_chain(node, before.clone(), &keys).await {
                 Ok((now, fresh)) => {
@@ -318,13 +329,11 @@ impl Vault {
     /// # Errors
     /// `StoreUnavailable`.
     pub async fn verify_audit(&self) -> Result<Verified> {
-        let _one_reader = self.audit.readers.acquire().await.map_err(Error::internal)?;
+        // So that what happened up to now is vouched for. A chain of which none can be signed shows below what is wrong with it.
+        self.checkpoint_audit().await?;
         let keys = public_keys(&self.custody)?;
-        let known = {
-            // What is signed just now is on its way outside.
-            let _nothing_is_signed = self.audit.known.lock().await;
-            self.audit.outside.read(&keys).await
-        };
+        let known = self.audit.outside.read(&keys).await;
+        let _one_reader = self.audit.readers.acquire().await.map_err(Error::internal)?;
         let (vault, now) = (self.custody.vault(), self.clock.now());
         let witness = Witness { vault, keys: &keys, checkpoints: &known.checkpoints, now };
         let mut verified = verify(&mut *self.custody.store().read().await?, &witness).await?;

@@ -87,7 +87,9 @@ impl Outside {
         for place in &self.0 {
             for name in known.list(&**place).await {
                 match known.get(&**place, &name, keys).await {
-                    Some(checkpoint) if !known.checkpoints.contains(&checkpoint) => known.checkpoints.push(checkpoint),
+                    Ok(Some(checkpoint)) if !known.checkpoints.contains(&checkpoint) => {
+                        known.checkpoints.push(checkpoint);
+                    }
                     _ => {}
                 }
             }
@@ -102,10 +104,18 @@ impl Outside {
             let names = known.list(&**place).await;
             let of_chain = names.iter().rev().filter(|name| parse(name).is_some_and(|of| of.is(vault, node)));
             for name in of_chain {
-                // What nobody signed who should have is in nobody's way.
-                if let Some(checkpoint) = known.get(&**place, name, keys).await {
-                    known.checkpoints.push(checkpoint);
-                    break;
+                match known.get(&**place, name, keys).await {
+                    Ok(Some(checkpoint)) => {
+                        known.checkpoints.push(checkpoint);
+                        break;
+                    }
+                    // What nobody signed who should have is in nobody's way.
+                    Ok(None) => {}
+                    // What cannot be read may be what matters: an older one is not the newest.
+                    Err(()) => {
+                        known.unread += 1;
+                        break;
+                    }
                 }
             }
         }
@@ -143,17 +153,25 @@ impl Known {
         })
     }
 
-    async fn get(&mut self, place: &dyn CheckpointSink, name: &str, keys: &[Vec<u8>]) -> Option<Checkpoint> {
-        let note = in_time(place.get(name)).await;
-        let trouble = match note {
-            Ok(note) => match open(note, keys).filter(|checkpoint| self::name(checkpoint) == name) {
-                Some(checkpoint) => return Some(checkpoint),
-                None => "no key of the vault has signed this".to_owned(),
-            },
-            Err(error) => error.to_string(),
+    /// The checkpoint under a name, if somebody has signed it who should; an error when it cannot be read.
+    async fn get(
+        &mut self,
+        place: &dyn CheckpointSink,
+        name: &str,
+        keys: &[Vec<u8>],
+    ) -> std::result::Result<Option<Checkpoint>, ()> {
+        let (note, unread) = match in_time(place.get(name)).await {
+            // Thinned out since it was listed.
+            Ok(None) => return Ok(None),
+            Ok(note) => (note, None),
+            Err(error) => (None, Some(error.to_string())),
         };
-        self.troubles.push(format!("{name} in {}: {trouble}", place.describe()));
-        None
+        let signed = open(note, keys).filter(|checkpoint| self::name(checkpoint) == name);
+        if signed.is_none() {
+            let trouble = unread.as_deref().unwrap_or("no key of the vault has signed this");
+            self.troubles.push(format!("{name} in {}: {trouble}", place.describe()));
+        }
+        if unread.is_some() { Err(()) } else { Ok(signed) }
     }
 }
 

@@ -140,6 +140,11 @@ async fn leaves(tx: &mut dyn Tx, node: NodeId, size: u64) -> Result<(Frontier, V
             return Ok((frontier, leaves));
         }
         for link in links.iter().filter(|link| link.seq <= size) {
+            if link.seq != frontier.size() + leaves.len() as u64 + 1 {
+                let message =
+                    "the log was cut off in this moment, or lacks a batch: try again, or run `lacuna audit verify`";
+                return Err(Error::new(Reason::StoreUnavailable, message));
+            }
             leaves.push(leaf(&hash_of(&node, link)));
         }
         if links.last().is_some_and(|link| link.seq >= size) {
@@ -169,6 +174,7 @@ impl Vault {
         if let Some((_, error)) = broken {
             return Err(error);
         }
+        let _one_reader = self.audit().readers.acquire().await.map_err(Error::internal)?;
         let newest = self.audit_checkpoints(Some(id.node)).await?.pop();
         let (checkpoint, note) = newest.ok_or_else(|| Error::invalid("entry", "is not in the log"))?;
         let proof = prove(&mut *self.custody.store().read().await?, id, &checkpoint, &note).await?;

@@ -202,6 +202,10 @@ pub async fn verify(tx: &mut dyn Tx, witness: &Witness<'_>) -> Result<Verified> 
     if let Some(walk) = walk {
         walk.end(&mut verified);
     }
+    if verified.batches > 0 && witness.checkpoints.iter().all(|checkpoint| checkpoint.vault != witness.vault) {
+        let trouble = "there is no checkpoint outside the database: that the end was cut off, or everything rewritten, cannot be seen";
+        verified.troubles.push(trouble.to_owned());
+    }
     // Chains that are gone altogether.
     for (node, checkpoints) in outside {
         Walk::begin(node, checkpoints).end(&mut verified);

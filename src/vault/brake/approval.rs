@@ -29,16 +29,19 @@ impl Vault {
         let known = tx.approvals_for(&caller.name, &bulk.digest, now).await?;
         drop(tx);
         for granted in known.iter().filter(|known| known.state == ApprovalState::Granted) {
-            // Of somebody who may not decide any more it is no approval.
-            let approver = Caller::named(&granted.decided_by);
-            if self.authority.check_caller(&approver, now).is_ok() && self.use_approval(granted.id, now).await? {
+            if self.may_approve(&granted.decided_by, now).await? && self.use_approval(granted.id, now).await? {
                 return Ok(Some(granted.id));
             }
         }
+        let entry = self.entry_of_refusal(caller, ask, Reason::ApprovalRequired).await?;
         let pending = known.into_iter().find(|known| known.state == ApprovalState::Pending);
         let pending = match pending {
-            Some(pending) => pending,
-            None => self.request_approval(bulk.clone(), now).await?,
+            Some(pending) => Ok(pending),
+            None => self.request_approval(bulk.clone(), now).await,
+        };
+        let pending = match pending {
+            Ok(pending) => pending,
+            Err(error) => return Err(self.record(Record::of(entry)).await.err().unwrap_or(error)),
         };
         let refusal = Error::new(
             Reason::ApprovalRequired,
@@ -49,15 +52,17 @@ impl Vault {
             .with("expire_time", pending.expires_at)
             .with("tokens", bulk.tokens)
             .with("limit", limit);
-        let entry = Entry {
-            purpose: bulk.purpose,
-            redaction: bulk.redaction.name(),
-            justification: bulk.justification,
-            refused: Some(format!("{:?}", Reason::ApprovalRequired)),
-            approval: pending.id.to_string(),
-            ..Entry::new(&caller.name, "Detokenize", now)
-        };
+        let entry = Entry { approval: pending.id.to_string(), ..entry };
         Err(self.record(Record::of(entry)).await.err().unwrap_or(refusal))
+    }
+
+    /// Whether the grant of somebody counts: of somebody who is gone or disabled it is none. Asks what other nodes know, for it
+    /// is asked rarely. (Rights may rest on groups that only a token names, so they are asked for when it is granted.)
+    async fn may_approve(&self, name: &str, now: Time) -> Result<bool> {
+        self.refresh_callers().await?;
+        let registered = self.roll.registered().iter().find(|registered| registered.caller.name == name);
+        let Some(registered) = registered else { return Ok(false) };
+        Ok(self.authority.check_caller(&registered.caller, now).is_ok())
     }
 
     async fn use_approval(&self, id: ApprovalId, now: Time) -> Result<bool> {
@@ -112,6 +117,11 @@ impl Vault {
         let now = self.clock.now();
         let entry =
             Entry { approval: id.to_string(), justification: reason.to_owned(), ..Entry::new(&by.name, deed, now) };
+        // What cannot be decided any more is not on record as decided.
+        if let Err(error) = seen.clone().decide(granted, &by.name, reason, now) {
+            let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..entry };
+            return Err(self.record(Record::of(entry)).await.err().unwrap_or(error));
+        }
         self.record(Record::of(entry)).await?;
         let mut tx = self.custody.store().write().await?;
         let mut approval = tx.lock_approval(id).await?.ok_or_else(|| unknown(id))?;

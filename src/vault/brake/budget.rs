@@ -2,9 +2,11 @@
 
 use super::window::{Limit, Over};
 use super::{Brakes, Vault};
-use crate::model::{Error, Reason, Result, Time};
+use crate::model::{Error, Reason, Redaction, Result, Time};
 use crate::policy::Caller;
 use crate::store::brake::{Counted, Used};
+use crate::vault::reveal::Detokenize;
+use crate::vault::write::Record;
 
 impl Brakes {
     /// Takes so many values from the budget of a caller, before they are shown: all of them or none. `None` for a caller
@@ -22,28 +24,55 @@ impl Brakes {
         }
     }
 
-    /// Gives back what was taken and not shown.
-    pub fn give_back(&self, used: &Used) {
-        if let Some(mut window) = self.window(used.counted, &used.caller) {
+    /// What was taken, until it is known how much of it is shown.
+    #[must_use]
+    pub const fn reservation(&self, used: Option<Used>) -> Reservation<'_> {
+        Reservation { brakes: self, used }
+    }
+}
+
+/// Values that were taken from a budget. Dropped, as when the call fails or is given up, they are given back to what this process
+/// knows; in the database they stay counted once the call is on record.
+pub struct Reservation<'b> {
+    brakes: &'b Brakes,
+    used: Option<Used>,
+}
+
+impl Reservation<'_> {
+    /// So many of them are shown.
+    pub fn shown(mut self, values: u64) {
+        if let Some(used) = &mut self.used {
+            used.count = used.count.saturating_sub(values);
+        }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let Some(used) = &self.used else { return };
+        if let Some(mut window) = self.brakes.window(used.counted, &used.caller) {
             window.give_back(used.part, used.count);
         }
     }
 }
 
 impl Vault {
-    /// Refuses a caller whose budget is used up, before anything is read for them. A refusal is recorded.
-    pub(in crate::vault) async fn check_budget(&self, caller: &Caller, deed: &'static str) -> Result<()> {
-        if !self.brakes.reveals.contains_key(&caller.name) {
+    /// Refuses a caller whose budget is used up, before anything is opened for them. A refusal is recorded.
+    pub(in crate::vault) async fn check_budget(&self, caller: &Caller, ask: &Detokenize) -> Result<()> {
+        if !self.brakes.reveals.contains_key(&caller.name) || ask.redaction == Redaction::Redacted {
             return Ok(());
         }
         self.brakes.look(self.custody.store(), &*self.clock).await?;
         let checked = self.brakes.window(Counted::Reveals, &caller.name).map(|mut window| {
-            let checked = window.check(1, self.clock.now());
+            let checked = window.check_left(ask.tokens.len() as u64, self.clock.now());
             checked.map_err(|over| refusal(caller, window.limit(), over))
         });
         match checked {
             None | Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(self.record_refusal(caller, deed, error).await),
+            Some(Err(error)) => {
+                let entry = self.entry_of_refusal(caller, ask, error.reason).await?;
+                Err(self.record(Record::of(entry)).await.err().unwrap_or(error))
+            }
         }
     }
 }

@@ -2,16 +2,14 @@
 
 use std::sync::PoisonError;
 
-use super::{Brakes, Vault};
-use crate::model::{OutboxEvent, Reason, Result, Time};
+use super::{Alarm, Brakes};
+use crate::crypto::Random;
+use crate::model::{OutboxEvent, Reason, Time};
 use crate::store::brake::{Counted, Used};
 use crate::vault::audit::Entry;
 
 /// What an entry is about that tells of it.
 pub const DEED: &str = "EnumerationSuspected";
-
-/// How often it is tried to tell of it, when others tell something at the same moment.
-const ATTEMPTS: usize = 5;
 
 /// How many look-ups of a call found nothing.
 #[must_use]
@@ -33,6 +31,12 @@ impl Brakes {
     #[must_use]
     pub fn counts_misses(&self, caller: &str) -> bool {
         self.windows(Counted::Misses).contains_key(caller)
+    }
+
+    /// A suspicion of a caller, until it is told.
+    #[must_use]
+    pub fn suspicion(&self, caller: &str) -> Suspicion<'_> {
+        Suspicion { brakes: self, caller: caller.to_owned(), told: false }
     }
 
     /// Counts the look-ups of a call that found nothing. Answers what was counted, and what is put on record when there
@@ -59,28 +63,32 @@ impl Brakes {
     }
 }
 
-impl Vault {
-    /// Tells of a caller who tries out what is there. That it is on record is enough for the call to be answered.
-    pub(in crate::vault) async fn tell_of_enumeration(&self, told: &Entry) {
-        metrics::counter!("lacuna_enumeration_suspected_total").increment(1);
-        tracing::warn!(caller = told.caller, misses = told.justification, "ENUMERATION IS SUSPECTED");
-        for attempt in 1..=ATTEMPTS {
-            match self.try_to_tell(&told.caller).await {
-                Ok(()) => return,
-                Err(error) if attempt == ATTEMPTS => {
-                    tracing::error!(%error, caller = told.caller, "that enumeration is suspected is told by no event");
-                }
-                Err(_) => {}
-            }
+/// A suspicion that is about to be told. Dropped before it is, as when the call is given up, it is none, so that the next look-up
+/// tells of it.
+pub struct Suspicion<'b> {
+    brakes: &'b Brakes,
+    caller: String,
+    told: bool,
+}
+
+impl Suspicion<'_> {
+    /// It was told.
+    pub fn told(mut self) {
+        self.told = true;
+    }
+}
+
+impl Drop for Suspicion<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.brakes.suspected.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.caller);
         }
     }
+}
 
-    async fn try_to_tell(&self, caller: &str) -> Result<()> {
-        let event = OutboxEvent::of_enumeration(caller, self.clock.now(), self.custody.ring.random());
-        let mut tx = self.custody.store().write().await?;
-        tx.tell(&[event]).await?;
-        tx.commit().await
-    }
+/// What is to be told of an entry that says that enumeration is suspected.
+pub fn alarm(told: &Entry, random: &dyn Random, now: Time) -> Alarm {
+    Alarm { entry: told.clone(), events: vec![OutboxEvent::of_enumeration(&told.caller, now, random)] }
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::Vault;
+use tokio::sync::Mutex;
+
+use super::{Alarm, Vault};
 use crate::crypto::Random;
 use crate::model::{Error, OutboxEvent, Reason, Reference, Result, SubjectId, Time};
 use crate::policy::Caller;
@@ -38,16 +40,8 @@ const HARMLESS: [&str; 8] = [
 #[derive(Default)]
 pub struct Pot {
     subjects: RwLock<Arc<HashSet<String>>>,
-}
-
-/// Somebody touched honey.
-pub struct Alarm {
-    /// What goes on record beside the entry of the call.
-    pub entry: Entry,
-    /// Whom they touched.
-    pub subjects: Vec<SubjectId>,
-    /// What is told.
-    pub events: Vec<OutboxEvent>,
+    /// Whoever reads what is known anew: the last to read must be the last to say.
+    reading: Mutex<()>,
 }
 
 impl Pot {
@@ -56,6 +50,7 @@ impl Pot {
     /// # Errors
     /// `StoreUnavailable`.
     pub async fn refresh(&self, store: &dyn Store) -> Result<()> {
+        let _one_at_a_time = self.reading.lock().await;
         let found = store.read().await?.honey().await?;
         let subjects: HashSet<String> = found.into_iter().map(|honey| honey.subject.to_string()).collect();
         if *self.known() != subjects {
@@ -95,15 +90,8 @@ impl Pot {
             touched: touched.iter().map(marked).collect(),
             ..Entry::default()
         };
-        Ok(Some(Alarm { entry, subjects, events }))
+        Ok(Some(Alarm { entry, events }))
     }
-}
-
-/// Tells operators of what is on record now.
-pub fn tell(alarm: &Alarm) {
-    metrics::counter!("lacuna_honey_touched_total").increment(1);
-    let (caller, rpc) = (&alarm.entry.caller, &alarm.entry.justification);
-    tracing::warn!(caller, rpc, subjects = ?alarm.subjects, request = alarm.entry.request, "HONEY WAS TOUCHED");
 }
 
 impl Vault {
@@ -121,7 +109,10 @@ impl Vault {
         let mut tx = self.custody.store().write().await?;
         let known = tx.honey().await?;
         if let Some(known) = known.iter().find(|known| known.subject == subject) {
-            return Ok(known.clone());
+            let known = known.clone();
+            drop(tx);
+            self.brakes.honey.refresh(self.custody.store()).await?;
+            return Ok(known);
         }
         if known.len() >= MOST {
             let message = "there is as much honey as there may be; lift some first";

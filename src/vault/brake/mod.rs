@@ -10,7 +10,7 @@ pub mod enumeration;
 pub mod honey;
 pub mod window;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,9 @@ use honey::Pot;
 use window::{Limit, Window};
 
 use super::Vault;
+use super::audit::Entry;
 use crate::crypto::Random;
-use crate::model::{Clock, Result, Time};
+use crate::model::{Clock, OutboxEvent, Result, Time};
 use crate::policy::Registered;
 use crate::store::Store;
 use crate::store::brake::{Counted, Used};
@@ -35,6 +36,27 @@ pub const LONGEST: Duration = Duration::from_hours(31 * 24);
 
 /// How often counts that are too old are removed.
 const CLEAN: Duration = Duration::from_hours(1);
+
+/// Something that somebody must be told of, in the transaction of the call that it is about.
+pub struct Alarm {
+    /// What goes on record beside the entry of the call.
+    pub entry: Entry,
+    /// What is told.
+    pub events: Vec<OutboxEvent>,
+}
+
+/// Tells operators of an alarm that is on record now.
+pub fn tell(alarm: &Alarm) {
+    let Alarm { entry: Entry { caller, justification, request, touched, .. }, .. } = alarm;
+    if alarm.entry.deed == honey::DEED {
+        metrics::counter!("lacuna_honey_touched_total").increment(1);
+        let subjects: BTreeSet<&str> = touched.iter().map(|one| one.subject.as_ref()).collect();
+        tracing::warn!(caller, rpc = justification, ?subjects, request, "HONEY WAS TOUCHED");
+    } else {
+        metrics::counter!("lacuna_enumeration_suspected_total").increment(1);
+        tracing::warn!(caller, misses = justification, request, "ENUMERATION IS SUSPECTED");
+    }
+}
 
 /// The limits.
 #[derive(Clone, Debug, Default)]
@@ -146,25 +168,34 @@ impl Brakes {
 
     /// Sees to it that what is known of others is not too old. While one looks, the others go on with what is known.
     pub(in crate::vault) async fn look(&self, store: &dyn Store, clock: &dyn Clock) -> Result<()> {
-        let age = || self.looked.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        if !store.is_shared() || age() < LOOK {
+        let looked = || *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !store.is_shared() || looked().elapsed() < LOOK {
             return Ok(());
         }
+        let asked = Instant::now();
         let _one_at_a_time = match self.looking.try_lock() {
             Ok(looking) => looking,
-            Err(_) if age() < LATEST => return Ok(()),
+            Err(_) if looked().elapsed() < LATEST => return Ok(()),
             Err(_) => self.looking.lock().await,
         };
-        if age() < LOOK {
+        // One look serves all who waited when it began, however long it took.
+        if looked() >= asked || looked().elapsed() < LOOK {
             return Ok(());
         }
         self.look_now(store, clock.now()).await
     }
 
+    /// The longest time over which anything is counted here; `None` when nothing is.
+    fn longest(&self) -> Option<Duration> {
+        let windows = self.reveals.values().chain(self.misses.values());
+        windows.map(|window| window.lock().unwrap_or_else(PoisonError::into_inner).limit().window).max()
+    }
+
     async fn look_now(&self, store: &dyn Store, now: Time) -> Result<()> {
         let begun = Instant::now();
+        let Some(longest) = self.longest() else { return Ok(()) };
         let mut by_caller: HashMap<(Counted, String), BTreeMap<Time, u64>> = HashMap::new();
-        for used in store.read().await?.used_elsewhere(&self.process, now.minus(LONGEST)).await? {
+        for used in store.read().await?.used_elsewhere(&self.process, now.minus(longest)).await? {
             by_caller.entry((used.counted, used.caller)).or_default().insert(used.part, used.count);
         }
         for counted in [Counted::Reveals, Counted::Misses] {
@@ -200,7 +231,8 @@ impl Vault {
             return Ok(());
         }
         let mut tx = self.custody.store().write().await?;
-        tx.remove_used_before(self.clock.now().minus(LONGEST + CLEAN)).await?;
+        let longest = self.brakes.longest().unwrap_or_default();
+        tx.remove_used_before(self.clock.now().minus(longest + CLEAN)).await?;
         tx.remove_approvals_before(self.clock.now().minus(LONGEST)).await?;
         tx.commit().await?;
         *cleaned() = Some(Instant::now());

@@ -106,7 +106,19 @@ impl Window {
         if more <= left {
             return Ok(());
         }
-        Err(Over { left, retry: self.wait(more - left, now).filter(|_| more <= self.limit.most) })
+        Err(self.over(count, more, now))
+    }
+
+    /// Whether anything could be counted. If not, the wait is that for `more`.
+    pub fn check_left(&mut self, more: u64, now: Time) -> Result<(), Over> {
+        let count = self.count(now);
+        if count < self.limit.most { Ok(()) } else { Err(self.over(count, more, now)) }
+    }
+
+    fn over(&self, count: u64, more: u64, now: Time) -> Over {
+        let most = self.limit.most;
+        let many = count.saturating_add(more).saturating_sub(most);
+        Over { left: most.saturating_sub(count), retry: self.wait(many, now).filter(|_| more <= most) }
     }
 
     /// How long it is until so many of those counted are forgotten.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::head;
 use super::watch::check;
 use crate::model::{Cursor, Error, Label, Mark, Reason, Result, SubjectId};
-use crate::policy::{Action, Caller};
+use crate::policy::Caller;
 use crate::store::outbox::{Acknowledgement, Consumer, Head, Placed};
 use crate::vault::Vault;
 use crate::vault::audit::{Touched, call};
@@ -111,9 +111,6 @@ impl Vault {
         let next = found.last().map(|event| event.position).filter(|_| more);
         if !self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())? {
             found.retain(|placed| !placed.event.tells_of_objection());
-        }
-        if !self.authority.could(caller, Action::ReadAlarms, self.clock.now())? {
-            found.retain(|placed| !placed.event.is_alarm());
         }
         let positions: Vec<u64> = found.iter().map(|event| event.position).collect();
         let mut by_event: BTreeMap<u64, Vec<Acknowledgement>> = BTreeMap::new();
