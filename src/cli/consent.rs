@@ -70,7 +70,7 @@ Example:
     #[command(after_help = "Example:\n  lacuna consent withdraw-by-link - --purpose marketing.email <link.txt")]
     WithdrawByLink {
         /// The link; standard input for -
-        #[arg(value_name = "LINK|-")]
+        #[arg(value_name = "LINK|-", allow_hyphen_values = true)]
         link: String,
         /// The purpose that the person believes to withdraw from; another one than the link's is refused
         #[arg(long, default_value = "", hide_default_value = true)]

@@ -257,8 +257,10 @@ on_both_stores! {
         assert_eq!(office.answer(&ada, NEWS).await, denied("CONSENT_WITHDRAWN"));
         assert_eq!(office.answer(&ada, OFFERS).await, allowed());
         assert_eq!(office.house.told(&["consent", "withdraw-by-link", link.trim()]), first, "again changes nothing");
-        let nothing = ["consent", "withdraw-by-link", "bm90IG91cnM"];
-        assert_eq!(office.house.refused(&nothing).0, "LINK_INVALID");
+        for nothing in ["bm90IG91cnM", "-qW8hnrcWw48"] {
+            let said = office.house.refused(&["consent", "withdraw-by-link", nothing, "--purpose", NEWS]);
+            assert_eq!(said.0, "LINK_INVALID", "one in 64 links begins like an option");
+        }
     }
 
     async fn proofs_and_receipts_are_written_and_verify_after_an_erasure(house: House) {
