@@ -32,6 +32,7 @@ CREATE TABLE approval (
     used_at       BIGINT
 );
 CREATE INDEX approval_asked ON approval (caller, digest);
+CREATE UNIQUE INDEX approval_pending ON approval (caller, digest) WHERE state = 1; -- nobody waits twice for the same
 CREATE INDEX approval_expires_at ON approval (expires_at);
 
 -- Subjects that do not exist, and that nobody has a reason to touch.

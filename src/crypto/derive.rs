@@ -4,8 +4,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::Secret;
 use super::bind::prefix;
+use super::{Secret, scrub_stack};
 
 const SUBJECT_KEY: &[u8] = b"lacuna/subject-key/v1";
 const ROOT: &[u8] = b"lacuna/root";
@@ -19,9 +19,17 @@ pub fn mac(key: &Secret<32>, parts: &[&[u8]]) -> Secret<32> {
     Secret::build(|out| finish(absorb(keyed(key.expose()), parts), out))
 }
 
-/// The same function as [`mac`] for outputs that are stored in the open, such as the tags of an index.
+/// The same function as [`mac`] for outputs that are stored in the open, such as the tags of an index. Leaves nothing of
+/// the parts, which may be somebody's values, on the stack.
 #[must_use]
 pub fn tag(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
+    let tag = tag_below(key, parts);
+    scrub_stack();
+    tag
+}
+
+#[inline(never)]
+fn tag_below(key: &Secret<32>, parts: &[&[u8]]) -> [u8; 32] {
     absorb(keyed(key.expose()), parts).finalize().into_bytes().into()
 }
 

@@ -7,8 +7,8 @@ use crate::model::{Approval, ApprovalId, Result, Time};
 /// The operations on approvals.
 #[async_trait]
 pub trait Approvals: Send {
-    /// Keeps a request.
-    async fn insert_approval(&mut self, approval: &Approval) -> Result<()>;
+    /// Keeps a request, unless the same caller waits for exactly the same already. Answers whether it is kept.
+    async fn insert_approval(&mut self, approval: &Approval) -> Result<bool>;
 
     /// One of them.
     async fn approval(&mut self, id: ApprovalId) -> Result<Option<Approval>>;

@@ -10,7 +10,7 @@ pub use report::{Access, Simulated, Simulation};
 pub use roll::{Known, Roll, refresh};
 
 use super::Vault;
-use super::audit::{Entry, Touched};
+use super::audit::{Entry, Touched, outcome};
 use super::read::{Ask, Found, Name};
 use super::reveal::unknown;
 use super::write::Record;
@@ -73,10 +73,10 @@ impl Vault {
         let found = self.read_facts("", names).await?.into_iter().next().flatten();
         let (about, now) = (About::value(found.as_deref()), self.clock.now());
         if let Err(error) = self.authority.check(&Inquiry::new(caller, action, about, now), now) {
-            let reason = format!("{:?}", error.reason);
+            let reason = outcome::refused(error.reason);
             let touched = found.iter().map(|facts| Touched::facts(facts, reason.clone())).collect();
-            let entry = Entry { refused: Some(reason), touched, ..Entry::new(&caller.name, deed, now) };
-            return Err(self.record(Record::of(entry)).await.err().unwrap_or(error));
+            let entry = Entry { touched, ..Entry::new(&caller.name, deed, now) };
+            return Err(self.record_refused(Record::of(entry), error).await);
         }
         found.ok_or_else(|| unknown(text, &self.custody))
     }

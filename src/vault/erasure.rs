@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::audit::{Touched, call};
+use super::audit::{Touched, call, outcome};
 use super::{Vault, answer};
 use crate::crash;
 use crate::keys::statement;
@@ -135,7 +135,7 @@ impl Vault {
     pub async fn erasure(&self, id: ErasureId) -> Result<Erasure> {
         let found = self.custody.store().read().await?.erasures(&[id]).await?;
         let found = found.into_iter().next().ok_or_else(|| unknown(id))?;
-        call::touch([Touched::subject(found.subject, None, "OK")]);
+        call::touch([Touched::subject(found.subject, None, outcome::OK)]);
         Ok(found)
     }
 
@@ -149,7 +149,7 @@ impl Vault {
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = found.last().map(|erasure| erasure.id).filter(|_| more);
-        call::touch(found.iter().map(|erasure| Touched::subject(erasure.subject, None, "OK")));
+        call::touch(found.iter().map(|erasure| Touched::subject(erasure.subject, None, outcome::OK)));
         Ok((found, next))
     }
 

@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Vault;
-use super::audit::{Entry, Touched, call};
-use super::brake::enumeration;
+use super::audit::{Entry, Touched, outcome};
 use super::read::Name;
 use super::token::Described;
-use super::write::{Record, Write, Written};
+use super::write::Record;
 use crate::keys::Custody;
 use crate::keys::flight::Flight;
 use crate::keys::index;
@@ -168,27 +167,24 @@ impl Vault {
     pub(super) async fn entry_of_refusal(&self, caller: &Caller, ask: &Detokenize, reason: Reason) -> Result<Entry> {
         let names = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
         let found = self.read_facts(&ask.purpose, names).await?;
-        let reason = format!("{reason:?}");
+        let reason = outcome::refused(reason);
         let touched: Vec<_> = found.iter().flatten().map(|facts| Touched::facts(facts, reason.clone())).collect();
         Ok(Entry {
             purpose: ask.purpose.clone(),
             redaction: ask.redaction.name(),
             justification: ask.justification.as_ref().map(|one| one.as_str().to_owned()).unwrap_or_default(),
             unknown: (found.len() - touched.len()) as u64,
-            refused: Some(reason),
             touched,
             ..Entry::new(&caller.name, "Detokenize", self.clock.now())
         })
     }
 
     async fn record_unshown(&self, mut record: Record, refusal: Error) -> Error {
-        let reason = format!("{:?}", refusal.reason);
         record.spend.clear();
-        for one in record.entry.touched.iter_mut().filter(|one| one.outcome == "OK") {
-            (one.outcome, one.shown) = (Cow::Owned(reason.clone()), Cow::Borrowed(""));
+        for one in record.entry.touched.iter_mut().filter(|one| one.outcome == outcome::OK) {
+            (one.outcome, one.shown) = (Cow::Owned(outcome::refused(refusal.reason)), Cow::Borrowed(""));
         }
-        record.entry.refused = Some(reason);
-        self.record(record).await.err().unwrap_or(refusal)
+        self.record_refused(record, refusal).await
     }
 
     /// Takes back single-use values that another reveal, or an earlier place in the same request, was given.
@@ -262,63 +258,16 @@ impl Vault {
         };
         found.retain(|facts| policy::decide(&admission, Redaction::Redacted, facts, "", now).is_ok());
         found.sort_by_key(|facts| facts.token.row);
-        let touched = found.iter().map(|facts| Touched::facts(facts, "OK")).collect();
+        let touched = found.iter().map(|facts| Touched::facts(facts, outcome::OK)).collect();
         let entry = Entry { purpose: purpose.to_owned(), touched, ..Entry::new(&caller.name, "FindTokens", now) };
         self.record(Record::of(entry)).await?;
         flight.may_land()?;
         Ok(found.into_iter().map(|facts| self.describe(facts.token, TokenState::Active)).collect())
     }
 
-    /// Makes a record durable; answers the single-use tokens that it spent.
-    pub(super) async fn record(&self, mut record: Record) -> Result<Vec<TokenRow>> {
-        let misses = enumeration::misses(&record.entry);
-        if misses > 0 && self.brakes.counts_misses(&record.entry.caller) {
-            if let Err(error) = self.brakes.look(self.custody.store(), &*self.clock).await {
-                tracing::debug!(%error, "what other nodes have counted is not known just now");
-            }
-            let counted = self.brakes.count_misses(&record.entry, misses, self.clock.now());
-            let (used, alarm) = counted.unzip();
-            record.used.extend(used);
-            record.alarm = alarm.flatten();
-        }
-        let suspicion = record.alarm.as_ref().map(|told| self.brakes.suspicion(&told.caller));
-        let unavailable = |error: Error| {
-            if error.reason == Reason::Overloaded {
-                return error;
-            }
-            self.audit.note(false);
-            Error::new(Reason::AuditUnavailable, "the record of this call could not be made durable; try again")
-                .because(error)
-        };
-        let _waiting = trace::stage("audit.wait");
-        let refused = record.entry.refused.is_some();
-        let written = self.writes.call(Write::Record(Box::new(record))).await.map_err(Error::from).flatten();
-        match written.map_err(unavailable)? {
-            Written::Recorded(spent) => {
-                self.audit.note(true);
-                call::note(refused);
-                if let Some(suspicion) = suspicion {
-                    suspicion.told();
-                }
-                Ok(spent)
-            }
-            Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
-        }
-    }
-
     /// What a caller claims to be allowed, over any channel.
     const fn claim<'c>(&'c self, caller: &'c Caller, action: Action) -> Claim<'c> {
         Claim { authority: &self.authority, caller, action, channel: Channel::Any }
-    }
-
-    /// Records that a whole call was refused, and answers the refusal; or that even this could not be recorded.
-    pub(super) async fn record_refusal(&self, caller: &Caller, deed: &'static str, error: Error) -> Error {
-        let now = self.clock.now();
-        let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..Entry::new(&caller.name, deed, now) };
-        match self.record(Record::of(entry)).await {
-            Ok(_) => error,
-            Err(unrecorded) => unrecorded,
-        }
     }
 }
 
@@ -351,8 +300,8 @@ fn record(
             spend.push(facts.token.row);
         }
         let outcome = match &revealed.outcome {
-            Ok(_) => Cow::Borrowed("OK"),
-            Err(error) => Cow::Owned(format!("{:?}", error.reason)),
+            Ok(_) => Cow::Borrowed(outcome::OK),
+            Err(error) => Cow::Owned(outcome::refused(error.reason)),
         };
         let other = revealed.outcome.is_ok() && revealed.shown != ask.redaction;
         let shown = if other { revealed.shown.name() } else { "" }.into();

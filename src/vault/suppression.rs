@@ -1,7 +1,7 @@
 //! The suppression list, as the deeds heed it: who is given an identifier that is on it objects to direct marketing.
 
 use super::Vault;
-use super::audit::{Entry, Touched};
+use super::audit::{Entry, Touched, outcome};
 use super::write::{Objection, Record};
 use crate::model::{Facts, OutboxEvent, PermissionCause, Result, Token, Value};
 use crate::policy::Caller;
@@ -34,7 +34,7 @@ impl Vault {
 
     /// Records that a value was found on the list: whoever looks for somebody there leaves a trace.
     pub(super) async fn record_found(&self, caller: &Caller, deed: &'static str, token: &Token) -> Result<()> {
-        let touched = vec![Touched::token(token, "SUPPRESSED")];
+        let touched = vec![Touched::token(token, outcome::SUPPRESSED)];
         let entry = Entry { touched, ..Entry::new(&caller.name, deed, self.clock.now()) };
         self.record(Record::of(entry)).await.map(drop)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::audit::{Touched, call};
+use super::audit::{Touched, call, outcome};
 use super::profiling::class_of;
 use super::read::{Ask, Name};
 use super::reveal::unknown;
@@ -99,7 +99,7 @@ impl Vault {
         {
             return Err(Error::invalid(format!("fields[{at}].expire_time"), "must lie in the future"));
         }
-        call::touch(ask.subject.map(|id| Touched::subject(id, None, "OK")));
+        call::touch(ask.subject.map(|id| Touched::subject(id, None, outcome::OK)));
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -247,7 +247,7 @@ impl Vault {
     pub async fn token(&self, text: &str) -> Result<Described> {
         let facts = self.facts(text).await?;
         let state = policy::token_state(&facts, self.clock.now());
-        call::touch([Touched::facts(&facts, "OK")]);
+        call::touch([Touched::facts(&facts, outcome::OK)]);
         if state == TokenState::Deleted {
             return Err(policy::unknown_token(text));
         }
@@ -298,9 +298,9 @@ impl Vault {
         }
         let seen = self.facts_for(caller, Action::Update, "UpdateToken", text).await?;
         // That the value does not fit tells that the token exists, and of which type it is.
-        let told = |_: &Error| call::touch([Touched::facts(&seen, "ASKED")]);
+        let told = |_: &Error| call::touch([Touched::facts(&seen, outcome::ASKED)]);
         let value = Value::parse(seen.token.kind, content).inspect_err(told)?;
-        self.record_touched(caller, "UpdateToken", Touched::facts(&seen, "ASKED")).await?;
+        self.record_touched(caller, "UpdateToken", Touched::facts(&seen, outcome::ASKED)).await?;
         let spare = self.custody.take_leaf().await?;
         let mut tx = self.custody.store().write().await?;
         let before = lock(&mut *tx, &seen, text).await?;
@@ -346,7 +346,7 @@ impl Vault {
             return check_same(&answer, text);
         }
         let seen = self.facts_for(caller, Action::Delete, "DeleteToken", text).await?;
-        self.record_touched(caller, "DeleteToken", Touched::facts(&seen, "ASKED")).await?;
+        self.record_touched(caller, "DeleteToken", Touched::facts(&seen, outcome::ASKED)).await?;
         let mut tx = self.custody.store().write().await?;
         let mut facts = lock(&mut *tx, &seen, text).await?;
         if let Some(answer) = answer::given(&mut *tx, &caller.name, "DeleteToken", request).await? {

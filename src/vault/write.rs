@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::audit::{Entry, Head};
+use super::audit::{Entry, Head, outcome};
 use super::brake::honey::Pot;
 use super::brake::{self, Alarm, enumeration};
 use super::keep::keep_tokens;
@@ -273,9 +273,9 @@ fn settle<'w>(write: &'w Write, left: &mut HashSet<TokenRow>) -> Option<Settled<
     let (mut entry, mut given) = (record.entry.clone(), HashSet::new());
     given.extend(spent.iter().map(|row| hex(row.as_bytes())));
     let asked: HashSet<String> = record.spend.iter().map(|row| hex(row.as_bytes())).collect();
-    for one in entry.touched.iter_mut().filter(|one| one.outcome == "OK" && asked.contains(&*one.row)) {
+    for one in entry.touched.iter_mut().filter(|one| one.outcome == outcome::OK && asked.contains(&*one.row)) {
         if !given.remove(&*one.row) {
-            one.outcome = Cow::Owned(format!("{:?}", Reason::TokenSpent));
+            one.outcome = Cow::Owned(outcome::refused(Reason::TokenSpent));
         }
     }
     Some(Settled { entry: Cow::Owned(entry), spent, alarm: record.alarm.as_ref() })

@@ -9,18 +9,24 @@ use lacuna::vault::audit::walk::FaultKind;
 use lacuna::vault::audit::{Entry, hash};
 
 use crate::asks::CARE;
-use crate::house::on_both_stores;
+use crate::house::{House, Somebody, on_both_stores};
+
+/// A house that keeps its audit for thirty days, with somebody in it who was asked about.
+async fn for_a_month(house: &mut House) -> Somebody {
+    house.config.audit.retention_days = Some(30);
+    house.stop().await;
+    house.reopen().await;
+    let ada = house.somebody("Ada").await;
+    for _ in 0..5 {
+        house.reveal(&ada.tokens, CARE).await;
+    }
+    ada
+}
 
 on_both_stores! {
     async fn what_is_old_enough_is_cut_off_and_the_chain_goes_on_from_there(house: House) {
         let mut house = house;
-        house.config.audit.retention_days = Some(30);
-        house.stop().await;
-        house.reopen().await;
-        let ada = house.somebody("Ada").await;
-        for _ in 0..5 {
-            house.reveal(&ada.tokens, CARE).await;
-        }
+        for_a_month(&mut house).await;
         let vault = || std::sync::Arc::clone(&house.running().vault);
         vault().checkpoint_audit().await.unwrap();
         let before = vault().verify_audit().await.unwrap();
@@ -74,13 +80,7 @@ on_both_stores! {
 
     async fn a_log_that_was_rewritten_is_not_cut_off_to_hide_it(house: House) {
         let mut house = house;
-        house.config.audit.retention_days = Some(30);
-        house.stop().await;
-        house.reopen().await;
-        let ada = house.somebody("Ada").await;
-        for _ in 0..5 {
-            house.reveal(&ada.tokens, CARE).await;
-        }
+        let ada = for_a_month(&mut house).await;
         let vault = std::sync::Arc::clone(&house.running().vault);
         vault.checkpoint_audit().await.unwrap();
         assert!(vault.verify_audit().await.unwrap().is_intact());

@@ -14,9 +14,10 @@ use tonic::{Request, Status};
 
 use crate::asks::CARE;
 use crate::consents::{NEWS, Office};
+use crate::doors;
 use crate::house::{on_both_stores, reason};
 use crate::policies::with_roles;
-use crate::request::{Api, Rpc, Wire, check, named_in};
+use crate::request::{Api, Rpc, check, named_in};
 
 /// How many requests are made.
 const ROUNDS: u64 = 2500;
@@ -40,7 +41,7 @@ async fn call(channel: &Channel, rpc: &Rpc, message: Vec<u8>, credential: &str) 
     let path = rpc.path.parse::<PathAndQuery>().unwrap();
     let patience = if rpc.streams { SILENCE } else { PATIENCE };
     let asked = async {
-        let mut answers = client.streaming(request, path, Wire).await?.into_inner();
+        let mut answers = client.streaming(request, path, doors::Bytes).await?.into_inner();
         answers.message().await.map(Option::unwrap_or_default)
     };
     tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {

@@ -8,11 +8,10 @@ use std::collections::HashMap;
 use lacuna::proto::DESCRIPTORS;
 use lacuna::proto::v1::ErrorReason;
 use prost::Message as _;
-use prost::bytes::{Buf as _, BufMut as _};
+use prost::bytes::BufMut as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -243,42 +242,4 @@ pub fn named_in(answer: &[u8]) -> Vec<String> {
     let text: String = answer.iter().map(|byte| char::from(*byte)).collect();
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_-+".contains(c)));
     words.filter(|word| FORMS.iter().any(|form| word.starts_with(form))).map(str::to_owned).collect()
-}
-
-/// Messages as they stand on the wire.
-#[derive(Default)]
-pub struct Wire;
-
-impl Codec for Wire {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Wire {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Wire {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
-    }
 }

@@ -113,8 +113,12 @@ impl Sinks {
 }
 
 impl Tracked {
+    /// The names of what it holds. One that rests is not asked: who must know asks again later.
     async fn entries(&self) -> Result<Vec<Entry>> {
-        self.within(0, self.sink().journal()).await
+        match self.trouble() {
+            Some(trouble) => Err(trouble),
+            None => self.ask(self.sink().journal()).await,
+        }
     }
 
     async fn put_entry(&self, entry: &Entry, bytes: &[u8]) -> Result<()> {

@@ -82,6 +82,12 @@ struct Memory {
     untended: Option<u32>,
 }
 
+impl Memory {
+    fn rests(&self) -> bool {
+        self.failed.is_some_and(|at| at.elapsed() < REST)
+    }
+}
+
 /// What is to be written to one sink.
 enum Plan {
     /// A checkpoint that goes on from the last link of a chain.
@@ -152,7 +158,7 @@ impl Sinks {
             match tracked.holds(&step.root.id).await {
                 Ok(true) => tracked.remember(|memory| memory.up_to_date = true),
                 Ok(false) => behind.push(tracked),
-                Err(error) => tracked.fail(&error),
+                Err(_) => {} // It was told, and rests.
             }
         }
         if behind.is_empty() {
@@ -202,8 +208,9 @@ impl Sinks {
     /// When fewer sinks answer than are required.
     pub async fn newest(&self) -> Result<Option<(u64, String)>> {
         let (mut newest, mut failures) = (None, Vec::new());
-        for tracked in &self.all {
-            match tracked.look().await {
+        let looks = join_all(self.all.iter().map(Tracked::look)).await;
+        for (tracked, found) in self.all.iter().zip(looks) {
+            match found {
                 Ok(roots) => newest = newest.max(roots.last().map(|(epoch, _)| (*epoch, tracked.sink.describe()))),
                 Err(error) => failures.push(error),
             }
@@ -259,7 +266,15 @@ impl Tracked {
     }
 
     pub(super) fn rests(&self) -> bool {
-        self.remember(|memory| memory.failed.is_some_and(|at| at.elapsed() < REST))
+        self.remember(|memory| memory.rests())
+    }
+
+    /// Why it rests, when it does.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.remember(|memory| {
+            let seen = memory.seen.as_ref().filter(|_| memory.rests());
+            seen.and_then(|(_, found)| found.as_ref().err()).map(|why| unusable(why.clone()))
+        })
     }
 
     fn may_lag(&self) -> bool {
@@ -284,9 +299,14 @@ impl Tracked {
         tokio::time::timeout(patience, answer).await.map_err(late)?
     }
 
+    /// Asks the sink, and lets it rest when it does not answer.
+    pub(super) async fn ask<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        self.within(0, answer).await.inspect_err(|error| self.fail(error))
+    }
+
     /// What the sink holds.
     async fn look(&self) -> Result<Roots> {
-        let names = self.within(0, self.sink.checkpoints()).await?;
+        let names = self.ask(self.sink.checkpoints()).await?;
         let roots: Vec<_> = names.iter().map(|name| (name.epoch, name.root_id)).collect();
         self.remember(|memory| memory.seen = Some((Instant::now(), Ok(roots.clone()))));
         Ok(roots)

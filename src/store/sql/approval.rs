@@ -13,11 +13,21 @@ macro_rules! columns {
 
 #[async_trait]
 impl Approvals for SqlTx {
-    async fn insert_approval(&mut self, approval: &Approval) -> Result<()> {
+    async fn insert_approval(&mut self, approval: &Approval) -> Result<bool> {
         let bulk = &approval.bulk;
-        sqlx::query(
+        // One that nobody decided in time gives way.
+        sqlx::query("DELETE FROM approval WHERE caller = $1 AND digest = $2 AND state = $3 AND expires_at <= $4")
+            .bind(&bulk.caller)
+            .bind(bulk.digest.as_slice())
+            .bind(i64::from(ApprovalState::Pending.number()))
+            .bind(approval.requested_at.micros())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        let inserted = sqlx::query(
             "INSERT INTO approval (id, caller, purpose, redaction, channel, justification, tokens, digest, requested_at, \
-             expires_at, state, decided_by, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             expires_at, state, decided_by, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+             ON CONFLICT DO NOTHING",
         )
         .bind(approval.id.as_bytes().as_slice())
         .bind(&bulk.caller)
@@ -35,7 +45,7 @@ impl Approvals for SqlTx {
         .execute(self.connection())
         .await
         .map_err(failed)?;
-        Ok(())
+        Ok(inserted.rows_affected() == 1)
     }
 
     async fn approval(&mut self, id: ApprovalId) -> Result<Option<Approval>> {

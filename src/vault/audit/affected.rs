@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::list::{Filter, Search, Told};
-use super::{Touched, call};
+use super::{Touched, call, outcome};
 use crate::model::{Error, FieldType, Result, SubjectId, Time};
 use crate::store::Tx;
 use crate::vault::Vault;
@@ -125,10 +125,10 @@ impl Done {
     /// By the rpc and its outcome; `None` when nothing was told nor changed.
     fn of(deed: &str, outcome: &str) -> Option<Self> {
         match (deed, outcome) {
-            ("Detokenize", "OK") => Some(Self::Shown),
-            ("FindTokens", "OK") | ("Tokenize", "SAME") | (_, "SUPPRESSED") => Some(Self::Found),
-            (_, "OK" | "SAME" | "REPEATED") => Some(Self::Described),
-            (_, "ASKED" | "KEPT") => Some(Self::Changed),
+            ("Detokenize", outcome::OK) => Some(Self::Shown),
+            ("FindTokens", outcome::OK) | ("Tokenize", outcome::SAME) | (_, outcome::SUPPRESSED) => Some(Self::Found),
+            (_, outcome::OK | outcome::SAME | outcome::REPEATED) => Some(Self::Described),
+            (_, outcome::ASKED | outcome::KEPT) => Some(Self::Changed),
             _ => None,
         }
     }
@@ -251,7 +251,7 @@ impl Vault {
     /// `StoreUnavailable`.
     pub async fn list_affected_subjects(&self, filter: &Filter) -> Result<Affected> {
         let _one_reader = self.audit.readers.acquire().await.map_err(Error::internal)?;
-        call::touch(filter.subject.map(|id| Touched::subject(id, None, "OK")));
+        call::touch(filter.subject.map(|id| Touched::subject(id, None, outcome::OK)));
         affected(&mut *self.custody.store().read().await?, filter).await
     }
 }

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Entry, Touched};
+use super::{Entry, Touched, outcome};
 use crate::model::{Reason, Result};
 use crate::policy::Caller;
 use crate::trace;
@@ -81,7 +81,7 @@ impl Call {
             Ok(_) => None,
             // Where somebody was looked at, even that the question made no sense tells of them.
             Err(error) if is_refusal(error.reason) || is_answer(error.reason) && !touched.is_empty() => {
-                Some(format!("{:?}", error.reason))
+                Some(outcome::refused(error.reason))
             }
             Err(_) => return outcome,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Touched, call};
+use super::{Touched, call, outcome};
 use crate::keys::checkpoint::{hex, unhex};
 use crate::model::{Error, FieldType, Result, SubjectId, Time, TokenRow};
 use crate::store::Tx;
@@ -169,7 +169,9 @@ impl Filter {
             && same(&self.rpc, &told.deed)
             && same(&self.purpose, &told.purpose)
             && same(&self.request, &told.request)
-            && (!self.refused || told.refused.is_some() || told.touched.iter().any(|one| is_refusal(&one.outcome)))
+            && (!self.refused
+                || told.refused.is_some()
+                || told.touched.iter().any(|one| outcome::is_refusal(&one.outcome)))
             && (self.rows.is_empty() && shown.is_none() && self.kind.is_none()
                 || told.touched.iter().any(|one| self.means_touched(one, shown.as_deref())))
     }
@@ -188,10 +190,6 @@ impl Filter {
         let first = Time::from_micros(i64::MIN);
         (self.start.map_or(first, |start| start.minus(SLACK)), self.end.map_or(last, |end| end.plus(SLACK)))
     }
-}
-
-fn is_refusal(outcome: &str) -> bool {
-    !matches!(outcome, "OK" | "ASKED" | "HONEY" | "KEPT" | "REPEATED" | "SAME" | "SUPPRESSED")
 }
 
 /// A walk along the batches that may hold what is meant, in the order of time.
@@ -335,7 +333,7 @@ impl Vault {
         size: u32,
     ) -> Result<(Vec<Listed>, Option<Position>)> {
         let _one_reader = self.audit.readers.acquire().await.map_err(Error::internal)?;
-        call::touch(filter.subject.map(|id| Touched::subject(id, None, "OK")));
+        call::touch(filter.subject.map(|id| Touched::subject(id, None, outcome::OK)));
         list(&mut *self.custody.store().read().await?, filter, from, size as usize).await
     }
 

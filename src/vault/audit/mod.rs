@@ -10,6 +10,7 @@ pub mod checkpoint;
 mod cut;
 pub mod keeper;
 pub mod list;
+pub mod outcome;
 pub mod outside;
 pub mod proof;
 pub mod walk;
@@ -91,9 +92,7 @@ pub struct Touched<'t> {
     /// Whether the value is of a special category (Art. 9 GDPR).
     #[serde(default, skip_serializing_if = "is_false")]
     pub special: bool,
-    /// `OK`, the reason of the refusal, `ASKED` for a change that is about to be made, `SAME` for a token that was answered
-    /// because it stands for the same value, `REPEATED` for what an earlier call of the same id has made, `SUPPRESSED` for
-    /// one whose value is on the suppression list, or `HONEY`.
+    /// One of [`outcome`], or the reason of the refusal.
     #[serde(borrow)]
     pub outcome: Cow<'t, str>,
     /// How much was shown, where a policy or the purpose demanded another redaction than was asked for.
@@ -120,7 +119,7 @@ impl Touched<'static> {
     /// Somebody who is described to the caller.
     #[must_use]
     pub fn described(subject: &Subject) -> Self {
-        Self::subject(subject.id, subject.jurisdiction.as_ref(), "OK")
+        Self::subject(subject.id, subject.jurisdiction.as_ref(), outcome::OK)
     }
 
     /// A token.
@@ -266,7 +265,7 @@ pub fn reveals(batch: &Batch) -> Result<Vec<Reveal>> {
     let mut reveals = Vec::new();
     for line in batch.body.lines() {
         let entry: Told = serde_json::from_str(line).map_err(Error::internal)?;
-        for one in entry.touched.iter().filter(|one| entry.deed == "Detokenize" && one.outcome == "OK") {
+        for one in entry.touched.iter().filter(|one| entry.deed == "Detokenize" && one.outcome == outcome::OK) {
             let subject = SubjectId::parse(&one.subject)?;
             reveals.push(Reveal { time: entry.time, purpose: entry.purpose.clone(), subject });
         }

@@ -41,7 +41,7 @@ impl Vault {
         };
         let pending = match pending {
             Ok(pending) => pending,
-            Err(error) => return Err(self.record(Record::of(entry)).await.err().unwrap_or(error)),
+            Err(error) => return Err(self.record_refused(Record::of(entry), error).await),
         };
         let refusal = Error::new(
             Reason::ApprovalRequired,
@@ -53,7 +53,7 @@ impl Vault {
             .with("tokens", bulk.tokens)
             .with("limit", limit);
         let entry = Entry { approval: pending.id.to_string(), ..entry };
-        Err(self.record(Record::of(entry)).await.err().unwrap_or(refusal))
+        Err(self.record_refused(Record::of(entry), refusal).await)
     }
 
     /// Whether the grant of somebody counts: of somebody who is gone or disabled it is none. Asks what other nodes know, for it
@@ -93,7 +93,13 @@ impl Vault {
             let message = "as many requests of the caller wait for an approval as may; have some of them decided";
             return Err(Error::new(Reason::Overloaded, message).with("maximum", MOST_PENDING));
         }
-        tx.insert_approval(&approval).await?;
+        if !tx.insert_approval(&approval).await? {
+            // The same call at the same moment, perhaps on another node, has left one.
+            let same = tx.approvals_for(&approval.bulk.caller, &approval.bulk.digest, now).await?;
+            let pending = same.into_iter().find(|one| one.state == ApprovalState::Pending);
+            return pending
+                .ok_or_else(|| Error::new(Reason::StoreUnavailable, "the request was decided just now; try again"));
+        }
         tx.commit().await?;
         count("requested");
         Ok(approval)
@@ -119,8 +125,7 @@ impl Vault {
             Entry { approval: id.to_string(), justification: reason.to_owned(), ..Entry::new(&by.name, deed, now) };
         // What cannot be decided any more is not on record as decided.
         if let Err(error) = seen.clone().decide(granted, &by.name, reason, now) {
-            let entry = Entry { refused: Some(format!("{:?}", error.reason)), ..entry };
-            return Err(self.record(Record::of(entry)).await.err().unwrap_or(error));
+            return Err(self.record_refused(Record::of(entry), error).await);
         }
         self.record(Record::of(entry)).await?;
         let mut tx = self.custody.store().write().await?;

@@ -71,7 +71,7 @@ impl Vault {
             None | Some(Ok(())) => Ok(()),
             Some(Err(error)) => {
                 let entry = self.entry_of_refusal(caller, ask, error.reason).await?;
-                Err(self.record(Record::of(entry)).await.err().unwrap_or(error))
+                Err(self.record_refused(Record::of(entry), error).await)
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{Alarm, Brakes};
 use crate::crypto::Random;
 use crate::model::{OutboxEvent, Reason, Time};
 use crate::store::brake::{Counted, Used};
-use crate::vault::audit::Entry;
+use crate::vault::audit::{Entry, outcome};
 
 /// What an entry is about that tells of it.
 pub const DEED: &str = "EnumerationSuspected";
@@ -17,7 +17,7 @@ pub fn misses(entry: &Entry) -> u64 {
     let unknown = |refused: &String| {
         let reasons =
             [Reason::TokenUnknown, Reason::SubjectUnknown, Reason::ErasureUnknown, Reason::ConsentEventUnknown];
-        reasons.iter().any(|reason| *refused == format!("{reason:?}"))
+        reasons.iter().any(|reason| *refused == outcome::refused(*reason))
     };
     match &entry.refused {
         Some(refused) => u64::from(unknown(refused)).max(entry.unknown),

@@ -15,7 +15,7 @@ use crate::model::{Error, OutboxEvent, Reason, Reference, Result, SubjectId, Tim
 use crate::policy::Caller;
 use crate::store::Store;
 use crate::store::brake::Honey;
-use crate::vault::audit::{Entry, Touched};
+use crate::vault::audit::{Entry, Touched, outcome};
 use crate::vault::write::Record;
 
 /// How much honey there may be.
@@ -79,7 +79,7 @@ impl Pot {
         }
         let tell = |subject: &SubjectId| OutboxEvent::of_honey(*subject, &entry.caller, entry.deed, now, random);
         let events = subjects.iter().map(tell).collect();
-        let marked = |one: &&Touched<'static>| Touched { outcome: "HONEY".into(), ..(*one).clone() };
+        let marked = |one: &&Touched<'static>| Touched { outcome: outcome::HONEY.into(), ..(*one).clone() };
         let entry = Entry {
             time: entry.time.clone(),
             request: entry.request.clone(),
@@ -136,7 +136,7 @@ impl Vault {
     }
 
     async fn record_honey(&self, by: &Caller, deed: &'static str, subject: SubjectId) -> Result<()> {
-        let touched = vec![Touched::subject(subject, None, "ASKED")];
+        let touched = vec![Touched::subject(subject, None, outcome::ASKED)];
         let entry = Entry { touched, ..Entry::new(&by.name, deed, self.clock.now()) };
         self.record(Record::of(entry)).await.map(drop)
     }

@@ -12,7 +12,7 @@ use crate::policy::{Caller, Catalogue, Permission, Question, permission, unknown
 use crate::store::Tx;
 use crate::store::consent::{Recorded, Stood};
 use crate::vault::Vault;
-use crate::vault::audit::{Touched, call};
+use crate::vault::audit::{Touched, call, outcome};
 use crate::vault::subject::unknown;
 
 /// A question.
@@ -123,7 +123,7 @@ impl Vault {
         let now = self.clock.now();
         let people = self.people(&mut *tx, &[id]).await?;
         let person = people.get(&id).ok_or_else(|| unknown(id))?;
-        call::touch([Touched::subject(id, None, "OK")]);
+        call::touch([Touched::subject(id, None, outcome::OK)]);
         let stood: HashMap<String, Stood> =
             tx.standings_of(id).await?.into_iter().map(|stood| (stood.purpose.clone(), stood)).collect();
         let catalogue = self.library.at_least(tx.catalogue_generation().await?).await?;

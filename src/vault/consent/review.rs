@@ -12,7 +12,7 @@ use crate::policy::Catalogue;
 use crate::store::Tx;
 use crate::store::consent::Stood;
 use crate::vault::Vault;
-use crate::vault::audit::{Touched, call};
+use crate::vault::audit::{Touched, call, outcome};
 
 /// How far ahead is looked unless somebody says otherwise.
 const AHEAD: Duration = Duration::from_hours(30 * 24);
@@ -117,7 +117,7 @@ impl Vault {
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = found.last().map(|(position, _)| position.clone()).filter(|_| more);
-        call::touch(found.iter().map(|(_, due)| Touched::subject(due.subject, None, "OK")));
+        call::touch(found.iter().map(|(_, due)| Touched::subject(due.subject, None, outcome::OK)));
         Ok((found.into_iter().map(|(_, due)| due).collect(), next))
     }
 

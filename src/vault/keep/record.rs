@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Keeping;
 use crate::model::{Jurisdiction, Token};
-use crate::vault::audit::{self, Entry, Touched};
+use crate::vault::audit::{self, Entry, Touched, outcome};
 use crate::vault::write::{NewTokens, Owner, Tokenized};
 
 impl Keeping<'_> {
@@ -14,7 +14,7 @@ impl Keeping<'_> {
         for (token, _) in planned.iter().filter(|(_, made)| *made) {
             *kept.entry((token.kind.name(), audit::is_special(token))).or_default() += 1;
         }
-        let owner = Touched::subject(new.owner.subject(), self.jurisdiction(&new.owner), "KEPT");
+        let owner = Touched::subject(new.owner.subject(), self.jurisdiction(&new.owner), outcome::KEPT);
         let mut touched: Vec<Touched<'static>> = kept
             .into_iter()
             .map(|((kind, special), count)| Touched { kind: kind.into(), special, count, ..owner.clone() })
@@ -22,15 +22,15 @@ impl Keeping<'_> {
         if planned.is_empty() {
             touched.push(owner);
         }
-        touched.extend(planned.iter().filter(|(_, made)| !made).map(|(token, _)| Touched::token(token, "SAME")));
+        touched.extend(planned.iter().filter(|(_, made)| !made).map(|(token, _)| Touched::token(token, outcome::SAME)));
         self.record(new, touched);
     }
 
     /// Records that a write had been made before.
     pub(super) fn record_repeated(&mut self, new: &NewTokens, repeated: &Tokenized) {
         let touched = match repeated.subject {
-            Some(id) => vec![Touched::subject(id, None, "REPEATED")],
-            None => repeated.tokens.iter().map(|(token, _)| Touched::token(token, "REPEATED")).collect(),
+            Some(id) => vec![Touched::subject(id, None, outcome::REPEATED)],
+            None => repeated.tokens.iter().map(|(token, _)| Touched::token(token, outcome::REPEATED)).collect(),
         };
         self.record(new, touched);
     }

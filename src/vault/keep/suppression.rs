@@ -6,7 +6,7 @@ use crate::model::{OutboxEvent, PermissionCause, Result, Subject, Token};
 use crate::store::Tx;
 use crate::store::journal::Mark;
 use crate::store::suppression::Name;
-use crate::vault::audit::Touched;
+use crate::vault::audit::{Touched, outcome};
 use crate::vault::write::{NewTokens, Objection, Owner};
 
 impl Keeping<'_> {
@@ -16,7 +16,7 @@ impl Keeping<'_> {
         let made = new.fields.iter().zip(planned).filter(|(_, (_, made))| *made);
         let named: Vec<(Name, &Token)> = made.filter_map(|(field, (token, _))| Some((field.name?, token))).collect();
         let hits = named.iter().filter(|(name, _)| self.suppressed.contains(name)).map(|(_, token)| *token);
-        let hits: Vec<Touched<'static>> = hits.map(|token| Touched::token(token, "SUPPRESSED")).collect();
+        let hits: Vec<Touched<'static>> = hits.map(|token| Touched::token(token, outcome::SUPPRESSED)).collect();
         let found = !hits.is_empty();
         let objection = match &new.owner {
             // Nothing was permitted before of somebody new.
