@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lacuna::cli::serve::Running;
 use lacuna::config::{Authorization, Caller};
 use lacuna::model::Clock;
@@ -103,6 +104,20 @@ on_both_stores! {
             ("supervisor", "GrantApproval", false),
         ];
         assert_eq!(told, expected);
+    }
+
+    async fn the_same_asked_several_times_at_once_leaves_one_request(house: House) {
+        let mut house = house;
+        let tokens = with_limit(&mut house).await;
+        let calls = (0..8).map(|_| {
+            let (mut door, ask) = (house.tokens.clone(), detokenize(&tokens, CARE));
+            async move { requested(&door.detokenize(ask).await.unwrap_err()) }
+        });
+        let named: BTreeSet<String> = join_all(calls).await.into_iter().collect();
+        let request = v1::ListApprovalsRequest { pending: true, ..Default::default() };
+        let listed = door(&house, "supervisor").await.list_approvals(request).await.unwrap().into_inner().approvals;
+        let listed: BTreeSet<String> = listed.into_iter().map(|approval| approval.approval).collect();
+        assert_eq!((listed.len(), listed), (1, named));
     }
 
     async fn an_approval_is_for_exactly_what_was_asked(house: House) {
