@@ -292,6 +292,7 @@ fn told(manifest: &Manifest, report: &Report, replayed: &Replayed) -> Answer {
             ("journal: people's terms", replayed.subjects.to_string()),
             ("journal: consent events", replayed.consent_events.to_string()),
             ("journal: suppressed", replayed.suppressed.to_string()),
+            ("journal: callers", replayed.callers.to_string()),
             ("journal: erasures", replayed.erasures.to_string()),
             ("journal: unknown people", replayed.of_unknown_people.to_string()),
             ("journal: lost", replayed.lost.to_string()),

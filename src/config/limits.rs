@@ -27,6 +27,8 @@ pub struct Limits {
     pub header_kib: u32,
     /// How large one message of a caller may be, in MiB: 16.
     pub request_mib: u32,
+    /// How much of all messages that are not whole is held at most, in MiB: 256.
+    pub arriving_mib: u32,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             keepalive_timeout_seconds: 20,
             header_kib: 16,
             request_mib: 16,
+            arriving_mib: 256,
         }
     }
 }
@@ -61,7 +64,8 @@ impl Limits {
         within("keepalive_seconds", self.keepalive_seconds.into(), 1, 3600)?;
         within("keepalive_timeout_seconds", self.keepalive_timeout_seconds.into(), 1, 3600)?;
         within("header_kib", self.header_kib.into(), 4, 1024)?;
-        within("request_mib", self.request_mib.into(), 1, 64)
+        within("request_mib", self.request_mib.into(), 1, 64)?;
+        within("arriving_mib", self.arriving_mib.into(), self.request_mib.into(), 65_536)
     }
 
     /// How long a call may take.

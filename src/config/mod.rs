@@ -448,6 +448,7 @@ mod tests {
             ("[[issuers]]\nissuer = 'i'\naudience = 'a'\njwks_file = 'f'\nalgorithms = ['none']", "none"),
             ("[[callers]]\nname = 'a'\n[callers.jwt]\nvalue = 'b'", "[[issuers]]"),
             ("[limits]\nconnections = 0", "limits.connections"),
+            ("[limits]\narriving_mib = 15", "limits.arriving_mib"),
             ("[limits]\nspeed = 1", "speed"),
             ("[brakes]\nreveal_budget = { values = 0, seconds = 1 }", "brakes.reveal_budget.values"),
             (

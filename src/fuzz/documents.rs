@@ -77,6 +77,7 @@ fn journal(bytes: &[u8]) {
             Record::ConsentEvent(recorded) => recorded.stored().is_ok(),
             Record::Erasure(scheduled) => scheduled.erasure().is_ok(),
             Record::Suppression(listed) => listed.name.len() == 32,
+            Record::Caller(admission) => admission.change(1).seq == 1,
         };
     }
 }

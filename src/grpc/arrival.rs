@@ -2,36 +2,85 @@
 //!
 //! A message says first how long it will be, and the library makes room for so much at once. Five bytes would cost the vault
 //! as much memory as the largest message, and the time to wipe it; so they wait here for the rest of their message, in room
-//! that grows with what really comes.
+//! that grows with what really comes. Of that room there is so much for all of them together, and no more.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http_body::{Body as HttpBody, Frame};
 use prost::bytes::{Buf as _, BytesMut};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
+use super::status::to_status;
+use crate::model::{Error, Reason};
+
 /// What comes before a message, in bytes: whether it is compressed, and its length.
 const HEAD: usize = 5;
+
+/// The room for messages that are not whole.
+#[derive(Clone)]
+pub struct Room {
+    /// The longest message that is waited for, in bytes.
+    largest: usize,
+    /// A permit a byte.
+    free: Arc<Semaphore>,
+}
+
+impl Room {
+    /// So many bytes for one message, and for all that are arriving.
+    pub fn new(largest: usize, all: usize) -> Self {
+        Self { largest, free: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))) }
+    }
+
+    fn take(&self, length: usize) -> Result<OwnedSemaphorePermit, Status> {
+        let none = || {
+            let message =
+                "as much of messages that are not whole is at hand as the vault holds; try again with backoff";
+            to_status(&Error::new(Reason::Overloaded, message))
+        };
+        let length = u32::try_from(length).map_err(|_| none())?;
+        Arc::clone(&self.free).try_acquire_many_owned(length).map_err(|_| none())
+    }
+}
 
 /// A request whose messages come whole.
 pub struct Arriving {
     body: Body,
     /// What has come of a message that is not whole.
     held: BytesMut,
+    /// The room that it takes.
+    taken: Option<OwnedSemaphorePermit>,
     /// What followed the messages, once they have ended.
     end: Option<Frame<Bytes>>,
     ended: bool,
-    /// The longest message that is waited for.
-    largest: usize,
+    room: Room,
 }
 
 impl Arriving {
-    /// Watches over a request. A message that is longer than `largest` is handed on as it comes, to be refused.
-    pub fn over(body: Body, largest: usize) -> Self {
-        Self { body, held: BytesMut::new(), end: None, ended: false, largest }
+    /// Watches over a request. A message that is too long is handed on as it comes, to be refused.
+    pub fn over(body: Body, room: Room) -> Self {
+        Self { body, held: BytesMut::new(), taken: None, end: None, ended: false, room }
+    }
+
+    /// Takes in a piece of a message that is not whole.
+    fn hold(&mut self, data: &[u8]) -> Result<(), Status> {
+        let more = self.room.take(data.len())?;
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        self.held.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Hands out so much of what is held.
+    fn hand_on(&mut self, length: usize) -> Bytes {
+        drop(self.taken.as_mut().and_then(|taken| taken.split(length)));
+        self.held.split_to(length).freeze()
     }
 
     /// As much of what has come as can be handed on.
@@ -40,7 +89,7 @@ impl Arriving {
         while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
             let [_, length @ ..] = *head;
             let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-            if length > self.largest {
+            if length > self.room.largest {
                 rest = &[];
                 break;
             }
@@ -48,7 +97,7 @@ impl Arriving {
             rest = behind;
         }
         let whole = self.held.len() - rest.len();
-        (whole > 0).then(|| self.held.split_to(whole).freeze())
+        (whole > 0).then(|| self.hand_on(whole))
     }
 }
 
@@ -67,11 +116,13 @@ impl HttpBody for Arriving {
                 }
             };
             match frame.into_data() {
-                Ok(data) if self.held.is_empty() && is_whole(&data, self.largest) => {
+                Ok(data) if self.held.is_empty() && is_whole(&data, self.room.largest) => {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Ok(data) => {
-                    self.held.extend_from_slice(&data);
+                    if let Err(status) = self.hold(&data) {
+                        return Poll::Ready(Some(Err(status)));
+                    }
                     if let Some(whole) = self.whole() {
                         return Poll::Ready(Some(Ok(Frame::data(whole))));
                     }
@@ -81,8 +132,8 @@ impl HttpBody for Arriving {
         }
         // What is left is no message; whoever reads messages says so.
         if self.held.has_remaining() {
-            let rest = self.held.split().freeze();
-            return Poll::Ready(Some(Ok(Frame::data(rest))));
+            let rest = self.held.len();
+            return Poll::Ready(Some(Ok(Frame::data(self.hand_on(rest)))));
         }
         Poll::Ready(self.end.take().map(Ok))
     }
@@ -120,15 +171,36 @@ mod tests {
     }
 
     fn arrive(pieces: Vec<Vec<u8>>, largest: usize) -> Vec<Bytes> {
-        let mut arriving = Arriving::over(Body::new(Pieces(pieces.into())), largest);
+        let room = Room::new(largest, 1000);
+        let arrived = arrive_in(&room, pieces).unwrap();
+        assert_eq!(room.free.available_permits(), 1000, "nothing stays taken");
+        arrived
+    }
+
+    fn arrive_in(room: &Room, pieces: Vec<Vec<u8>>) -> Result<Vec<Bytes>, Status> {
+        let mut arriving = Arriving::over(Body::new(Pieces(pieces.into())), room.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut arrived = Vec::new();
             while let Some(frame) = arriving.frame().await {
-                arrived.push(frame.unwrap().into_data().unwrap());
+                arrived.push(frame?.into_data().unwrap());
             }
-            arrived
+            Ok(arrived)
         })
+    }
+
+    #[test]
+    fn what_is_not_whole_takes_room_of_all_and_gives_it_back() {
+        let room = Room::new(100, 20);
+        let message = [&[0, 0, 0, 0, 30][..], &[7; 30]].concat();
+        let pieces = |length| message.chunks(length).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(arrive_in(&room, pieces(5)).unwrap_err().code(), tonic::Code::ResourceExhausted);
+        assert_eq!(room.free.available_permits(), 20);
+        assert_eq!(arrive_in(&room, vec![message.clone()]).unwrap(), [&message[..]], "a whole one takes none");
+        let short = [0, 0, 0, 0, 3, 1, 2, 3];
+        let two: Vec<_> = [short, short].concat().chunks(3).map(<[u8]>::to_vec).collect();
+        assert_eq!(arrive_in(&room, two).unwrap().concat(), [short, short].concat());
+        assert_eq!(room.free.available_permits(), 20);
     }
 
     #[test]

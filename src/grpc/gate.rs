@@ -20,7 +20,7 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::server::NamedService;
 use tower::Service;
 
-use super::arrival::Arriving;
+use super::arrival::{Arriving, Room};
 use super::identity::{Callers, Known, Proof, Unknown};
 use super::listen::Peer;
 use super::sparingly::Sparingly;
@@ -39,17 +39,17 @@ pub struct Gate {
     tls: Option<Arc<Tls>>,
     /// How long a call may take until it begins to be answered.
     patience: Duration,
-    /// How long a message of theirs may be.
-    largest: usize,
+    /// For messages of theirs that are arriving.
+    room: Room,
 }
 
 impl Gate {
     /// A gate for these callers, who come by these certificates.
-    pub fn new(callers: Arc<Callers>, tls: Option<Arc<Tls>>, patience: Duration, largest: usize) -> Self {
+    pub fn new(callers: Arc<Callers>, tls: Option<Arc<Tls>>, patience: Duration, room: Room) -> Self {
         for credential in ["none", "certificate", "token", "jwt", "both"] {
             metrics::counter!("lacuna_callers_unknown_total", "credential" => credential).absolute(0);
         }
-        Self { callers, tls, patience, largest }
+        Self { callers, tls, patience, room }
     }
 
     /// A service behind this gate.
@@ -136,7 +136,7 @@ where
         Box::pin(async move {
             match gate.let_in(&mut request).await {
                 Ok(proof) => {
-                    let request = request.map(|body| Body::new(Arriving::over(body, gate.largest)));
+                    let request = request.map(|body| Body::new(Arriving::over(body, gate.room.clone())));
                     match tokio::time::timeout(gate.patience, service.call(request)).await {
                         Ok(answer) => answer.map(|answer| gate.keep_watch(proof, answer)),
                         Err(_) => Ok(too_late().into_http()),

@@ -109,7 +109,8 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let (stopping, stopped) = watch::channel(false);
     let guard = Guard { lease: vault.custody().lease(), stop: stopped.clone(), patience: limits.call() };
     let largest = usize::try_from(limits.request_mib).unwrap_or(usize::MAX) << 20;
-    let gate = gate::Gate::new(callers, tls.clone(), limits.call(), largest);
+    let room = arrival::Room::new(largest, usize::try_from(limits.arriving_mib).unwrap_or(usize::MAX) << 20);
+    let gate = gate::Gate::new(callers, tls.clone(), limits.call(), room);
     let connections = listen::accept(listener, Entrance { limits, tls, guard });
     let tokens = TokenServiceServer::new(token::Tokens::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)

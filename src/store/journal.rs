@@ -20,6 +20,8 @@ pub enum Mark {
     Erasure(ErasureId),
     /// A name has come onto the suppression list, or off it.
     Suppression(Name),
+    /// A caller was disabled, or enabled again.
+    Caller(String),
 }
 
 impl Mark {
@@ -33,6 +35,7 @@ impl Mark {
             Self::ConsentEvent(subject, number) => (3, format!("{subject} {number:020}")),
             Self::Erasure(id) => (4, id.to_string()),
             Self::Suppression(name) => (5, HEXLOWER.encode(name)),
+            Self::Caller(name) => (6, name.clone()),
         }
     }
 
@@ -58,6 +61,7 @@ impl Mark {
             3 => event().ok_or_else(|| super::inconsistent("journal_mark", "key")),
             4 => key.parse().map(Self::Erasure).map_err(Error::internal),
             5 => name().map(Self::Suppression).ok_or_else(|| super::inconsistent("journal_mark", "key")),
+            6 => Ok(Self::Caller(key.to_owned())),
             _ => Err(super::inconsistent("journal_mark", "kind")),
         }
     }
@@ -109,11 +113,12 @@ mod tests {
             Mark::Subject(SubjectId::from_bytes([2; 16])),
             Mark::Erasure(ErasureId::from_bytes([3; 16])),
             Mark::Suppression([4; 32]),
+            Mark::Caller("mailer, eu".to_owned()),
         ];
         for mark in marks {
             let (kind, key) = mark.key();
             assert_eq!(Mark::of(kind, &key).unwrap(), mark);
         }
-        assert!(Mark::of(6, "x").is_err() && Mark::of(5, "ab").is_err() && Mark::of(1, "purpose x y").is_err());
+        assert!(Mark::of(7, "x").is_err() && Mark::of(5, "ab").is_err() && Mark::of(1, "purpose x y").is_err());
     }
 }

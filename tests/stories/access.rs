@@ -1,6 +1,7 @@
 //! Who may: callers who are disabled, and what policies come to for one question and for one person.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use tonic::{Code, Status};
 use crate::asks::{CARE, HOUR, detokenize, metadata};
 use crate::doors::{Rpc, call, rpcs};
 use crate::house::{Bearer, House, Link, channel, connect, fields_at_fault, on_both_stores, outcome, reason};
+use crate::journal::{self, sink};
 use crate::policies::{as_member, credential, entries, member, with_roles};
+use crate::restore::Yesterday;
 
 const MAIL: &str = "order_confirmation";
 
@@ -90,6 +93,51 @@ on_both_stores! {
             .collect();
         deeds.sort();
         assert_eq!(deeds, ["mailer", "mailer INC-7"]);
+    }
+
+    async fn a_disabled_caller_stays_out_of_a_restored_backup(house: House) {
+        let mut house = house;
+        with_roles(&mut house, &["mailer", "auditor", "security-officer"]).await;
+        let ada = house.somebody("Ada").await;
+        disable(&house, "auditor").await.unwrap();
+        house.stop().await;
+        let (yesterday, sink) = (Yesterday::of(&house), sink(&house));
+        let known_yesterday = journal::entries(&sink);
+        house.reopen().await;
+        disable(&house, "mailer").await.unwrap();
+        enable(&house, "auditor").await;
+        house.stop().await;
+
+        // Without the journal the old database lets them in: that is the attack.
+        let aside = tempfile::tempdir().unwrap();
+        let away: Vec<_> = journal::entries(&sink).into_iter().filter(|path| !known_yesterday.contains(path)).collect();
+        assert!(!away.is_empty());
+        for entry in &away {
+            fs::rename(entry, aside.path().join(entry.file_name().unwrap())).unwrap();
+        }
+        yesterday.put_back(&house);
+        house.reopen().await;
+        as_member(&mut house, "mailer").await;
+        assert_eq!(house.reveal(&ada.tokens[..1], MAIL).await, ada.values()[..1]);
+        house.stop().await;
+
+        for entry in &away {
+            fs::rename(aside.path().join(entry.file_name().unwrap()), entry).unwrap();
+        }
+        yesterday.put_back(&house);
+        // Once it has been told, and again from what it then knows by itself.
+        for _ in 0..2 {
+            house.reopen().await;
+            as_member(&mut house, "mailer").await;
+            disabled(&house.tokens.detokenize(detokenize(&ada.tokens[..1], MAIL)).await.unwrap_err());
+            let who = callers(&house).await.into_iter().filter(|caller| caller.disabled);
+            assert_eq!(who.map(|caller| (caller.caller, caller.reason)).collect::<Vec<_>>(), [("mailer".to_owned(), "INC-7".to_owned())]);
+        }
+        // Whoever lets them in from now on has the last word.
+        enable(&house, "mailer").await;
+        house.reopen().await;
+        as_member(&mut house, "mailer").await;
+        assert_eq!(house.reveal(&ada.tokens[..1], MAIL).await, ada.values()[..1]);
     }
 
     async fn nobody_disables_themselves_and_names_are_no_hiding_place_for_values(house: House) {

@@ -7,12 +7,13 @@ use h2::client::SendRequest;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::Code;
 use tonic::codegen::Bytes;
 use tonic::codegen::http::{Method, Request};
 
 use crate::asks::{text, tokenize};
 use crate::hostile::{PATIENCE, PREFACE, held, honest, is_served, polite, say};
-use crate::house::House;
+use crate::house::{House, reason};
 use crate::outside::Outside;
 
 const TOKENIZE: &str = "/lacuna.v1.TokenService/Tokenize";
@@ -174,6 +175,38 @@ async fn a_call_that_is_never_said_to_its_end_is_given_up() {
         assert_eq!(answer.headers()["grpc-status"], DEADLINE);
     }
     is_served(&house).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_never_end_take_only_so_much_room_and_leave_small_calls_alone() {
+    let mut house = House::on_sqlite().await;
+    (house.config.limits.request_mib, house.config.limits.arriving_mib) = (1, 1);
+    house.reopen().await;
+    let (address, bearer) = (house.running().address, house.bearer());
+    let large = tokenize("", vec![text(&"x".repeat(40 << 10))]);
+    house.tokens.clone().tokenize(large.clone()).await.unwrap();
+    let mut requests = polite(address).await.ready().await.unwrap();
+    let mut answers = Vec::new();
+    let mut begun = Vec::new();
+    for _ in 0..18 {
+        let request = Request::post(format!("http://{address}{TOKENIZE}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", format!("Bearer {bearer}"));
+        let (answer, mut body) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from([head(0, 1 << 20), vec![0; 60 << 10]].concat()), false).unwrap();
+        answers.push(answer);
+        begun.push(body);
+    }
+    // One of them has come too late.
+    let refused = tokio::time::timeout(PATIENCE, futures_util::future::select_all(answers)).await.unwrap().0.unwrap();
+    assert_eq!(refused.headers()["grpc-status"], (Code::ResourceExhausted as i32).to_string());
+    let refused = house.tokens.clone().tokenize(large.clone()).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    is_served(&house).await;
+    drop((begun, requests));
+    let again = async { while house.tokens.clone().tokenize(large.clone()).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, again).await.expect("the room is given back");
 }
 
 /// A literal of HPACK that is not kept, without Huffman's code.

@@ -17,7 +17,7 @@ const RAFFLE: &str = "marketing.email.raffle";
 const DAY: Duration = Duration::from_hours(24);
 
 /// The journal's files in a directory.
-fn entries(sink: &PathBuf) -> Vec<PathBuf> {
+pub fn entries(sink: &PathBuf) -> Vec<PathBuf> {
     let files = fs::read_dir(sink).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> =
         files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("journal-")).collect();
@@ -25,7 +25,8 @@ fn entries(sink: &PathBuf) -> Vec<PathBuf> {
     found
 }
 
-fn sink(house: &House) -> PathBuf {
+/// The directory of its only sink.
+pub fn sink(house: &House) -> PathBuf {
     house.config.data_dir().join("checkpoints")
 }
 

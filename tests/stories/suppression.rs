@@ -333,6 +333,10 @@ on_both_stores! {
             let request = v1::ListDeliveriesRequest { subject: tried.clone(), ..Default::default() };
             let listed = door.list_deliveries(request).await.unwrap().into_inner().deliveries;
             assert_eq!(!listed.is_empty(), told, "{caller}: {listed:?}");
+            // Nor does a page that is shorter than it might be, or one after the last.
+            let request = v1::ListDeliveriesRequest { subject: tried.clone(), page_size: 1, ..Default::default() };
+            let page = door.list_deliveries(request).await.unwrap().into_inner();
+            assert_eq!((page.deliveries.len(), page.next_page_token.as_str()), (listed.len().min(1), ""));
         }
         // Whom it concerns is told, whoever kept the value.
         assert_eq!(office.answer(&known.subject, NEWS).await, denied("SUPPRESSED"));

@@ -113,12 +113,9 @@ impl Sinks {
 }
 
 impl Tracked {
-    /// The names of what it holds. One that rests is not asked: who must know asks again later.
+    /// The names of what it holds, also of one that rests: nobody else may have them.
     async fn entries(&self) -> Result<Vec<Entry>> {
-        match self.trouble() {
-            Some(trouble) => Err(trouble),
-            None => self.ask(self.sink().journal()).await,
-        }
+        self.ask(self.sink().journal()).await
     }
 
     async fn put_entry(&self, entry: &Entry, bytes: &[u8]) -> Result<()> {

@@ -82,12 +82,6 @@ struct Memory {
     untended: Option<u32>,
 }
 
-impl Memory {
-    fn rests(&self) -> bool {
-        self.failed.is_some_and(|at| at.elapsed() < REST)
-    }
-}
-
 /// What is to be written to one sink.
 enum Plan {
     /// A checkpoint that goes on from the last link of a chain.
@@ -266,15 +260,7 @@ impl Tracked {
     }
 
     pub(super) fn rests(&self) -> bool {
-        self.remember(|memory| memory.rests())
-    }
-
-    /// Why it rests, when it does.
-    pub(super) fn trouble(&self) -> Option<Error> {
-        self.remember(|memory| {
-            let seen = memory.seen.as_ref().filter(|_| memory.rests());
-            seen.and_then(|(_, found)| found.as_ref().err()).map(|why| unusable(why.clone()))
-        })
+        self.remember(|memory| memory.failed.is_some_and(|at| at.elapsed() < REST))
     }
 
     fn may_lag(&self) -> bool {

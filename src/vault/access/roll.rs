@@ -10,6 +10,7 @@ use crate::model::{Error, Reason, Reference, Result};
 use crate::policy::{Action, Authority, Caller, Registered};
 use crate::store::Store;
 use crate::store::access::CallerChange;
+use crate::store::journal::Mark;
 
 /// How often a change is tried when others change callers at the same time.
 const ATTEMPTS: usize = 20;
@@ -132,6 +133,8 @@ impl Vault {
             if !tx.insert_caller_change(&change).await? {
                 continue;
             }
+            // A database that is restored from before must not let them in again.
+            tx.mark(&[Mark::Caller(change.caller.clone())]).await?;
             tx.commit().await?;
             self.refresh_callers().await?;
             // What was read for them before has landed, or never will.

@@ -105,13 +105,17 @@ impl Vault {
         let mut tx = self.custody.store().read().await?;
         let known = tx.subjects(&[subject]).await?.pop().ok_or_else(|| crate::vault::subject::unknown(subject))?;
         call::touch([Touched::described(&known)]);
-        let mut found = tx.events_about(subject, after, size + 1).await?;
+        let may_market = self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())?;
+        let (mut found, mut from) = (Vec::new(), Some(after));
+        // Pages are as long, and end at the same places, as if there were nothing that is not shown.
+        while let Some(after) = from.take_if(|_| found.len() <= size as usize) {
+            let events = tx.events_about(subject, after, size + 1).await?;
+            from = events.last().map(|event| event.position).filter(|_| events.len() > size as usize);
+            found.extend(events.into_iter().filter(|placed| may_market || !placed.event.tells_of_objection()));
+        }
         let more = found.len() > size as usize;
         found.truncate(size as usize);
         let next = found.last().map(|event| event.position).filter(|_| more);
-        if !self.authority.may_market(caller, &*self.library.refreshed().await?, self.clock.now())? {
-            found.retain(|placed| !placed.event.tells_of_objection());
-        }
         let positions: Vec<u64> = found.iter().map(|event| event.position).collect();
         let mut by_event: BTreeMap<u64, Vec<Acknowledgement>> = BTreeMap::new();
         for acknowledgement in tx.acknowledgements(&positions).await? {

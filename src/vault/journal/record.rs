@@ -1,11 +1,14 @@
 //! What an entry of the journal says.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ConsentEvent, Erasure, ErasureState, Error, Reference, Restriction, Result, SubjectId, Terms, Time,
 };
 use crate::store::Tx;
+use crate::store::access::CallerChange;
 use crate::store::consent::{self, DocumentKind};
 use crate::store::journal::{Mark, Marked};
 use crate::store::suppression::Name;
@@ -24,6 +27,8 @@ pub enum Record {
     Erasure(Scheduled),
     /// A name that has come onto the suppression list, or off it.
     Suppression(Listed),
+    /// That a caller was disabled, or enabled again.
+    Caller(Admission),
 }
 
 /// A version of a document of the catalogue.
@@ -78,6 +83,16 @@ pub struct Listed {
     pub listed: bool,
 }
 
+/// Whether a caller is let in.
+#[derive(Serialize, Deserialize)]
+pub struct Admission {
+    caller: String,
+    disabled: bool,
+    reason: String,
+    changed_by: String,
+    changed_at: i64,
+}
+
 impl Definition {
     /// As the store has it.
     pub fn stored(self) -> Result<consent::Document> {
@@ -127,10 +142,24 @@ impl Scheduled {
     }
 }
 
+impl Admission {
+    /// As the store has it, in a place there.
+    pub fn change(&self, seq: i64) -> CallerChange {
+        CallerChange {
+            seq,
+            caller: self.caller.clone(),
+            disabled: self.disabled,
+            reason: self.reason.clone(),
+            changed_by: self.changed_by.clone(),
+            changed_at: Time::from_micros(self.changed_at),
+        }
+    }
+}
+
 /// What there is to say about what is marked, in the order in which it is to be done again.
 pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
     let (mut documents, mut subjects, mut events, mut erasures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut names = Vec::new();
+    let (mut names, mut callers) = (Vec::new(), BTreeSet::new());
     for Marked { mark, .. } in marks {
         match mark {
             Mark::Document(kind, code, version) => documents.push((*kind, code, *version)),
@@ -138,6 +167,7 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
             Mark::ConsentEvent(subject, number) => events.push((*subject, *number)),
             Mark::Erasure(id) => erasures.push(*id),
             Mark::Suppression(name) => names.push(*name),
+            Mark::Caller(name) => drop(callers.insert(name)),
         }
     }
     let mut records = Vec::with_capacity(marks.len());
@@ -159,6 +189,11 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
     let suppressed = tx.suppressed(&names).await?;
     let listed = |name| Record::Suppression(Listed { name, listed: suppressed.contains(&name) });
     records.extend(names.into_iter().map(listed));
+    if !callers.is_empty() {
+        let changes = tx.caller_changes(0).await?;
+        let newest: BTreeMap<_, _> = changes.into_iter().map(|change| (change.caller.clone(), change)).collect();
+        records.extend(newest.into_values().filter(|change| callers.contains(&change.caller)).map(caller));
+    }
     Ok(records)
 }
 
@@ -178,6 +213,11 @@ fn subject(id: SubjectId, terms: Terms) -> Record {
     let suppressed_at = terms.suppressed_at.map(Time::micros);
     let (profiling, version) = (terms.profiling, terms.version);
     Record::Subject(Person { subject: id.to_string(), restricted, profiling, suppressed_at, version })
+}
+
+fn caller(found: CallerChange) -> Record {
+    let CallerChange { caller, disabled, reason, changed_by, changed_at, .. } = found;
+    Record::Caller(Admission { caller, disabled, reason, changed_by, changed_at: changed_at.micros() })
 }
 
 fn erasure(found: Erasure) -> Record {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::record::Record;
+use super::record::{Admission, Record};
 use super::{Fetched, fetch};
 use crate::keys::Custody;
 use crate::model::{
@@ -38,6 +38,8 @@ pub struct Replayed {
     pub consent_events: u64,
     /// Erasures that were scheduled or cancelled again.
     pub erasures: u64,
+    /// Callers who were disabled, or enabled, again.
+    pub callers: u64,
     /// Records about people that the database has never known.
     pub of_unknown_people: u64,
     /// What could not be done again, because entries before it are missing or damaged.
@@ -91,7 +93,7 @@ impl<'r> Replay<'r> {
     }
 
     async fn apply(&mut self, records: Vec<Record>) -> Result<()> {
-        let (mut terms, mut erasures) = (BTreeMap::new(), Vec::new());
+        let (mut terms, mut erasures, mut callers) = (BTreeMap::new(), Vec::new(), Vec::new());
         for record in records {
             // One that makes no sense is no reason to lose the others.
             let understood = match record {
@@ -103,6 +105,10 @@ impl<'r> Replay<'r> {
                 Record::Erasure(scheduled) => scheduled.erasure().map(|erasure| erasures.push(erasure)),
                 Record::Suppression(found) => {
                     self.names.insert(found.name, found.listed);
+                    Ok(())
+                }
+                Record::Caller(found) => {
+                    callers.push(found);
                     Ok(())
                 }
             };
@@ -117,7 +123,7 @@ impl<'r> Replay<'r> {
         for erasure in erasures {
             self.erasure(erasure).await?;
         }
-        Ok(())
+        self.callers(&callers).await
     }
 
     /// Notes that the database knows everything, unless somebody else has done that meanwhile.
@@ -145,6 +151,31 @@ impl<'r> Replay<'r> {
         tx.suppress(&on).await?;
         tx.release(&off).await?;
         Ok(on.len() as u64)
+    }
+
+    /// What was decided about a caller last counts, be it here or in the journal.
+    async fn callers(&mut self, admissions: &[Admission]) -> Result<()> {
+        if admissions.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.custody.store().write().await?;
+        let known = tx.caller_changes(0).await?;
+        let mut last = known.last().map_or(0, |change| change.seq);
+        let mut decided: BTreeMap<_, _> = known.into_iter().map(|known| (known.caller, known.changed_at)).collect();
+        for admission in admissions {
+            let change = admission.change(last + 1);
+            if decided.get(&change.caller).is_some_and(|at| *at >= change.changed_at) {
+                continue;
+            }
+            if !tx.insert_caller_change(&change).await? {
+                return Err(Error::new(Reason::StoreUnavailable, "callers are being changed; try again"));
+            }
+            tx.mark(&[Mark::Caller(change.caller.clone())]).await?;
+            last = change.seq;
+            decided.insert(change.caller, change.changed_at);
+            self.done.callers += 1;
+        }
+        tx.commit().await
     }
 
     async fn documents(&mut self) -> Result<()> {
