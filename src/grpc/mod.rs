@@ -148,7 +148,6 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
         .build_v1alpha()?
         .max_decoding_message_size(LARGEST_FROM_STRANGERS);
     server(&limits)
-        .layer(tower::util::MapResponseLayer::new(landing::watch))
         .add_service(health.service)
         .add_service(reflection)
         .add_service(reflection_alpha)

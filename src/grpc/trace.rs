@@ -17,6 +17,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::landing;
 use super::rights::right;
 use crate::keys::checkpoint::hex;
 use crate::telemetry::otlp::{Ended, Tracer};
@@ -88,7 +89,7 @@ where
         let mut ending = Ending { service, rpc, begun: Instant::now(), code: None, trace: Arc::clone(&trace), tracer };
         let answering = Arc::clone(&trace).within(|| self.service.call(request));
         Box::pin(Arc::clone(&trace).scope(async move {
-            let mut answered = answering.await?;
+            let mut answered = landing::watch(answering.await?);
             ending.look(answered.headers());
             if let Ok(id) = HeaderValue::from_str(trace.request()) {
                 answered.headers_mut().insert(REQUEST_ID, id);

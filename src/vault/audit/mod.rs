@@ -12,6 +12,7 @@ pub mod keeper;
 pub mod list;
 pub mod outcome;
 pub mod outside;
+mod place;
 pub mod proof;
 pub mod walk;
 

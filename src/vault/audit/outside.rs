@@ -2,10 +2,13 @@
 //! neither cut off the end of the log nor put an older copy in place unseen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
 
 use super::checkpoint::{Checkpoint, VaultId};
+use super::place::{AT_ONCE, Place};
 use crate::keys::checkpoint::{hex, unhex};
 use crate::keys::sink::CheckpointSink;
 use crate::model::{Error, Reason, Result};
@@ -20,12 +23,9 @@ const CUT: &str = "auditcut";
 /// How many checkpoints of a chain a place may have before the older ones are thinned out.
 const MOST: usize = 512;
 
-/// How long a place may take for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The places.
 #[derive(Clone, Default)]
-pub struct Outside(Vec<Arc<dyn CheckpointSink>>);
+pub struct Outside(Vec<Place>);
 
 /// What the places know.
 #[derive(Debug, Default)]
@@ -41,8 +41,8 @@ pub struct Known {
 impl Outside {
     /// These places.
     #[must_use]
-    pub const fn new(places: Vec<Arc<dyn CheckpointSink>>) -> Self {
-        Self(places)
+    pub fn new(places: Vec<Arc<dyn CheckpointSink>>) -> Self {
+        Self(places.into_iter().map(Place::new).collect())
     }
 
     /// Makes the places, for a vault that has never had a checkpoint. Later a missing one is an error.
@@ -51,7 +51,7 @@ impl Outside {
     /// When one cannot be made.
     pub async fn make(&self) -> Result<()> {
         for place in &self.0 {
-            in_time(place.make()).await?;
+            place.make().await?;
         }
         Ok(())
     }
@@ -62,7 +62,6 @@ impl Outside {
         let mut troubles = Vec::new();
         for place in &self.0 {
             let put = async {
-                place.is_there().await?;
                 // Another node may have signed the same a moment before, or this one before it was stopped.
                 let there = place.get(&name).await?;
                 if there.is_none() {
@@ -73,8 +72,8 @@ impl Outside {
                 }
                 Err(Error::new(Reason::KeyCustodianUnavailable, format!("{name} is there and is not what was signed")))
             };
-            match in_time(put).await {
-                Ok(()) => thin(&**place, checkpoint).await,
+            match put.await {
+                Ok(()) => thin(place, checkpoint).await,
                 Err(error) => troubles.push(format!("{}: {error}", place.describe())),
             }
         }
@@ -85,8 +84,11 @@ impl Outside {
     pub async fn read(&self, keys: &[Vec<u8>]) -> Known {
         let mut known = Known::default();
         for place in &self.0 {
-            for name in known.list(&**place).await {
-                match known.get(&**place, &name, keys).await {
+            let names = known.list(place).await;
+            let notes = stream::iter(names).map(async |name| (place.get(&name).await, name)).buffered(AT_ONCE);
+            let mut notes = pin!(notes);
+            while let Some((note, name)) = notes.next().await {
+                match known.note(place, &name, note, keys) {
                     Ok(Some(checkpoint)) if !known.checkpoints.contains(&checkpoint) => {
                         known.checkpoints.push(checkpoint);
                     }
@@ -101,10 +103,10 @@ impl Outside {
     pub async fn newest(&self, keys: &[Vec<u8>], vault: &VaultId, node: &NodeId) -> Known {
         let mut known = Known::default();
         for place in &self.0 {
-            let names = known.list(&**place).await;
+            let names = known.list(place).await;
             let of_chain = names.iter().rev().filter(|name| parse(name).is_some_and(|of| of.is(vault, node)));
             for name in of_chain {
-                match known.get(&**place, name, keys).await {
+                match known.note(place, name, place.get(name).await, keys) {
                     Ok(Some(checkpoint)) => {
                         known.checkpoints.push(checkpoint);
                         break;
@@ -126,7 +128,7 @@ impl Outside {
     pub async fn chains(&self, vault: &VaultId) -> (BTreeSet<NodeId>, Vec<String>) {
         let (mut known, mut chains) = (Known::default(), BTreeSet::new());
         for place in &self.0 {
-            let names = known.list(&**place).await;
+            let names = known.list(place).await;
             chains
                 .extend(names.iter().filter_map(|name| parse(name)).filter(|of| of.vault == *vault).map(|of| of.node));
         }
@@ -141,26 +143,23 @@ impl Outside {
 }
 
 impl Known {
-    async fn list(&mut self, place: &dyn CheckpointSink) -> Vec<String> {
-        let listed = async {
-            place.is_there().await?;
-            place.list(KIND).await
-        };
-        in_time(listed).await.unwrap_or_else(|error| {
+    async fn list(&mut self, place: &Place) -> Vec<String> {
+        place.list(KIND).await.unwrap_or_else(|error| {
             self.unread += 1;
             self.troubles.push(format!("{}: {error}", place.describe()));
             Vec::new()
         })
     }
 
-    /// The checkpoint under a name, if somebody has signed it who should; an error when it cannot be read.
-    async fn get(
+    /// The checkpoint that was read under a name, if somebody has signed it who should; an error when it cannot be read.
+    fn note(
         &mut self,
-        place: &dyn CheckpointSink,
+        place: &Place,
         name: &str,
+        read: Result<Option<Vec<u8>>>,
         keys: &[Vec<u8>],
     ) -> std::result::Result<Option<Checkpoint>, ()> {
-        let (note, unread) = match in_time(place.get(name)).await {
+        let (note, unread) = match read {
             // Thinned out since it was listed.
             Ok(None) => return Ok(None),
             Ok(note) => (note, None),
@@ -173,12 +172,6 @@ impl Known {
         }
         if unread.is_some() { Err(()) } else { Ok(signed) }
     }
-}
-
-/// Waits for a place, and not for ever: what is mounted over a network may never answer.
-async fn in_time<T>(answer: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Error::new(Reason::KeyCustodianUnavailable, "does not answer");
-    tokio::time::timeout(PATIENCE, answer).await.map_err(late).flatten()
 }
 
 fn open(note: Option<Vec<u8>>, keys: &[Vec<u8>]) -> Option<Checkpoint> {
@@ -211,8 +204,8 @@ pub(crate) fn parse(name: &str) -> Option<Of> {
 
 /// Removes every other one of the older checkpoints of a chain when there are many. A place that allows no removing
 /// keeps them all.
-async fn thin(place: &dyn CheckpointSink, newest: &Checkpoint) {
-    let Ok(names) = in_time(place.list(KIND)).await else { return };
+async fn thin(place: &Place, newest: &Checkpoint) {
+    let Ok(names) = place.list(KIND).await else { return };
     let mut of_node: BTreeMap<u64, String> = BTreeMap::new();
     for name in names {
         if let Some(of) = parse(&name).filter(|of| of.is(&newest.vault, &newest.node)) {
@@ -223,7 +216,7 @@ async fn thin(place: &dyn CheckpointSink, newest: &Checkpoint) {
         return;
     }
     for name in of_node.values().take(MOST / 2).skip(1).step_by(2) {
-        if let Err(error) = in_time(place.remove(name)).await {
+        if let Err(error) = place.remove(name).await {
             tracing::debug!(%error, "an old checkpoint of the audit stays");
             return;
         }
