@@ -39,6 +39,7 @@ mod consents;
 mod copies;
 mod crash;
 mod custodians;
+mod demo;
 mod doors;
 mod drill;
 mod erasures;

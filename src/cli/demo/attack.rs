@@ -19,17 +19,24 @@ const PAGE: u32 = 1000;
 /// Copies a folder with everything in it, byte for byte.
 pub fn copy_folder(from: &Path, to: &Path) -> Result<u64> {
     fs::create_dir_all(to)?;
-    let mut files = 0;
-    for entry in fs::read_dir(from)? {
-        let (source, target) = {
-            let entry = entry?;
-            (entry.path(), to.join(entry.file_name()))
-        };
-        if source.is_dir() {
-            files += copy_folder(&source, &target)?;
+    let files = files_in(from)?;
+    for source in &files {
+        let target = to.join(source.strip_prefix(from)?);
+        target.parent().map(fs::create_dir_all).transpose()?;
+        fs::copy(source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
+    }
+    Ok(files.len() as u64)
+}
+
+/// Every file in a folder and in those in it.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_in(&path)?);
         } else {
-            fs::copy(&source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
-            files += 1;
+            files.push(path);
         }
     }
     Ok(files)
@@ -38,8 +45,8 @@ pub fn copy_folder(from: &Path, to: &Path) -> Result<u64> {
 /// Every key that exists: what the slot holds, and what each file beside it ends with, as that of a key-encrypting key.
 pub async fn keys(slot: &dyn RootSlot, config: &Config) -> Result<Vec<Secret<32>>> {
     let mut keys: Vec<_> = slot.load().await?.map(roots).unwrap_or_default();
-    for entry in fs::read_dir(config.slot_dir())? {
-        keys.extend(fs::read(entry?.path())?.last_chunk::<32>().and_then(|key| Secret::from_slice(key)));
+    for file in files_in(&config.slot_dir())? {
+        keys.extend(fs::read(file)?.last_chunk::<32>().and_then(|key| Secret::from_slice(key)));
     }
     Ok(keys)
 }
@@ -54,8 +61,8 @@ pub async fn plunder(copies: &[PathBuf], keys: Vec<Secret<32>>) -> Result<Spoils
     let mut loot = Loot { keys, ..Loot::default() };
     for copy in copies {
         read_database(&mut loot, &copy.join("vault.db")).await?;
-        for entry in fs::read_dir(copy.join("checkpoints"))? {
-            let checkpoint = Checkpoint::glance(&fs::read(entry?.path())?);
+        for file in files_in(&copy.join("checkpoints"))? {
+            let checkpoint = Checkpoint::glance(&fs::read(file)?);
             loot.pages
                 .extend(checkpoint.map(Checkpoint::content).transpose()?.into_iter().flat_map(|content| content.pages));
         }
