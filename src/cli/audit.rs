@@ -196,12 +196,16 @@ fn verified(found: &v1::VerifyAuditChainResponse) -> Answer {
         (false, true) => "NOT PROVEN",
         (false, false) => "NOT INTACT",
     };
+    let count = |number: u64, noun| table::count(usize::try_from(number).unwrap_or(usize::MAX), noun);
     let mut lines = vec![
         (word, "the log of who did what".to_owned()),
-        ("entries", format!("{} in {} batches of {} chains", found.entries, found.batches, found.chains)),
+        (
+            "entries",
+            format!("{} in {} of {}", found.entries, count(found.batches, "batch"), count(found.chains, "chain")),
+        ),
         (
             "checkpoints",
-            format!("{} agree; {} batches came after the last", found.checkpoints, found.unvouched_batches),
+            format!("{} agree; {} came after the last", found.checkpoints, count(found.unvouched_batches, "batch")),
         ),
     ];
     lines.extend(found.faults.iter().map(|fault| ("first fault", fault.detail.clone())));

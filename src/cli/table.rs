@@ -192,9 +192,14 @@ pub fn printable(text: &str) -> String {
     })
 }
 
-/// "1 token", "2 tokens".
+/// "1 token", "2 tokens", "2 entries", "2 batches".
 pub fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    let (stem, many) = match noun.strip_suffix('y') {
+        Some(stem) => (stem, "ies"),
+        None if noun.ends_with("ch") => (noun, "es"),
+        None => (noun, "s"),
+    };
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {stem}{many}") }
 }
 
 fn token_state(number: i32) -> String {
