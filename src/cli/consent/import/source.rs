@@ -45,7 +45,8 @@ pub struct Read {
     pub row: Result<Row, Refused>,
 }
 
-/// An input that gives so much for a row and no more, and knows its lines.
+/// An input that gives so much for a row and no more, and knows its lines. They end with a line feed, a carriage return, or both: as rows
+/// of CSV do.
 struct Metered {
     input: Box<dyn io::Read + Send>,
     left: usize,
@@ -55,13 +56,15 @@ struct Metered {
     line: u64,
     /// Whether nothing but its end has come of that line.
     empty: bool,
+    /// Whether a carriage return came last.
+    returned: bool,
     /// The first byte of each line that is not empty, with its number, as far as they have not been asked about.
     begins: VecDeque<(u64, u64)>,
 }
 
 impl Metered {
     fn new(input: Box<dyn io::Read + Send>) -> Self {
-        Self { input, left: LARGEST, given: 0, line: 1, empty: true, begins: VecDeque::new() }
+        Self { input, left: LARGEST, given: 0, line: 1, empty: true, returned: false, begins: VecDeque::new() }
     }
 
     /// The line of what is read from a byte on: the first that is not empty. What lies before is not asked about again.
@@ -80,14 +83,15 @@ impl io::Read for Metered {
         self.left = self.left.checked_sub(length).ok_or_else(too_large)?;
         for byte in buffer.iter().take(length) {
             match byte {
-                b'\n' => (self.line, self.empty) = (self.line + 1, true),
-                b'\r' => {}
+                b'\n' if self.returned => {}
+                b'\n' | b'\r' => (self.line, self.empty) = (self.line + 1, true),
                 _ if self.empty => {
                     self.begins.push_back((self.given, self.line));
                     self.empty = false;
                 }
                 _ => {}
             }
+            self.returned = *byte == b'\r';
             self.given += 1;
         }
         Ok(length)
@@ -251,6 +255,8 @@ mod tests {
         assert_eq!((lines, end), (vec![(2, true), (4, true), (6, false), (7, true)], None));
         let (rows, end) = read(Format::Csv, "kind\r\ngive\r\n\r\n\"gi\r\nve\"\r\ngive");
         assert_eq!((rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), end), (vec![2, 4, 6], None));
+        let (rows, end) = read(Format::Csv, "kind\rgive\r\r\"gi\rve\"\n\rgive\r");
+        assert_eq!((rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), end), (vec![2, 4, 7], None));
         let (rows, end) = read(Format::Jsonl, "{\"kind\":\"give\"}\n\n{\"kind\":7}\nMARKED\n{\"MARKED\":\"a\"}");
         let lines: Vec<_> = rows.iter().map(|(line, row)| (*line, row.is_ok())).collect();
         assert_eq!((lines, end), (vec![(1, true), (3, false), (4, false), (5, false)], None));
