@@ -4,7 +4,7 @@ use super::{Named, Repeated, halves, text};
 use crate::crypto::{Key, Secret, derive, leaf_of, open, seal};
 use crate::keys::checkpoint::{Base, Checkpoint, State, hex};
 use crate::keys::index;
-use crate::keys::kek::{local, pkcs11};
+use crate::keys::kek::{blob, local, pkcs11};
 use crate::keys::receipt;
 use crate::keys::slot::file::copy::Stored;
 use crate::keys::slot::{Content, Root};
@@ -23,7 +23,6 @@ pub const TARGETS: &[Named] = &[
     ("checkpoints", checkpoints),
     ("sealed", sealed),
     ("links", links),
-    #[cfg(feature = "aws-kms")]
     ("kms_blobs", kms_blobs),
 ];
 
@@ -139,9 +138,8 @@ fn links(bytes: &[u8]) {
     }
 }
 
-#[cfg(feature = "aws-kms")]
 fn kms_blobs(bytes: &[u8]) {
-    if let Some((key, blob)) = crate::keys::kek::aws::parse(bytes) {
-        assert_eq!(3 + key.len() + blob.len(), bytes.len());
+    if let Some((key, sealed)) = blob::parse(bytes) {
+        assert_eq!(blob::write(key, sealed).as_deref(), Some(bytes));
     }
 }

@@ -17,8 +17,9 @@ use tonic::{Code, Status};
 
 use crate::asks::{CARE, detokenize, text, tokenize};
 use crate::authority::{Authority, Issued, Says, known, names, secure, speak, write};
-use crate::doors::{call_over, rpcs};
+use crate::doors::rpcs;
 use crate::house::{House, on_both_stores, reason};
+use crate::request::call_over;
 
 const SHOP: &str = "spiffe://example.org/shop";
 const MAILER: &str = "spiffe://example.org/mailer";

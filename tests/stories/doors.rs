@@ -2,53 +2,11 @@
 
 use lacuna::proto::DESCRIPTORS;
 use prost::Message as _;
-use prost::bytes::{Buf as _, BufMut as _};
 use prost_types::FileDescriptorSet;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use crate::house::{House, fields_at_fault, on_both_stores, reason};
-
-/// Messages as they stand on the wire.
-#[derive(Default)]
-pub struct Bytes;
-
-impl Codec for Bytes {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
-    }
-}
+use crate::request::call_over;
 
 /// One rpc of the API.
 #[derive(Clone, Debug)]
@@ -82,25 +40,6 @@ pub fn rpcs() -> Vec<Rpc> {
 /// Calls an rpc with one message, whatever it is; answers the first message that comes back.
 pub async fn call(house: &House, path: &str, message: Vec<u8>, credential: Option<&str>) -> Result<Vec<u8>, Status> {
     call_over(house.channel().await, path, message, credential).await
-}
-
-/// The same over a connection that was made before.
-pub async fn call_over(
-    channel: Channel,
-    path: &str,
-    message: Vec<u8>,
-    credential: Option<&str>,
-) -> Result<Vec<u8>, Status> {
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.unwrap();
-    let mut headers = MetadataMap::new();
-    if let Some(credential) = credential {
-        headers.insert("authorization", credential.parse().unwrap());
-    }
-    let request = Request::from_parts(headers, tonic::Extensions::new(), tokio_stream::once(message));
-    let path = path.parse::<PathAndQuery>().unwrap();
-    let mut answers = client.streaming(request, path, Bytes).await?.into_inner();
-    answers.message().await.map(Option::unwrap_or_default)
 }
 
 /// The credential of whoever may call this house.

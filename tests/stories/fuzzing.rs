@@ -97,6 +97,24 @@ fn every_parser_is_fuzzed() {
     assert!(reached.len() > 25, "{reached:?}");
 }
 
+/// The fuzzer has a lock file of its own, and what it fuzzes must be what is shipped.
+#[test]
+fn what_is_fuzzed_is_built_of_what_is_shipped() {
+    let versions = |path: &str| -> BTreeSet<(String, String)> {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let packages = text.split("[[package]]").skip(1);
+        let field = |package: &str, name: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.trim_matches(['"', ' ', '=']).to_owned()
+        };
+        packages.map(|package| (field(package, "name = "), field(package, "version = "))).collect()
+    };
+    let (ours, theirs) = (versions("Cargo.lock"), versions("fuzz/Cargo.lock"));
+    let names: BTreeSet<_> = ours.iter().map(|(name, _)| name.clone()).collect();
+    let other: Vec<_> = theirs.difference(&ours).filter(|(name, _)| names.contains(name)).collect();
+    assert!(other.is_empty(), "cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml: {other:#?}");
+}
+
 #[test]
 fn the_rule_bites() {
     assert_eq!(parsers("    pub fn parse(text: &str) -> Self {\n    }\n").into_iter().collect::<Vec<_>>(), ["parse"]);

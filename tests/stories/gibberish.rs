@@ -2,53 +2,22 @@
 //! and the vault serves on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use prost::bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
-use tonic::{Request, Status};
 
 use crate::asks::CARE;
 use crate::consents::{NEWS, Office};
-use crate::doors;
 use crate::house::{on_both_stores, reason};
 use crate::policies::with_roles;
-use crate::request::{Api, Rpc, check, named_in};
+use crate::request::{Api, ask, check, named_in};
 
 /// How many requests are made.
 const ROUNDS: u64 = 2500;
 
 /// How many words of answers are used again.
 const KNOWN: usize = 400;
-
-/// How long a stream may say nothing.
-const SILENCE: Duration = Duration::from_millis(20);
-
-/// How long a call may take.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Calls an rpc; answers what came first, or nothing of a stream that has nothing to say.
-async fn call(channel: &Channel, rpc: &Rpc, message: Vec<u8>, credential: &str) -> Result<Vec<u8>, Status> {
-    let mut client = tonic::client::Grpc::new(channel.clone());
-    client.ready().await.unwrap();
-    let mut headers = MetadataMap::new();
-    headers.insert("authorization", credential.parse().unwrap());
-    let request = Request::from_parts(headers, tonic::Extensions::new(), tokio_stream::once(message));
-    let path = rpc.path.parse::<PathAndQuery>().unwrap();
-    let patience = if rpc.streams { SILENCE } else { PATIENCE };
-    let asked = async {
-        let mut answers = client.streaming(request, path, doors::Bytes).await?.into_inner();
-        answers.message().await.map(Option::unwrap_or_default)
-    };
-    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
-        assert!(rpc.streams, "{} does not answer", rpc.path);
-        Ok(Vec::new())
-    })
-}
 
 on_both_stores! {
     async fn whatever_is_asked_is_answered_or_refused_for_a_reason(house: House) {
@@ -69,7 +38,7 @@ on_both_stores! {
             bytes[..2].copy_from_slice(&number);
             let (rpc, message) = api.request(&bytes, &known);
             asked.insert(rpc.path.clone());
-            match call(&channel, rpc, message.clone(), &credential).await {
+            match ask(&channel, rpc, message.clone(), &credential).await {
                 Ok(answer) => {
                     answered.insert(rpc.path.clone());
                     known.extend(named_in(&answer));

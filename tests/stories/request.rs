@@ -4,16 +4,27 @@
 //! new rpc or field is asked for as soon as it is in the descriptors.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use lacuna::proto::DESCRIPTORS;
 use lacuna::proto::v1::ErrorReason;
 use prost::Message as _;
-use prost::bytes::BufMut as _;
+use prost::bytes::{Buf as _, BufMut as _};
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
-use tonic::{Code, Status};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
+
+/// How long a stream may say nothing.
+const SILENCE: Duration = Duration::from_millis(20);
+
+/// How long a call may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How deep messages stand in each other.
 const DEEPEST: usize = 4;
@@ -69,6 +80,44 @@ const FITTING: &[(&str, &str)] = &[
     ("kind", "customer"),
     ("etag", "1"),
 ];
+
+/// Messages as they stand on the wire.
+#[derive(Default)]
+pub struct Wire;
+
+impl Codec for Wire {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Wire {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Wire {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
+    }
+}
 
 /// Every rpc, and what its request is made of.
 pub struct Api {
@@ -218,6 +267,35 @@ impl Api {
 
 fn is_repeated(field: &FieldDescriptorProto) -> bool {
     field.label() == prost_types::field_descriptor_proto::Label::Repeated
+}
+
+/// Calls an rpc over a connection with one message, whatever it is; answers the first message that comes back.
+pub async fn call_over(
+    channel: Channel,
+    path: &str,
+    message: Vec<u8>,
+    credential: Option<&str>,
+) -> Result<Vec<u8>, Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let mut headers = MetadataMap::new();
+    if let Some(credential) = credential {
+        headers.insert("authorization", credential.parse().unwrap());
+    }
+    let request = Request::from_parts(headers, tonic::Extensions::new(), tokio_stream::once(message));
+    let path = path.parse::<PathAndQuery>().unwrap();
+    let mut answers = client.streaming(request, path, Wire).await?.into_inner();
+    answers.message().await.map(Option::unwrap_or_default)
+}
+
+/// Asks an rpc; answers what came first, or nothing of a stream that has nothing to say.
+pub async fn ask(channel: &Channel, rpc: &Rpc, message: Vec<u8>, credential: &str) -> Result<Vec<u8>, Status> {
+    let patience = if rpc.streams { SILENCE } else { PATIENCE };
+    let asked = call_over(channel.clone(), &rpc.path, message, Some(credential));
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
+        assert!(rpc.streams, "{} does not answer", rpc.path);
+        Ok(Vec::new())
+    })
 }
 
 /// What the vault refuses, it refuses for a reason of its own, and none of them is a fault of the program. What is no message at

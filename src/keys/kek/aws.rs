@@ -23,13 +23,10 @@ use aws_sdk_kms::types::{KeyMetadata, KeyState, Tag};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-use super::{Absent, Kek};
+use super::{Absent, Kek, blob};
 use crate::crypto::SecretBytes;
 use crate::keys::checkpoint::hex;
 use crate::model::{Error, Reason, Result};
-
-/// What a wrapped secret begins with: the format, then the length of the key's name, then the name.
-const FORMAT: u8 = 3;
 
 /// The name of the encryption context that binds a secret to its use.
 const CONTEXT: &str = "lacuna";
@@ -270,36 +267,23 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-pub(crate) fn parse(wrapped: &[u8]) -> Option<(&str, &[u8])> {
-    let (format, rest) = wrapped.split_first()?;
-    (*format == FORMAT).then_some(())?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let (name, blob) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-    Some((str::from_utf8(name).ok()?, blob))
-}
-
 #[async_trait]
 impl Kek for AwsKek {
     async fn wrap(&self, label: &'static str, plain: &SecretBytes) -> Result<Vec<u8>> {
         let call = self.client.encrypt().key_id(&self.key).plaintext(Blob::new(plain.expose()));
         let call = call.encryption_context(CONTEXT, label).encryption_context(VAULT, &self.vault);
         let answer = self.answer(call.send()).await?;
-        let (Some(name), Some(blob)) = (answer.key_id, answer.ciphertext_blob) else {
+        let (Some(name), Some(sealed)) = (answer.key_id, answer.ciphertext_blob) else {
             return Err(self.unusable("it answered without a ciphertext"));
         };
-        let length = u16::try_from(name.len()).map_err(|_| self.unusable("its name is too long"))?;
-        let mut wrapped = vec![FORMAT];
-        wrapped.extend(length.to_be_bytes());
-        wrapped.extend(name.as_bytes());
-        wrapped.extend(blob.as_ref());
-        Ok(wrapped)
+        blob::write(&name, sealed.as_ref()).ok_or_else(|| self.unusable("its name is too long"))
     }
 
     async fn unwrap(&self, label: &'static str, wrapped: &[u8]) -> Result<SecretBytes> {
         let foreign = || self.unusable("what it should open is not wrapped by a key in AWS KMS").with("wrapped", label);
-        let (name, blob) = parse(wrapped).ok_or_else(foreign)?;
+        let (name, sealed) = blob::parse(wrapped).ok_or_else(foreign)?;
         self.check_version(name, label).await?;
-        let call = self.client.decrypt().key_id(name).ciphertext_blob(Blob::new(blob));
+        let call = self.client.decrypt().key_id(name).ciphertext_blob(Blob::new(sealed));
         let call = call.encryption_context(CONTEXT, label).encryption_context(VAULT, &self.vault);
         let answer = self.answer(call.send()).await?;
         let plain = answer.plaintext.ok_or_else(|| self.unusable("it answered without a plaintext"))?;
@@ -308,7 +292,7 @@ impl Kek for AwsKek {
 
     async fn needs(&self, label: &'static str, wrapped: &[u8]) -> Result<String> {
         self.unwrap(label, wrapped).await?;
-        Ok(parse(wrapped).map(|(name, _)| name.to_owned()).unwrap_or_default())
+        Ok(blob::parse(wrapped).map(|(name, _)| name.to_owned()).unwrap_or_default())
     }
 
     async fn versions(&self) -> Result<Vec<String>> {
@@ -403,20 +387,5 @@ impl AwsKek {
             tokio::time::sleep(PAUSE).await;
         }
         Err(self.unusable("its alias does not yet name the new key; the rotation goes on when it does"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wrapped_secret_names_its_key_and_anything_else_names_none() {
-        let mut wrapped = vec![FORMAT, 0, 3];
-        wrapped.extend(b"arnblob");
-        assert_eq!(parse(&wrapped), Some(("arn", &b"blob"[..])));
-        for bad in [&[][..], &[FORMAT], &[FORMAT, 0, 9, 1], &[1, 0, 1, 65], &[FORMAT, 0, 1, 255]] {
-            assert!(parse(bad).is_none(), "{bad:?}");
-        }
     }
 }

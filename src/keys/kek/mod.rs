@@ -7,6 +7,8 @@
 
 #[cfg(feature = "aws-kms")]
 pub(crate) mod aws;
+#[cfg(any(feature = "aws-kms", fuzzing, test))]
+pub(crate) mod blob;
 pub(crate) mod local;
 pub(crate) mod pkcs11;
 mod rotate;
