@@ -4,13 +4,18 @@
 //! its answer before the next. So a slow vault is asked less often, and its percentiles hide no queue of our making; they
 //! are not what an open stream of arrivals would see. The echo runs inside this process: the ratio says what the vault's
 //! work costs over the transport alone, on a machine that all of them share.
+//!
+//! `lacuna bench cost` compares vaults with each other instead, and opens them itself.
 
+mod cost;
 mod echo;
+mod inside;
 mod keys;
 mod load;
 mod measure;
 mod permission;
 mod report;
+mod turns;
 
 use std::time::Duration;
 
@@ -58,6 +63,9 @@ enum Choice {
     Keys,
     /// `Detokenize` under a purpose that rests on a contract, and under one that rests on consent: what the decision costs.
     Permission,
+    /// `Detokenize` with and without TLS, tokens of issuers and policies, in vaults of its own: what each of them costs, and
+    /// the audit.
+    Cost,
 }
 
 /// One thing that is measured.
@@ -67,6 +75,8 @@ pub enum What {
     Tokenize,
     /// `Detokenize` of one token.
     Reveal,
+    /// `Detokenize` of ten tokens.
+    RevealTen,
     /// `Detokenize` of a hundred tokens.
     RevealBatch,
     /// `DetokenizeStream`.
@@ -81,6 +91,7 @@ impl What {
         match self {
             Self::Tokenize => "tokenize",
             Self::Reveal => "reveal",
+            Self::RevealTen => "reveal-ten",
             Self::RevealBatch => "reveal-batch",
             Self::RevealStream => "reveal-stream",
             Self::Erase => "erase",
@@ -92,6 +103,7 @@ impl What {
         match self {
             Self::Tokenize => 3,
             Self::Reveal | Self::RevealStream => 1,
+            Self::RevealTen => 10,
             Self::RevealBatch => 100,
             Self::Erase => 0,
         }
@@ -106,7 +118,7 @@ impl Choice {
             Self::RevealBatch => &[What::RevealBatch],
             Self::RevealStream => &[What::RevealStream],
             Self::Erase => &[What::Erase],
-            Self::Keys | Self::Permission => &[],
+            Self::Keys | Self::Permission | Self::Cost => &[],
             Self::All => &[What::Tokenize, What::Reveal, What::RevealBatch, What::RevealStream, What::Erase],
         }
     }
@@ -115,17 +127,18 @@ impl Choice {
 /// Measures what was asked for and shows the figures. Any error makes the command fail.
 pub async fn run(args: Args) -> Result<()> {
     let pace = Pace { in_flight: args.in_flight, span: Duration::from_secs(args.seconds.into()) };
-    if args.what == Choice::Keys {
-        return args.remote.output.show(&keys::run(&args.remote, pace).await?);
-    }
-    if args.what == Choice::Permission {
-        return args.remote.output.show(&permission::run(&args.remote, pace).await?);
+    let output = args.remote.output;
+    match args.what {
+        Choice::Keys => return output.show(&keys::run(&args.remote, pace).await?),
+        Choice::Permission => return output.show(&permission::run(&args.remote, pace).await?),
+        Choice::Cost => return output.show(&cost::run(pace).await?),
+        _ => {}
     }
     let mut report = Report::new(args.remote.address(), pace);
     for what in args.what.list() {
         report.rows.push(row(&args.remote, *what, pace).await?);
     }
-    args.remote.output.show(&report.answer())
+    output.show(&report.answer())
 }
 
 /// Prepares what is needed, measures the vault, then the echo.

@@ -159,6 +159,16 @@ impl Remote {
 }
 
 impl Credentials {
+    /// Those of whoever holds a bearer token.
+    pub const fn of_bearer(token_file: PathBuf) -> Self {
+        Self { token_file: Some(token_file), ca_file: None, client_cert: None, client_key: None }
+    }
+
+    /// Those of whoever has a certificate, of an authority that vouches for the vault too.
+    pub const fn of_certificate(ca: PathBuf, certificate: PathBuf, key: PathBuf) -> Self {
+        Self { token_file: None, ca_file: Some(ca), client_cert: Some(certificate), client_key: Some(key) }
+    }
+
     fn tls(&self) -> anyhow::Result<ClientTlsConfig> {
         let read = |option: &str, file: &Path| {
             std::fs::read(file).with_context(|| format!("cannot read {option} {}", file.display()))

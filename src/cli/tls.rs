@@ -98,8 +98,8 @@ fn explain(directory: &Path, caller: &str, configuration: &str) -> String {
     )
 }
 
-/// Makes all files, and answers the configuration that names them.
-fn make(directory: &Path, callers: &[String], now: Time) -> anyhow::Result<String> {
+/// Makes all files, and answers the configuration that names them; the last callers come last in it.
+pub fn make(directory: &Path, callers: &[String], now: Time) -> anyhow::Result<String> {
     let authority = authority(now)?;
     let key = KeyPair::generate()?;
     let own = authority.self_signed(&key)?;

@@ -9,8 +9,6 @@ use lacuna::proto::v1::audit_service_client::AuditServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use lacuna::vault::audit::affected::affected;
 use lacuna::vault::audit::list::Filter;
-use lacuna::vault::audit::walk::{Witness, verify};
-use lacuna::vault::audit::{Entry, Head, Touched};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
@@ -192,80 +190,4 @@ on_both_stores! {
 
 fn moment(time: prost_types::Timestamp) -> Time {
     Time::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1_000))
-}
-
-/// Makes a database with a million entries, and counts whom one of fifty callers has seen in a tenth of the time. For a
-/// figure, build with `--release`; `LACUNA_TEST_LOG` keeps the database there.
-#[tokio::test]
-#[ignore = "takes minutes"]
-async fn a_million_entries_are_counted_within_five_seconds() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = crate::process::setting("LACUNA_TEST_LOG").map_or_else(|| folder.path().join("log.db"), Into::into);
-    let url = format!("sqlite:{}", path.display());
-    let store = lacuna::store::open(&url).await.unwrap();
-    store.migrate().await.unwrap();
-    let (mut random, begun) = (ChaCha8Rng::seed_from_u64(12), lacuna::model::Time::from_micros(crate::house::NOON));
-    let subject = |number: u32| {
-        let mut id = [0; 16];
-        id[12..].copy_from_slice(&number.to_be_bytes());
-        lacuna::model::SubjectId::from_bytes(id)
-    };
-    let (start, end) = (begun.plus(Duration::from_secs(400_000)), begun.plus(Duration::from_secs(500_000)));
-    let (mut truth, mut reveals) = (BTreeSet::new(), 0);
-    for batch in 0..10_000_u64 {
-        let mut entries = Vec::new();
-        for entry in 0..100_u64 {
-            let time = begun.plus(Duration::from_secs(batch * 100 + entry));
-            let (caller, who) = (format!("svc-{}", random.next_u32() % 50), random.next_u32() % 200_000);
-            let count = 1 + random.next_u32() % 2;
-            let touched = (0..count).map(|kind| Touched {
-                row: format!("{who:030x}{kind:02x}").into(),
-                subject: subject(who).to_string().into(),
-                kind: ["EMAIL", "PHONE"][kind as usize].into(),
-                jurisdiction: COUNTRIES[who as usize % 3].into(),
-                outcome: "OK".into(),
-                ..Touched::default()
-            });
-            if caller == THIEF && time >= start && time < end {
-                truth.insert(who);
-                reveals += u64::from(count);
-            }
-            entries.push(Entry {
-                purpose: CARE.to_owned(),
-                redaction: "PLAIN_TEXT",
-                request: format!("{batch:08x}{entry:08x}"),
-                touched: touched.collect(),
-                ..Entry::new(&caller, "Detokenize", time)
-            });
-        }
-        let mut tx = store.write().await.unwrap();
-        let head = Head::read(&mut *tx, [0; 16]).await.unwrap();
-        let all: Vec<&Entry> = entries.iter().collect();
-        head.append(&mut *tx, &all, begun.plus(Duration::from_secs(batch * 100 + 99))).await.unwrap();
-        tx.commit().await.unwrap();
-    }
-    for (name, filter) in [
-        (
-            "a tenth of the time",
-            Filter { caller: Some(THIEF.to_owned()), start: Some(start), end: Some(end), ..Filter::default() },
-        ),
-        ("all of the time", Filter { caller: Some(THIEF.to_owned()), ..Filter::default() }),
-        ("all of the time, by type", Filter { kind: Some(lacuna::model::FieldType::Phone), ..Filter::default() }),
-    ] {
-        let watch = std::time::Instant::now();
-        let found = affected(&mut *store.read().await.unwrap(), &filter).await.unwrap();
-        println!("{name}: {:?}, {} people in {} entries", watch.elapsed(), found.people.len(), found.entries);
-        if filter.start.is_some() {
-            assert_eq!((found.people.len(), found.reveals), (truth.len(), reveals));
-        }
-        if !cfg!(debug_assertions) {
-            assert!(watch.elapsed() < Duration::from_secs(5), "{name}");
-        }
-    }
-    let watch = std::time::Instant::now();
-    let mut tx = store.read().await.unwrap();
-    let witness = Witness { vault: [0; 16], keys: &[], checkpoints: &[], now: begun };
-    let verified = verify(&mut *tx, &witness).await.unwrap();
-    println!("verified: {:?}, {} entries", watch.elapsed(), verified.entries);
-    assert_eq!((verified.entries, verified.faults.len()), (1_000_000, 0));
 }

@@ -17,6 +17,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::process;
+
 const BEARER: &str = "MARKED-bearer";
 const TOKEN: &str = "tok_00000000000000000000000001";
 const GONE: &str = "tok_00000000000000000000000002";
@@ -385,4 +387,32 @@ fn bench_measures_beside_its_echo() {
             assert!(figures["p99_9_us"].as_f64().unwrap() > mean / 2.0, "{what}: mean {mean} us of {figures}");
         }
     }
+}
+
+/// The figures stand in `docs/performance.md` under the names that the program gives them.
+#[test]
+fn what_tls_policies_and_the_audit_cost_is_measured_in_vaults_of_its_own() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut bench = process::lacuna();
+    bench.args(["bench", "cost", "--seconds=1", "--in-flight=8", "--output=json"]).env("TMPDIR", temporary.path());
+    let ran = process::run(&mut bench);
+    assert!(ran.status.success(), "{}", process::said(&ran));
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let docs = include_str!("../../docs/performance.md");
+    for (measured, what) in told["measured"].as_array().unwrap().iter().zip(["reveal", "reveal-ten"]) {
+        assert_eq!(measured["what"], what);
+        let sides = measured["results"].as_array().unwrap();
+        assert_eq!(sides.len(), 10);
+        for side in sides {
+            assert!(side["errors"] == 0 && side["operations"].as_u64().unwrap() > 0, "{side}");
+            assert!(side["rate_ratio"].as_f64().unwrap() > 0.0, "{side}");
+            assert!(docs.contains(&format!("| {} |", side["under"].as_str().unwrap())), "{side}");
+        }
+        let stages = measured["stages"].as_array().unwrap();
+        let names: Vec<_> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+        assert_eq!(names, ["audit.wait", "key.open", "store.read"]);
+        let shares: f64 = stages.iter().map(|stage| stage["share"].as_f64().unwrap()).sum();
+        assert!(shares > 0.0 && shares <= 1.0, "{stages:?}");
+    }
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "nothing is left behind");
 }

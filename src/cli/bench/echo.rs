@@ -2,13 +2,17 @@
 //!
 //! It is what the transport alone costs on this machine, so it does nothing else: no caller, no key, no store.
 
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 
 use anyhow::Context as _;
 use futures_util::{Stream, StreamExt as _};
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::{Certificate, Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
+use zeroize::Zeroizing;
 
 use crate::cli::client::{Bearer, Vault};
 use crate::proto::v1::subject_service_server::{SubjectService, SubjectServiceServer};
@@ -31,16 +35,29 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Starts an echo on a free port and connects to it. It lives as long as the runtime.
 pub async fn start() -> anyhow::Result<Vault> {
+    let address = serve(Server::builder()).await?;
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
+    Ok(Vault::new(channel, Bearer::new("echo")?))
+}
+
+/// Starts one that wants certificates, with the files that `lacuna tls dev` has made; answers where.
+pub async fn start_with_tls(files: &Path) -> anyhow::Result<SocketAddr> {
+    let read = |name: &str| fs::read(files.join(name)).with_context(|| format!("cannot read {name}"));
+    let key = Zeroizing::new(read("server.key")?);
+    let identity = Identity::from_pem(read("server.pem")?, &*key);
+    let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read("ca.pem")?));
+    serve(Server::builder().tls_config(tls)?).await
+}
+
+async fn serve(mut server: Server) -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("no port is free")?;
     let address = listener.local_addr()?;
-    let server =
-        Server::builder().add_service(TokenServiceServer::new(Echo)).add_service(SubjectServiceServer::new(Echo));
+    let server = server.add_service(TokenServiceServer::new(Echo)).add_service(SubjectServiceServer::new(Echo));
     // The server's own tcp_nodelay does not reach connections that it is handed. Without it every answer can wait 40 ms
     // for an acknowledgement, and a slow echo would flatter the vault.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tokio::spawn(server.serve_with_incoming(incoming));
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
-    Ok(Vault::new(channel, Bearer::new("echo")?))
+    Ok(address)
 }
 
 struct Echo;

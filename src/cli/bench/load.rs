@@ -1,5 +1,6 @@
 //! What is asked of the vault: synthetic people, the same shape for every call, no two values alike.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,7 +43,7 @@ impl Corpus {
         let seconds = usize::try_from(pace.span.as_secs()).unwrap_or(1);
         let people = match what {
             What::Tokenize => 0,
-            What::Reveal | What::RevealBatch | What::RevealStream => READERS,
+            What::Reveal | What::RevealTen | What::RevealBatch | What::RevealStream => READERS,
             What::Erase => MOST_ERASED.min(in_flight.saturating_mul(seconds).saturating_mul(ERASED_PER_CALL_SECOND)),
         };
         let run = run_number();
@@ -85,7 +86,9 @@ impl Corpus {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Some(match what {
             What::Tokenize => Request::Tokenize(person(self.run, number)),
-            What::Reveal | What::RevealStream | What::RevealBatch => Request::Reveal(self.reveal(what, number)),
+            What::Reveal | What::RevealTen | What::RevealBatch | What::RevealStream => {
+                Request::Reveal(self.reveal(what, number))
+            }
             What::Erase => Request::Erase(v1::EraseSubjectRequest {
                 subject: self.subjects.get(number)?.clone(),
                 reason: "bench".to_owned(),
@@ -110,6 +113,18 @@ impl Corpus {
             redaction: v1::Redaction::PlainText.into(),
             justification: String::new(),
         }
+    }
+}
+
+/// Where calls go.
+pub trait Door: Clone + Send + 'static {
+    /// Makes a call and checks that the answer is what was asked for.
+    fn call(&mut self, request: Request) -> impl Future<Output = Result<(), Status>> + Send;
+}
+
+impl Door for Vault {
+    async fn call(&mut self, request: Request) -> Result<(), Status> {
+        request.call(self).await
     }
 }
 

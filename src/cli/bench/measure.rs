@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::What;
-use super::load::{self, Corpus};
+use super::load::{self, Corpus, Door};
 use crate::cli::client::Vault;
 use crate::cli::failure::Refusal;
 use crate::proto::v1::detokenize_stream_response::Outcome;
@@ -106,17 +106,17 @@ impl Measure {
 }
 
 /// Calls one after the other on each of `in_flight` tasks.
-pub async fn closed_loop(vault: &Vault, what: What, corpus: &Corpus, pace: Pace, empty: Measure) -> Measure {
+pub async fn closed_loop(door: &impl Door, what: What, corpus: &Corpus, pace: Pace, empty: Measure) -> Measure {
     let window = pace.window(what);
     let mut tasks = JoinSet::new();
     for _ in 0..pace.in_flight {
-        tasks.spawn(one_after_the_other(vault.clone(), what, corpus.clone(), window, empty.clone()));
+        tasks.spawn(one_after_the_other(door.clone(), what, corpus.clone(), window, empty.clone()));
     }
     tasks.join_all().await.into_iter().fold(empty, Measure::merge)
 }
 
 async fn one_after_the_other(
-    mut vault: Vault,
+    mut door: impl Door,
     what: What,
     corpus: Corpus,
     window: Window,
@@ -125,7 +125,7 @@ async fn one_after_the_other(
     while Instant::now() < window.end {
         let Some(request) = corpus.draw(what) else { break };
         let started = Instant::now();
-        let outcome = request.call(&mut vault).await;
+        let outcome = door.call(request).await;
         measure.record(window, started, outcome);
     }
     measure

@@ -1,6 +1,6 @@
 //! Who is affected by what somebody did: counted from the audit alone, without a single key.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::list::{Filter, Search, Told};
 use super::{Touched, call, outcome};
@@ -10,6 +10,9 @@ use crate::vault::Vault;
 
 /// How many people are asked about at once.
 const PEOPLE: usize = 1000;
+
+/// How many more than those that are told apart are noted before they are.
+const NOTED: usize = 1 << 16;
 
 /// A person whose value was shown, or who was found by one.
 #[derive(Clone, Debug)]
@@ -99,17 +102,79 @@ impl Affected {
     }
 }
 
+/// Each once. What comes again and again is only noted, and told apart by sorting now and then.
+struct Distinct<T> {
+    noted: Vec<T>,
+    /// So many of them were there once each when they were last sorted.
+    sorted: usize,
+}
+
+impl<T> Default for Distinct<T> {
+    fn default() -> Self {
+        Self { noted: Vec::new(), sorted: 0 }
+    }
+}
+
+impl<T: Ord> Distinct<T> {
+    fn note(&mut self, one: T) {
+        self.noted.push(one);
+        if self.noted.len() >= 2 * self.sorted + NOTED {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        self.noted.sort_unstable();
+        self.noted.dedup();
+        self.sorted = self.noted.len();
+    }
+
+    /// Each once, in their order.
+    fn each(mut self) -> Vec<T> {
+        self.sort();
+        self.noted
+    }
+}
+
+/// People by words, each of which is kept once.
+#[derive(Default)]
+struct ByWord {
+    words: HashMap<String, usize>,
+    people: Distinct<(usize, SubjectId)>,
+}
+
+impl ByWord {
+    fn note(&mut self, word: &str, subject: SubjectId) {
+        let number = self.words.get(word).copied().unwrap_or_else(|| {
+            let number = self.words.len();
+            self.words.insert(word.to_owned(), number);
+            number
+        });
+        self.people.note((number, subject));
+    }
+
+    /// How many people there are by each word.
+    fn count(self) -> BTreeMap<String, u64> {
+        let mut counts = vec![0; self.words.len()];
+        for (number, _) in self.people.each() {
+            counts.get_mut(number).into_iter().for_each(|count| *count += 1);
+        }
+        let count = |number: usize| counts.get(number).copied().unwrap_or(0);
+        self.words.into_iter().map(|(word, number)| (word, count(number))).collect()
+    }
+}
+
 /// What is gathered on the way.
 #[derive(Default)]
 struct Gathering {
     affected: Affected,
     people: HashMap<SubjectId, Person>,
-    described: HashSet<SubjectId>,
-    changed: HashSet<SubjectId>,
+    described: Distinct<SubjectId>,
+    changed: Distinct<SubjectId>,
     /// Each value, with whether it is of a special category.
-    values: HashMap<[u8; 16], (FieldType, bool)>,
-    purposes: HashSet<(String, SubjectId)>,
-    redactions: HashSet<(String, SubjectId)>,
+    values: Distinct<([u8; 16], FieldType, bool)>,
+    purposes: ByWord,
+    redactions: ByWord,
 }
 
 /// What an entry has done to somebody.
@@ -142,8 +207,8 @@ impl Gathering {
             let Some(done) = Done::of(&told.deed, &one.outcome) else { continue };
             let subject = SubjectId::parse(&one.subject)?;
             match done {
-                Done::Described => drop(self.described.insert(subject)),
-                Done::Changed => drop(self.changed.insert(subject)),
+                Done::Described => self.described.note(subject),
+                Done::Changed => self.changed.note(subject),
                 Done::Shown | Done::Found => self.take_value(subject, told, one, done, time),
             }
         }
@@ -176,14 +241,13 @@ impl Gathering {
         person.reveals += 1;
         self.affected.reveals += 1;
         let shown = if one.shown.is_empty() { &told.redaction } else { &one.shown };
-        for (of, word) in [(&mut self.purposes, &told.purpose), (&mut self.redactions, shown)] {
-            of.insert((word.clone().into_owned(), subject));
-        }
+        self.purposes.note(&told.purpose, subject);
+        self.redactions.note(shown, subject);
         if let Some(kind) = kind {
             let category = self.affected.categories.entry(kind).or_default();
             category.reveals += 1;
             if let Some(row) = crate::keys::checkpoint::unhex(&one.row) {
-                self.values.insert(row, (kind, one.special));
+                self.values.note((row, kind, one.special));
             }
         }
     }
@@ -201,10 +265,13 @@ impl Gathering {
                 }
             }
         }
-        for (kind, special) in values.into_values() {
-            let category = affected.categories.entry(kind).or_default();
+        let values = values.each();
+        // Of a value that became special meanwhile, that it did comes last.
+        for value in values.chunk_by(|one, other| one.0 == other.0) {
+            let Some((_, kind, special)) = value.last() else { continue };
+            let category = affected.categories.entry(*kind).or_default();
             category.values += 1;
-            category.special += u64::from(special);
+            category.special += u64::from(*special);
         }
         for person in people.values() {
             *affected.jurisdictions.entry(person.jurisdiction.clone()).or_default() += 1;
@@ -214,12 +281,9 @@ impl Gathering {
             affected.first = Some(affected.first.map_or(person.first, |first| first.min(person.first)));
             affected.last = affected.last.max(Some(person.last));
         }
-        for (words, counts) in [(purposes, &mut affected.purposes), (redactions, &mut affected.redactions)] {
-            for (word, _) in words {
-                *counts.entry(word).or_default() += 1;
-            }
-        }
-        (affected.described, affected.changed) = (described.len() as u64, changed.len() as u64);
+        (affected.purposes, affected.redactions) = (purposes.count(), redactions.count());
+        affected.described = described.each().len() as u64;
+        affected.changed = changed.each().len() as u64;
         affected.people = people.into_values().collect();
         affected.people.sort_by_key(|person| person.subject);
         Ok(affected)

@@ -21,6 +21,9 @@ const PAGE: u32 = 100;
 /// How many batches are looked through for one page.
 const MOST_BATCHES: usize = 50_000;
 
+/// How many texts are looked for in each line at most; of more, each line is read instead.
+const MOST_NEEDLES: usize = 32;
+
 /// How far apart the times of an entry and of its batch may lie: it waits for a commit, and clocks are set.
 const SLACK: Duration = Duration::from_hours(1);
 
@@ -153,10 +156,17 @@ impl Filter {
             || self.start.is_some()
     }
 
-    /// A text that each line has that is meant: quicker to look for than to read the line.
-    fn needle(&self) -> Option<String> {
-        let caller = self.caller.as_ref()?;
-        Some(format!("\"caller\":{}", serde_json::Value::from(caller.as_str())))
+    /// What each line has that is meant: of each of these, one. Quicker to look for than to read the line.
+    fn needles(&self) -> Vec<Vec<String>> {
+        let mut needles = Vec::new();
+        needles.extend(self.subject.map(|id| vec![id.to_string()]));
+        if (1..=MOST_NEEDLES).contains(&self.rows.len()) {
+            needles.push(self.rows.clone());
+        }
+        let quoted = |caller: &String| vec![format!("\"caller\":{}", serde_json::Value::from(caller.as_str()))];
+        needles.extend(self.caller.as_ref().map(quoted));
+        needles.extend(self.kind.map(|kind| vec![format!("\"{}\"", kind.name())]));
+        needles
     }
 
     /// Whether an entry is meant.
@@ -195,7 +205,7 @@ impl Filter {
 /// A walk along the batches that may hold what is meant, in the order of time.
 pub struct Search<'f> {
     filter: &'f Filter,
-    needle: Option<String>,
+    needles: Vec<Vec<String>>,
     at: Place,
     until: Time,
 }
@@ -206,7 +216,7 @@ impl<'f> Search<'f> {
     pub fn begin(filter: &'f Filter, after: Option<Place>) -> Self {
         let (from, until) = filter.window();
         let before = Time::from_micros(from.micros().saturating_sub(1));
-        Self { filter, needle: filter.needle(), at: after.unwrap_or((before, [0xff; 16], u64::MAX >> 1)), until }
+        Self { filter, needles: filter.needles(), at: after.unwrap_or((before, [0xff; 16], u64::MAX >> 1)), until }
     }
 
     /// The next batches; none at the end.
@@ -224,7 +234,7 @@ impl<'f> Search<'f> {
             return Ok(());
         }
         for (at, line) in batch.body.lines().enumerate() {
-            if self.needle.as_ref().is_some_and(|needle| !line.contains(needle.as_str())) {
+            if !self.needles.iter().all(|some| some.iter().any(|needle| line.contains(needle.as_str()))) {
                 continue;
             }
             let told = Told::parse(line)?;
