@@ -266,6 +266,26 @@ pub fn allow(url: &str, table: &str) {
     execute(url, &format!("DROP TRIGGER forbidden{on}")).unwrap();
 }
 
+/// Copies a SQLite database while nobody writes to it: file and log, copied one after the other, belong together then.
+pub fn between_writes(database: &Path, copy: impl FnOnce() + Send) {
+    let url = format!("sqlite:{}", database.display());
+    // In a thread of its own, as with `execute`.
+    std::thread::scope(|scope| {
+        let task = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                let lock = "PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE";
+                sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
+                copy();
+                sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            });
+        });
+        task.join().unwrap();
+    });
+}
+
 /// Runs statements on a database, beside whoever uses it.
 pub fn execute(url: &str, sql: &str) -> Result<(), sqlx::Error> {
     // In a thread of its own, so that a story with a runtime may call it too.

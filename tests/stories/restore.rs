@@ -13,20 +13,20 @@ use tempfile::TempDir;
 
 use crate::hoard::{Hoard, copy_tree, keys_now, pg, pg_program, run};
 use crate::house::{House, field, fresh_database, on_both_stores};
-use crate::process::{Database, Place, lacuna, setting};
+use crate::process::{Database, Place, between_writes, lacuna, setting};
 
-/// The database as it was, in the files that a careless operator would copy.
+/// The database as it was, in the files that an operator would copy.
 pub struct Yesterday(TempDir);
 
 impl Yesterday {
     pub fn of(house: &House) -> Self {
         let folder = tempfile::tempdir().unwrap();
         match database(house) {
-            Ok(path) => {
+            Ok(path) => between_writes(&path, || {
                 for file in with_its_logs(&path).iter().filter(|file| file.exists()) {
                     copy_tree(file, &folder.path().join(file.file_name().unwrap()));
                 }
-            }
+            }),
             Err(url) => {
                 run(pg("pg_dump", &url).args(["--format=custom", "--file"]).arg(folder.path().join("dump")));
             }
