@@ -108,7 +108,10 @@ pub(super) fn check(config: &Config) -> Result<()> {
 }
 
 /// Whether a certificate could bear this name. Names are compared as they stand, so they have one form only.
-fn check_name(name: &str) -> Result<()> {
+///
+/// # Errors
+/// Saying what it is not: a SPIFFE ID (SPIFFE-ID, section 2), or the DNS name of one host.
+pub fn check_name(name: &str) -> Result<()> {
     if let Some(id) = name.strip_prefix("spiffe://") {
         let (domain, path) = id.split_once('/').unwrap_or((id, ""));
         let fits = |part: &str, more: &str| {

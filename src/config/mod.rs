@@ -55,7 +55,7 @@ use serde::Deserialize;
 
 pub use audit::Audit;
 pub use brakes::{Brakes, Budget, Misses};
-pub use caller::Caller;
+pub use caller::{Caller, check_name};
 pub use events::Events;
 pub use issuer::{Algorithm, Claim, Issuer};
 pub use limits::Limits;

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
+use crate::config::check_name;
 use crate::model::Time;
 
 /// How long a look at a certificate is good for, in microseconds: a second.
@@ -60,15 +61,16 @@ impl Certificate {
     }
 }
 
-/// The names of hosts and the SPIFFE ID of a certificate. A certificate with a SPIFFE ID has one and no other URI (SPIFFE
+/// The names of hosts and the SPIFFE ID of a certificate, as far as a configuration could name them. A certificate with a SPIFFE ID has one and no other URI (SPIFFE
 /// X.509-SVID, section 2): one that has several has none.
 fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(parsed) = EndEntityCert::try_from(certificate) else { return Vec::new() };
-    let hosts = parsed.valid_dns_names().filter(|name| !name.contains('*'));
-    let mut names: Vec<_> = hosts.take(MOST_NAMES).map(|name| format!("dns:{}", name.to_ascii_lowercase())).collect();
+    let hosts = parsed.valid_dns_names().map(|name| format!("dns:{}", name.to_ascii_lowercase()));
+    let mut names: Vec<_> = hosts.filter(|name| check_name(name).is_ok()).take(MOST_NAMES).collect();
     let mut uris = parsed.valid_uri_names();
     if let (Some(uri), None) = (uris.next(), uris.next())
         && uri.starts_with("spiffe://")
+        && check_name(uri).is_ok()
     {
         names.push(uri.to_owned());
     }
