@@ -194,12 +194,14 @@ pub fn printable(text: &str) -> String {
 
 /// "1 token", "2 tokens", "2 entries", "2 batches".
 pub fn count(number: usize, noun: &str) -> String {
-    let (stem, many) = match noun.strip_suffix('y') {
-        Some(stem) => (stem, "ies"),
-        None if noun.ends_with("ch") => (noun, "es"),
-        None => (noun, "s"),
-    };
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {stem}{many}") }
+    if number == 1 {
+        return format!("1 {noun}");
+    }
+    match noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
+        Some(stem) => format!("{number} {stem}ies"),
+        None if noun.ends_with("ch") => format!("{number} {noun}es"),
+        None => format!("{number} {noun}s"),
+    }
 }
 
 fn token_state(number: i32) -> String {
@@ -225,5 +227,19 @@ pub fn short(name: &serde_json::Value, prefix: &str) -> String {
         None => name.to_string(),
         Some("UNSPECIFIED") => String::new(),
         Some(tail) => tail.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_one_and_several_are_several() {
+        let several = [("token", "tokens"), ("entry", "entries"), ("day", "days"), ("batch", "batches")];
+        for (one, many) in several {
+            assert_eq!((count(1, one), count(2, one)), (format!("1 {one}"), format!("2 {many}")));
+            assert_eq!(count(0, one), format!("0 {many}"));
+        }
     }
 }

@@ -69,7 +69,8 @@ impl Lease {
         }
         Err(Error::new(
             Reason::StoreUnavailable,
-            "this node has lost touch with the database and must not use its keys until it is back; try again, or              another node",
+            "this node has lost touch with the database and must not use its keys until it is back; try again, or \
+             another node",
         ))
     }
 

@@ -376,12 +376,16 @@ impl Custody {
         }
     }
 
-    /// Renews the lease for as long as `work` takes, which nobody else does yet.
-    pub(super) async fn with_lease<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Renews the lease for as long as `work` takes, which nobody else does before [`Custody::keep_up`].
+    pub async fn with_lease<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(member) = &self.member else { return work.await };
         let renewing = async {
             loop {
-                self.renew_lease(member).await?;
+                if let Err(error) = self.renew_lease(member).await
+                    && !self.parts.lease.is_valid()
+                {
+                    return Err(error);
+                }
                 tokio::time::sleep(LOOK).await;
             }
         };

@@ -80,20 +80,27 @@ impl Vault {
         authority: Authority,
         registered: Vec<Registered>,
     ) -> Result<Self> {
-        if let Err(error) = journal::replay(&custody, &*clock).await {
-            tracing::error!(%error, "whether the sinks know of more than the database cannot be seen yet; it is tried again");
-        }
-        let library = Arc::new(consent::Library::open(custody.share_store(), seeds, clock.now()).await?);
-        let events =
-            event::Events::start(custody.share_store(), Arc::clone(&clock), custody.ring.random(), settings.events)
-                .await?;
-        let audit = audit::keeper::Keeper::start(&custody, settings.audit).await?;
         let random = custody.ring.random();
-        let brakes = brake::Brakes::start(&settings.brakes, &registered, custody.store(), random, &*clock).await?;
+        let roll = access::Roll::new(registered.clone());
+        // A sink or a place outside may be long in answering.
+        let ready = custody.with_lease(async {
+            if let Err(error) = journal::replay(&custody, &*clock).await {
+                tracing::error!(
+                    %error,
+                    "whether the sinks know of more than the database cannot be seen yet; it is tried again"
+                );
+            }
+            let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
+            let (store, time) = (custody.share_store(), Arc::clone(&clock));
+            let events = event::Events::start(store, time, random, settings.events).await?;
+            let audit = audit::keeper::Keeper::start(&custody, settings.audit).await?;
+            let brakes = brake::Brakes::start(&settings.brakes, &registered, custody.store(), random, &*clock).await?;
+            access::refresh(&roll, &authority, custody.store()).await?;
+            Ok((Arc::new(library), events, audit, brakes))
+        });
+        let (library, events, audit, brakes) = ready.await?;
         Custody::keep_up(&custody);
         let shreds = start_shredding(Arc::clone(&custody));
-        let roll = access::Roll::new(registered);
-        access::refresh(&roll, &authority, custody.store()).await?;
         Ok(Self {
             roll,
             rotations: rotation::Rotations::start(Arc::clone(&custody), Arc::clone(&clock), shreds.clone()),

@@ -140,6 +140,25 @@ on_both_stores! {
         assert_eq!(house.reveal(&ada.tokens[..1], MAIL).await, ada.values()[..1]);
     }
 
+    async fn a_clock_that_was_set_back_does_not_let_a_disabled_caller_in(house: House) {
+        let mut house = house;
+        with_roles(&mut house, &["mailer", "security-officer"]).await;
+        let ada = house.somebody("Ada").await;
+        disable(&house, "mailer").await.unwrap();
+        enable(&house, "mailer").await;
+        house.stop().await;
+        let yesterday = Yesterday::of(&house);
+        house.clock.set_back(2 * HOUR);
+        house.reopen().await;
+        disable(&house, "mailer").await.unwrap();
+        house.stop().await;
+        // What the journal tells of the last word is younger than what the database knows, whatever the clock said.
+        yesterday.put_back(&house);
+        house.reopen().await;
+        as_member(&mut house, "mailer").await;
+        disabled(&house.tokens.detokenize(detokenize(&ada.tokens[..1], MAIL)).await.unwrap_err());
+    }
+
     async fn nobody_disables_themselves_and_names_are_no_hiding_place_for_values(house: House) {
         let mut house = house;
         with_roles(&mut house, &["mailer", "security-officer"]).await;

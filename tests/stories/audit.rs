@@ -1,5 +1,8 @@
 //! The audit: who did what to whom is on record before anybody is answered, and nobody can change the record unseen.
 
+use std::fs;
+use std::process::Command;
+
 use lacuna::model::Time;
 use lacuna::proto::v1;
 use lacuna::store::Tx;
@@ -7,7 +10,7 @@ use lacuna::vault::audit::walk::{Verified, Witness, verify};
 use serde_json::{Value, json};
 
 use crate::house::reason;
-use crate::outside::{Outside, outside_on_both_stores};
+use crate::outside::{Outside, PATIENCE, outside_on_both_stores};
 use crate::process::{allow, forbid};
 
 /// Every entry, oldest first, read from the database past the vault.
@@ -177,6 +180,45 @@ outside_on_both_stores! {
         assert_eq!(after[before]["deed"], "ResumeAudit", "the vault has tried by itself");
         assert_eq!(entries_that_fit(&vault).await, Ok(after.len() as u64));
     }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_there_is_no_reveal_and_nothing_hangs() {
+    let vault = Outside::on_sqlite();
+    let serve = vault.serve();
+    let mut heedless = Command::new("sh");
+    heedless.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\" 2>>log"]).arg(serve.get_program()).args(serve.get_args());
+    heedless.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(vault.place.path());
+    let mut door = vault.start_with(heedless, &[]).unwrap();
+    let ada = door.tokenize("ada").await;
+    let log = fs::metadata(vault.place.data().join("vault.db-wal")).unwrap().len();
+    door.server.limit_files(Some(log + (128 << 10)));
+    let mut given = Vec::new();
+    let refused = async {
+        loop {
+            match door.tokens.detokenize(reveal(&ada.tokens, "customer_care")).await {
+                Ok(answer) => given.push(answer.metadata().get("x-request-id").unwrap().to_str().unwrap().to_owned()),
+                Err(refused) => return refused,
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("it hangs, or the disk is never full");
+    assert_eq!((reason(&refused).as_str(), refused.code()), ("AUDIT_UNAVAILABLE", tonic::Code::Unavailable));
+    assert!(!given.is_empty());
+    door.serving(false).await;
+    for _ in 0..8 {
+        let asked = door.tokens.detokenize(reveal(&ada.tokens, "customer_care"));
+        let refused = tokio::time::timeout(PATIENCE, asked).await.expect("it hangs").unwrap_err();
+        assert_eq!(reason(&refused), "AUDIT_UNAVAILABLE");
+    }
+
+    door.server.limit_files(None);
+    door.serving(true).await;
+    door.assert_there(&ada).await;
+    let entries = entries(&vault).await;
+    let recorded = |id: &String| entries.iter().any(|entry| entry["request"] == id.as_str());
+    assert!(given.iter().all(recorded), "what was given before is on record");
+    assert_eq!(entries_that_fit(&vault).await, Ok(entries.len() as u64));
 }
 
 mod after_a_crash {

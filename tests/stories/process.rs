@@ -170,6 +170,14 @@ impl Server {
         assert!(Command::new("sh").args(arguments).status().unwrap().success(), "the server has ended before {name}");
     }
 
+    /// Lets no file of it grow beyond so many bytes, as on a full disk; `None` lifts that. It must ignore `SIGXFSZ`.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        // The soft limit alone, so that it can be lifted by anybody.
+        let arguments = [format!("--pid={}", self.child.id()), format!("--fsize={limit}:")];
+        assert!(Command::new("prlimit").args(arguments).status().unwrap().success());
+    }
+
     /// The number of its process.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -246,14 +254,14 @@ impl Drop for Database {
     }
 }
 
-/// Makes every statement of this kind fail, as a broken disk might.
+/// Makes every statement of this kind fail, as a broken disk might, or a full one.
 pub fn forbid(url: &str, event: &str, table: &str) {
     let statements = if url.starts_with("sqlite:") {
         format!("CREATE TRIGGER forbidden BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, 'forbidden'); END")
     } else {
         format!(
             "CREATE OR REPLACE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS \
-             $$ BEGIN RAISE EXCEPTION 'forbidden'; END $$; \
+             $$ BEGIN RAISE EXCEPTION 'forbidden' USING ERRCODE = 'disk_full'; END $$; \
              CREATE TRIGGER forbidden BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION forbid()"
         )
     };
@@ -269,40 +277,37 @@ pub fn allow(url: &str, table: &str) {
 /// Copies a SQLite database while nobody writes to it: file and log, copied one after the other, belong together then.
 pub fn between_writes(database: &Path, copy: impl FnOnce() + Send) {
     let url = format!("sqlite:{}", database.display());
-    // In a thread of its own, as with `execute`.
-    std::thread::scope(|scope| {
-        let task = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let mut connection = SqliteConnection::connect(&url).await.unwrap();
-                let lock = "PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE";
-                sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
-                copy();
-                sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
-            });
-        });
-        task.join().unwrap();
-    });
+    beside(async || {
+        let mut connection = SqliteConnection::connect(&url).await?;
+        sqlx::raw_sql("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE").execute(&mut connection).await?;
+        copy();
+        sqlx::raw_sql("ROLLBACK").execute(&mut connection).await?;
+        connection.close().await
+    })
+    .unwrap();
 }
 
 /// Runs statements on a database, beside whoever uses it.
 pub fn execute(url: &str, sql: &str) -> Result<(), sqlx::Error> {
-    // In a thread of its own, so that a story with a runtime may call it too.
+    beside(async || {
+        if url.starts_with("sqlite:") {
+            let mut connection = SqliteConnection::connect(url).await?;
+            let sql = format!("PRAGMA busy_timeout = 10000; {sql}");
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+            return connection.close().await;
+        }
+        let mut connection = PgConnection::connect(url).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        connection.close().await
+    })
+}
+
+/// Does something in a thread of its own, so that a story with a runtime may do it too.
+fn beside(work: impl AsyncFnOnce() -> Result<(), sqlx::Error> + Send) -> Result<(), sqlx::Error> {
     std::thread::scope(|scope| {
         let task = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                if url.starts_with("sqlite:") {
-                    let mut connection = SqliteConnection::connect(url).await?;
-                    let sql = format!("PRAGMA busy_timeout = 10000; {sql}");
-                    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-                    return connection.close().await;
-                }
-                let mut connection = PgConnection::connect(url).await?;
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
-                connection.close().await
-            })
+            runtime.block_on(work())
         });
         task.join().unwrap()
     })

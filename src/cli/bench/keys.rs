@@ -11,7 +11,7 @@ use tonic::Status;
 use super::What;
 use super::load::Corpus;
 use super::measure::{Measure, Pace, closed_loop};
-use super::report::{PERCENTILES, cores, figures, whole};
+use super::report::{PERCENTILES, conditions, cores, figures, whole};
 use crate::cli::client::{Remote, Vault};
 use crate::cli::failure::Result;
 use crate::cli::print::Answer;
@@ -144,13 +144,7 @@ fn human(pace: Pace, rows: &[Row]) -> String {
     let head = ["reveals beside", "changes", "reveals/s"].into_iter().chain(percentiles.iter().map(String::as_str));
     let head: Vec<_> = head.chain(["p99 ratio", "failed reveals"]).collect();
     let mut text = table::table(&head, rows.iter().flat_map(Row::cells));
-    let _ = write!(
-        text,
-        "\n\n{}; {} in flight over 1 connection, {} s each; the client and a local vault share the machine.",
-        table::count(cores(), "core"),
-        pace.in_flight,
-        pace.span.as_secs(),
-    );
+    let _ = write!(text, "\n\n{}; the client and a local vault share the machine.", conditions(pace));
     for row in rows {
         for error in [&row.without.first_error, &row.with.first_error].into_iter().flatten() {
             let _ = write!(text, "\nbeside {}: {error}", row.change.name());

@@ -60,13 +60,8 @@ impl Report {
         let head = ["what", "against", "operations/s", "values/s", "ratio"].into_iter();
         let head: Vec<_> = head.chain(percentiles.iter().map(String::as_str)).chain(["errors"]).collect();
         let mut text = table::table(&head, self.rows.iter().flat_map(Row::cells));
-        let _ = write!(
-            text,
-            "\n\n{}; {} in flight over 1 connection, {} s each; the client, the echo and a local vault share the machine.",
-            table::count(cores(), "core"),
-            self.pace.in_flight,
-            self.pace.span.as_secs(),
-        );
+        let _ =
+            write!(text, "\n\n{}; the client, the echo and a local vault share the machine.", conditions(self.pace));
         for row in &self.rows {
             for error in [&row.vault.first_error, &row.echo.first_error].into_iter().flatten() {
                 let _ = write!(text, "\n{} failed first with {error}", row.what.name());
@@ -129,6 +124,12 @@ fn cells(what: What, name: &str, against: &str, measure: &Measure, ratio: String
 /// A number without what is behind its point.
 pub fn whole(number: f64) -> String {
     format!("{number:.0}")
+}
+
+/// Under which conditions something was measured, for people.
+pub fn conditions(pace: Pace) -> String {
+    let (cores, seconds) = (table::count(cores(), "core"), pace.span.as_secs());
+    format!("{cores}; {} in flight over 1 connection, {seconds} s each", pace.in_flight)
 }
 
 /// How many cores this machine has.

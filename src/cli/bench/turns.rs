@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::What;
 use super::load::{Corpus, Door};
 use super::measure::{Measure, Pace, closed_loop};
-use super::report::{PERCENTILES, cores, figures, whole};
+use super::report::{PERCENTILES, conditions, figures, whole};
 use crate::cli::table;
 
 /// How long a turn lasts.
@@ -76,14 +76,8 @@ impl<D> Turns<D> {
         let head = [name, "reveals/s"].into_iter().chain(percentiles.iter().map(String::as_str));
         let head: Vec<_> = head.chain(["rate ratio", "turn by turn", "p50 ratio", "p99 ratio", "errors"]).collect();
         let mut text = table::table(&head, self.sides.iter().map(|side| side.cells(self.sides.first())));
-        let _ = write!(
-            text,
-            "\n\n{}; {} in flight over 1 connection, {} s each in turns of {} ms; the client and a local vault share the machine.",
-            table::count(cores(), "core"),
-            pace.in_flight,
-            pace.span.as_secs(),
-            TURN.as_millis(),
-        );
+        let (conditions, turn) = (conditions(pace), TURN.as_millis());
+        let _ = write!(text, "\n\n{conditions} in turns of {turn} ms; the client and a local vault share the machine.");
         for side in &self.sides {
             if let Some(error) = &side.measure.first_error {
                 let _ = write!(text, "\n{} failed first with {error}", side.name);

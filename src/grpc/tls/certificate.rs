@@ -61,8 +61,8 @@ impl Certificate {
     }
 }
 
-/// The names of hosts and the SPIFFE ID of a certificate, as far as a configuration could name them. A certificate with a SPIFFE ID has one and no other URI (SPIFFE
-/// X.509-SVID, section 2): one that has several has none.
+/// The names of hosts and the SPIFFE ID of a certificate, as far as a configuration could name them. A certificate with a
+/// SPIFFE ID has one and no other URI (SPIFFE X.509-SVID, section 2): one that has several has none.
 fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(parsed) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let hosts = parsed.valid_dns_names().map(|name| format!("dns:{}", name.to_ascii_lowercase()));

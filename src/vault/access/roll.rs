@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::super::Vault;
 use super::super::audit::Entry;
@@ -14,6 +15,9 @@ use crate::store::journal::Mark;
 
 /// How often a change is tried when others change callers at the same time.
 const ATTEMPTS: usize = 20;
+
+/// The least by which one change of a caller comes after another.
+const TICK: Duration = Duration::from_micros(1);
 
 /// The latest change of each caller.
 type Changes = BTreeMap<String, CallerChange>;
@@ -117,17 +121,21 @@ impl Vault {
         self.record(Record::of(entry)).await?;
         for _ in 0..ATTEMPTS {
             self.refresh_callers().await?;
-            let before = self.roll.changes().get(name).is_some_and(|change| change.disabled);
-            if before == disabled {
+            let changes = self.roll.changes();
+            let before = changes.get(name);
+            if before.is_some_and(|change| change.disabled) == disabled {
                 return self.known(name);
             }
+            // The journal tells by the time which change is the last, so no clock may put it before another.
+            let now = self.clock.now();
+            let changed_at = before.map_or(now, |change| now.max(change.changed_at.plus(TICK)));
             let change = CallerChange {
                 seq: self.authority.generation() + 1,
                 caller: name.to_owned(),
                 disabled,
                 reason: reason.to_owned(),
                 changed_by: by.name.clone(),
-                changed_at: self.clock.now(),
+                changed_at,
             };
             let mut tx = self.custody.store().write().await?;
             if !tx.insert_caller_change(&change).await? {

@@ -1,10 +1,11 @@
 //! A place that may never answer: what is mounted over a network hangs, and each call that waits for it holds a thread.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::keys::sink::CheckpointSink;
 use crate::model::{Error, Reason, Result};
@@ -12,7 +13,7 @@ use crate::model::{Error, Reason, Result};
 /// How long a place may take for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many calls of a place may be waited for at once, and so how many may hang.
+/// How many calls of a place may be under way at once, those included that nobody waits for any more.
 pub const AT_ONCE: usize = 16;
 
 /// A place outside.
@@ -20,8 +21,8 @@ pub const AT_ONCE: usize = 16;
 pub struct Place {
     sink: Arc<dyn CheckpointSink>,
     calls: Arc<Semaphore>,
-    /// Calls that were given up. While one of them has not come back, no other is made.
-    given_up: Arc<Mutex<Vec<AbortHandle>>>,
+    /// When calls were made that may be under way. While one of them takes too long, no other is made.
+    made: Arc<Mutex<Vec<(Instant, AbortHandle)>>>,
 }
 
 impl Place {
@@ -29,7 +30,7 @@ impl Place {
     #[must_use]
     pub fn new(sink: Arc<dyn CheckpointSink>) -> Self {
         let calls = Arc::new(Semaphore::new(AT_ONCE));
-        Self { sink, calls, given_up: Arc::default() }
+        Self { sink, calls, made: Arc::default() }
     }
 
     /// Where it is, for people.
@@ -74,35 +75,39 @@ impl Place {
         self.ask(|sink| async move { sink.remove(&name).await }).await
     }
 
-    /// Waits for an answer, and not for ever. What is given up goes on by itself, and until it has come back the place is
-    /// taken to hang.
+    /// Waits for an answer, and not for ever. What nobody waits for any more goes on by itself, and when it takes too long the
+    /// place is taken to hang until it has come back.
     async fn ask<T, F>(&self, call: impl FnOnce(Arc<dyn CheckpointSink>) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let late = || Error::new(Reason::KeyCustodianUnavailable, "does not answer");
-        let _one_of_few = self.calls.acquire().await.map_err(Error::internal)?;
-        if self.hangs() {
-            return Err(late());
-        }
-        let call = tokio::spawn(call(Arc::clone(&self.sink)));
-        let handle = call.abort_handle();
-        let Ok(answer) = tokio::time::timeout(PATIENCE, call).await else {
-            self.given_up().push(handle);
-            return Err(late());
+        let asked = async {
+            let one_of_few = Arc::clone(&self.calls).acquire_owned().await.map_err(Error::internal)?;
+            if self.hangs() {
+                return Err(late());
+            }
+            let call = call(Arc::clone(&self.sink));
+            let call = tokio::spawn(async move {
+                let answer = call.await;
+                drop(one_of_few);
+                answer
+            });
+            self.note(call.abort_handle());
+            call.await.map_err(Error::internal)?
         };
-        answer.map_err(Error::internal)?
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    fn note(&self, call: AbortHandle) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), call));
     }
 
     fn hangs(&self) -> bool {
-        let mut given_up = self.given_up();
-        given_up.retain(|call| !call.is_finished());
-        !given_up.is_empty()
-    }
-
-    fn given_up(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|(_, call)| !call.is_finished());
+        made.iter().any(|(at, _)| at.elapsed() >= PATIENCE)
     }
 }
 
@@ -162,10 +167,30 @@ mod tests {
         }
         assert_eq!(stuck.asked.load(Ordering::Relaxed), 1);
         stuck.open.add_permits(1);
+        come_back(&place).await;
+        assert_eq!(place.get("a").await.unwrap(), None);
+        place.make().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_nobody_waits_for_are_few_and_not_forgotten() {
+        let stuck = Arc::new(Stuck { asked: AtomicUsize::new(0), open: Semaphore::new(0) });
+        let place = Place::new(Arc::clone(&stuck) as Arc<dyn CheckpointSink>);
+        for _ in 0..100 {
+            let given_up = tokio::time::timeout(Duration::from_millis(1), place.get("a")).await;
+            assert!(given_up.is_err(), "it is given up before the place is taken to hang");
+        }
+        assert_eq!(stuck.asked.load(Ordering::Relaxed), AT_ONCE);
+        tokio::time::advance(PATIENCE).await;
+        assert!(place.hangs());
+        stuck.open.add_permits(1);
+        come_back(&place).await;
+        place.make().await.unwrap();
+    }
+
+    async fn come_back(place: &Place) {
         while place.hangs() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(place.get("a").await.unwrap(), None);
-        place.make().await.unwrap();
     }
 }
