@@ -444,16 +444,11 @@ impl Door {
 
     /// Asks until the vault has carried an erasure out by itself.
     pub async fn shredded(&mut self, erasure: &str) -> v1::Erasure {
-        self.try_shredded(erasure).await.unwrap()
-    }
-
-    /// The same of a vault that may end meanwhile.
-    pub async fn try_shredded(&mut self, erasure: &str) -> Result<v1::Erasure, Status> {
         let asking = async {
             loop {
-                let found = self.try_erasure(erasure).await?;
+                let found = self.erasure(erasure).await;
                 if found.state() == v1::ErasureState::Shredded {
-                    return Ok(found);
+                    return found;
                 }
                 assert_eq!(found.state(), v1::ErasureState::Pending, "an erasure goes forward, never back");
             }
