@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 78] = [
+const PLAINTEXT: [&str; 80] = [
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.AuditFilter",
@@ -17,6 +17,7 @@ const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.CreateWithdrawalLinkResponse",
     ".lacuna.v1.DefineCollectionPointRequest",
     ".lacuna.v1.DefinePurposeRequest",
+    ".lacuna.v1.DefineRetentionClassRequest",
     ".lacuna.v1.DeleteConsumerRequest",
     ".lacuna.v1.DeleteTokenRequest",
     ".lacuna.v1.DetokenizeRequest",
@@ -57,6 +58,7 @@ const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.ListKeyEventsRequest",
     ".lacuna.v1.ListNoticesRequest",
     ".lacuna.v1.ListPurposesRequest",
+    ".lacuna.v1.ListRetentionClassesRequest",
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
@@ -99,6 +101,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "lacuna/v1/error_reason.proto",
         "lacuna/v1/event_service.proto",
         "lacuna/v1/key_service.proto",
+        "lacuna/v1/retention_service.proto",
         "lacuna/v1/subject_service.proto",
         "lacuna/v1/token_service.proto",
     ])?;

@@ -18,6 +18,7 @@ use crate::proto::v1::audit_service_client::AuditServiceClient;
 use crate::proto::v1::consent_service_client::ConsentServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::key_service_client::KeyServiceClient;
+use crate::proto::v1::retention_service_client::RetentionServiceClient;
 use crate::proto::v1::subject_service_client::SubjectServiceClient;
 use crate::proto::v1::token_service_client::TokenServiceClient;
 
@@ -98,6 +99,8 @@ pub struct Vault {
     pub events: EventServiceClient<Link>,
     /// The keys.
     pub keys: KeyServiceClient<Link>,
+    /// How long.
+    pub retention: RetentionServiceClient<Link>,
     /// Who may.
     pub access: AccessServiceClient<Link>,
 }
@@ -194,6 +197,7 @@ impl Vault {
             audits: AuditServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             events: EventServiceClient::new(link.clone()),
             keys: KeyServiceClient::new(link.clone()),
+            retention: RetentionServiceClient::new(link.clone()),
             access: AccessServiceClient::new(link),
         }
     }

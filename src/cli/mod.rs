@@ -34,6 +34,7 @@ mod preflight;
 mod print;
 mod purpose;
 mod report;
+mod retention;
 pub mod serve;
 mod subject;
 mod table;
@@ -106,6 +107,9 @@ enum Command {
     /// Say where consent is collected.
     #[command(after_help = EXIT_STATUS)]
     CollectionPoint(Noun<point::Verb>),
+    /// Define how long values are kept.
+    #[command(after_help = EXIT_STATUS)]
+    Retention(Noun<retention::Verb>),
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(Noun<erasure::Verb>),
@@ -155,6 +159,7 @@ impl Cli {
             Command::Purpose(noun) => noun.run(purpose::run).await,
             Command::Notice(noun) => noun.run(notice::run).await,
             Command::CollectionPoint(noun) => noun.run(point::run).await,
+            Command::Retention(noun) => noun.run(retention::run).await,
             Command::Erasure(noun) => noun.run(erasure::run).await,
             Command::Audit(noun) => noun.run(audit::run).await,
             Command::Events(noun) => noun.run(events::run).await,

@@ -53,6 +53,12 @@ named! {
     Mode: ConsentMode { OptIn, OptOut }
     /// How much a new version changes; a person decides that.
     Change: VersionChange { Minor, Major }
+    /// On what ground values are kept.
+    Ground: RetentionBasis {
+        Consent, Contract, LegalObligation, LegitimateInterests, LegalClaims, PublicTask, VitalInterests,
+    }
+    /// From when a period counts.
+    Counting: RetentionCounting { FromCreation, FromEndOfYear }
     /// What a collection point is.
     PointKind: CollectionPointKind { WebForm, Ivr, Agent, App, Import, Api, Paper, BrowserSignal }
 }

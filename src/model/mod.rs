@@ -15,6 +15,7 @@ mod id;
 mod label;
 mod outbox;
 mod redact;
+mod retention;
 mod rotation;
 mod subject;
 mod token;
@@ -37,6 +38,7 @@ pub use id::{
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
 pub use redact::{Redaction, redact};
+pub use retention::{Counting, Period, RetentionBasis, RetentionClass};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};
 pub use subject::{Restriction, Subject, SubjectState, Terms};
 pub use token::{TokenFormat, TokenState, looks_shaped, shape};

@@ -101,6 +101,10 @@ actions! {
     /// Define them.
     AdministerCatalogue = "administerCatalogue" on Vault
         ["DefinePurpose", "RetirePurpose", "PublishNotice", "DefineCollectionPoint"],
+    /// See retention classes.
+    ReadRetention = "readRetention" on Vault ["ListRetentionClasses"],
+    /// Define them.
+    AdministerRetention = "administerRetention" on Vault ["DefineRetentionClass"],
     /// Be told who objects to direct marketing.
     ReadSuppression = "readSuppression" on Vault [],
     /// Follow events.

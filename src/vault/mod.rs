@@ -33,8 +33,8 @@ use std::time::Duration;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Purpose, Reason, Result};
-use crate::policy::{Authority, Registered};
+use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Reason, Result};
+use crate::policy::{Authority, Registered, Seeds};
 
 /// How a vault is kept.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// A vault over keys that have been opened, with `seeds` for its purposes when it has none. Must be called within a
+    /// A vault over keys that have been opened, with `seeds` for its catalogue when it has none. Must be called within a
     /// tokio runtime, which runs its batches.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Vault {
     pub async fn start(
         custody: Arc<Custody>,
         clock: Arc<dyn Clock>,
-        seeds: Vec<Purpose>,
+        seeds: Seeds,
         settings: Settings,
         authority: Authority,
         registered: Vec<Registered>,
@@ -90,7 +90,7 @@ impl Vault {
                     "whether the sinks know of more than the database cannot be seen yet; it is tried again"
                 );
             }
-            let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
+            let library = consent::Library::open(custody.share_store(), &seeds, clock.now()).await?;
             let (store, time) = (custody.share_store(), Arc::clone(&clock));
             let events = event::Events::start(store, time, random, settings.events).await?;
             let audit = audit::keeper::Keeper::start(&custody, settings.audit).await?;

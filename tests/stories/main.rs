@@ -83,6 +83,7 @@ mod recorded;
 mod refusals;
 mod request;
 mod restore;
+mod retention;
 mod reuse;
 mod reviews;
 mod rewrapping;
