@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 78] = [
+const PLAINTEXT: [&str; 80] = [
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.AuditFilter",
@@ -61,6 +61,8 @@ const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.ListWhoCanAccessRequest",
+    ".lacuna.v1.LookupByCallerRequest",
+    ".lacuna.v1.LookupByCallerResponse",
     ".lacuna.v1.PlaceHoneyRequest",
     ".lacuna.v1.ProveAuditEntryRequest",
     ".lacuna.v1.ProveConsentRequest",
@@ -94,6 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.open_files([
         "lacuna/v1/access_service.proto",
         "lacuna/v1/audit_service.proto",
+        "lacuna/v1/call_service.proto",
         "lacuna/v1/channel.proto",
         "lacuna/v1/consent_service.proto",
         "lacuna/v1/error_reason.proto",

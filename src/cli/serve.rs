@@ -125,8 +125,12 @@ impl Running {
         let address = listener.local_addr()?;
         let (authority, files) = policies::load(config)?;
         let (custody, registered) = (Arc::new(opened.custody), policies::registered(config));
-        let settings =
-            Settings { events: config.events.settings(), audit: open::audit(config), brakes: config.brakes() };
+        let settings = Settings {
+            events: config.events.settings(),
+            audit: open::audit(config),
+            brakes: config.brakes(),
+            lookup_for: config.limits.lookup(),
+        };
         let (purposes, time) = (config.purposes(), Arc::clone(&clock));
         let vault = Arc::new(Vault::start(custody, time, purposes, settings, authority, registered).await?);
         policies::record(&vault, &files).await?;
