@@ -63,6 +63,8 @@ const PLAINTEXT: [&str; 80] = [
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.ListWhoCanAccessRequest",
+    ".lacuna.v1.LookupByCallerRequest",
+    ".lacuna.v1.LookupByCallerResponse",
     ".lacuna.v1.PlaceHoneyRequest",
     ".lacuna.v1.ProveAuditEntryRequest",
     ".lacuna.v1.ProveConsentRequest",
@@ -96,6 +98,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.open_files([
         "lacuna/v1/access_service.proto",
         "lacuna/v1/audit_service.proto",
+        "lacuna/v1/call_service.proto",
         "lacuna/v1/channel.proto",
         "lacuna/v1/consent_service.proto",
         "lacuna/v1/error_reason.proto",

@@ -96,6 +96,8 @@ opaque_debug!(
     v1::ListSubjectsRequest,
     v1::ListTokensRequest,
     v1::ListWhoCanAccessRequest,
+    v1::LookupByCallerRequest,
+    v1::LookupByCallerResponse,
     v1::PlaceHoneyRequest,
     v1::ProveAuditEntryRequest,
     v1::ProveConsentRequest,

@@ -18,6 +18,7 @@
 //! | `lacuna_reveal_budget_used_ratio` | `caller` | how much of its budget of reveals a caller has used |
 //! | `lacuna_reveal_budget_refusals_total` | | calls that were refused as over a budget |
 //! | `lacuna_approvals_total` | `outcome` | requests for approval of bulk reveals |
+//! | `lacuna_lookups_total` | `outcome` | look-ups of callers of a contact centre |
 //! | `lacuna_honey_touched_total` | | calls that touched people who do not exist |
 //! | `lacuna_enumeration_suspected_total` | | callers that looked again and again for what is not there |
 //! | `lacuna_policies` | | policies in force |

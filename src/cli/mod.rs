@@ -11,6 +11,7 @@ mod audit;
 mod backup;
 mod bench;
 mod bulk;
+mod call;
 mod callers;
 mod client;
 pub(crate) mod consent;
@@ -119,6 +120,9 @@ enum Command {
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
     Events(Noun<events::Verb>),
+    /// Tell who calls a contact centre.
+    #[command(after_help = EXIT_STATUS)]
+    Call(Noun<call::Verb>),
     /// Make certificates for trying out TLS.
     Tls(tls::Args),
     /// See who may do what and why, and put an end to it.
@@ -163,6 +167,7 @@ impl Cli {
             Command::Erasure(noun) => noun.run(erasure::run).await,
             Command::Audit(noun) => noun.run(audit::run).await,
             Command::Events(noun) => noun.run(events::run).await,
+            Command::Call(noun) => noun.run(call::run).await,
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,
             Command::Approval(noun) => noun.run(approval::run).await,

@@ -88,6 +88,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::KeyCustodianUnavailable => (Code::Unavailable, ErrorReason::KeyCustodianUnavailable),
         Reason::KeyRetired => (Code::DataLoss, ErrorReason::KeyRetired),
         Reason::LinkInvalid => (Code::PermissionDenied, ErrorReason::LinkInvalid),
+        Reason::LookupLimit => (Code::ResourceExhausted, ErrorReason::LookupLimit),
         Reason::NoConsent => (Code::PermissionDenied, ErrorReason::NoConsent),
         Reason::NotPermitted => (Code::PermissionDenied, ErrorReason::NotPermitted),
         Reason::NoticeUnknown => (Code::FailedPrecondition, ErrorReason::NoticeUnknown),

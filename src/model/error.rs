@@ -35,6 +35,7 @@ pub enum Reason {
     KeyCustodianUnavailable,
     KeyRetired,
     LinkInvalid,
+    LookupLimit,
     NoConsent,
     NotPermitted,
     NoticeUnknown,

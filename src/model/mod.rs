@@ -14,6 +14,7 @@ mod field;
 mod id;
 mod label;
 mod outbox;
+mod presented;
 mod redact;
 mod retention;
 mod rotation;
@@ -30,13 +31,14 @@ pub use consent::{
 pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
-pub use field::{Content, FieldType, Value, warm_up};
+pub use field::{Content, FieldType, Region, Value, warm_up};
 pub use id::{
     ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId,
     SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
+pub use presented::{Assurance, Presented};
 pub use redact::{Redaction, redact};
 pub use retention::{Counting, Period, RetentionBasis, RetentionClass};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};

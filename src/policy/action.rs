@@ -66,7 +66,7 @@ actions! {
     /// See a value, as far as its redaction goes.
     Reveal = "reveal" on Value ["Detokenize", "DetokenizeStream"],
     /// Find tokens by value.
-    Find = "find" on Value ["FindTokens"],
+    Find = "find" on Value ["FindTokens", "LookupByCaller"],
     /// Hand over a value.
     Tokenize = "tokenize" on Value ["Tokenize", "TokenizeStream"],
     /// Correct a value.

@@ -122,6 +122,12 @@ impl Admission<'_> {
         &self.purpose.code
     }
 
+    /// Whether the purpose may read values of a type.
+    #[must_use]
+    pub fn may_read(&self, kind: FieldType) -> bool {
+        self.purpose.may_read(kind)
+    }
+
     /// What the policies say of one value, or of a token that does not exist. Answers the redaction that they demand.
     fn check(&self, redaction: Redaction, facts: Option<&Facts>, now: Time) -> Result<Redaction> {
         let about = About::value(facts);

@@ -16,11 +16,13 @@ pub mod event;
 pub mod journal;
 mod keep;
 pub mod key;
+pub mod lookup;
 mod profiling;
 mod read;
 mod record;
 pub mod reveal;
 mod rotation;
+mod search;
 pub mod subject;
 mod suppression;
 mod together;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub audit: audit::keeper::Settings,
     /// What stops callers who ask for too much.
     pub brakes: brake::Settings,
+    /// How long the look-up of a caller may take.
+    pub lookup_for: Duration,
 }
 
 /// The vault: safe to share, and shared by every door.
@@ -58,6 +62,7 @@ pub struct Vault {
     events: event::Events,
     audit: audit::keeper::Keeper,
     brakes: brake::Brakes,
+    lookup_for: Duration,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
@@ -109,6 +114,7 @@ impl Vault {
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock), audit.chain(), &brakes),
             audit,
             brakes,
+            lookup_for: settings.lookup_for,
             shreds,
             custody,
             clock,

@@ -90,6 +90,41 @@ impl Tokens for SqlTx {
         found.iter().map(facts).collect()
     }
 
+    async fn newest_facts(&mut self, subject: SubjectId, purpose: &str, each: u32) -> Result<Vec<Facts>> {
+        let mut rows = Rows::new();
+        rows.row().number(i64::from(each)).text(purpose);
+        let found = sqlx::query(concat! {
+            facts!(for_purpose), "FROM ", each!("1"), " AS e CROSS JOIN (SELECT n.*, ROW_NUMBER() OVER ",
+            "(PARTITION BY n.type ORDER BY n.id DESC) AS place FROM token n WHERE n.subject = $2 AND ",
+            "n.sealed IS NOT NULL AND NOT n.single_use) t JOIN subject s ON s.id = t.subject ",
+            "LEFT JOIN standing w ON w.subject = s.id AND w.purpose = e.value ->> 1 ",
+            "WHERE t.place <= CAST(e.value ->> 0 AS BIGINT) ORDER BY t.type, t.id DESC"
+        })
+        .bind(rows.into_json())
+        .bind(subject.as_bytes().as_slice())
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        found.iter().map(facts).collect()
+    }
+
+    async fn last_added(&mut self, subjects: &[SubjectId]) -> Result<Vec<(SubjectId, Time)>> {
+        let rows = self
+            .fetch(
+                concat! {
+                    "SELECT t.subject, MAX(t.created_at) FROM ", each!("1"), " AS e CROSS JOIN token t ",
+                    "WHERE t.subject = ", blob!("0"), " GROUP BY t.subject"
+                },
+                Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
+            )
+            .await?;
+        let one = |row: &Row| {
+            let mut columns = Columns::of(row);
+            Ok((SubjectId::from_bytes(columns.bytes("token", "subject")?), columns.time()?))
+        };
+        rows.iter().map(one).collect()
+    }
+
     async fn update_tokens(&mut self, tokens: &[Token]) -> Result<()> {
         let mut rows = Rows::new();
         for token in tokens {
