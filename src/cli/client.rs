@@ -100,13 +100,10 @@ pub struct Vault {
     pub events: EventServiceClient<Link>,
     /// The keys.
     pub keys: KeyServiceClient<Link>,
-<<<<<<< HEAD
     /// How long.
     pub retention: RetentionServiceClient<Link>,
-=======
     /// Calls of a contact centre.
     pub calls: CallServiceClient<Link>,
->>>>>>> h/L
     /// Who may.
     pub access: AccessServiceClient<Link>,
 }

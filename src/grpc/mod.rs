@@ -139,11 +139,10 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let audits = AuditServiceServer::new(audit::Audits::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
-<<<<<<< HEAD
     let retention = RetentionServiceServer::new(retention::Retention::new(Arc::clone(&vault)))
-=======
+        .max_decoding_message_size(largest)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let calls = CallServiceServer::new(call::Calls::new(Arc::clone(&vault)))
->>>>>>> h/L
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
     let rights = rights::Rights::new(Arc::clone(&vault));
@@ -169,11 +168,8 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
         .add_service(gates.before(keys))
         .add_service(gates.before(accesses))
         .add_service(gates.before(audits))
-<<<<<<< HEAD
         .add_service(gates.before(retention))
-=======
         .add_service(gates.before(calls))
->>>>>>> h/L
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
