@@ -208,7 +208,7 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "",
     "lacuna.v1.AccessService",
     "lacuna.v1.AuditService",
