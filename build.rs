@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 80] = [
+const PLAINTEXT: [&str; 83] = [
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.AuditFilter",
@@ -59,11 +59,13 @@ const PLAINTEXT: [&str; 80] = [
     ".lacuna.v1.ListNoticesRequest",
     ".lacuna.v1.ListPurposesRequest",
     ".lacuna.v1.ListRetentionClassesRequest",
+    ".lacuna.v1.ListRetentionRunsRequest",
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.ListWhoCanAccessRequest",
     ".lacuna.v1.PlaceHoneyRequest",
+    ".lacuna.v1.PreviewRetentionRequest",
     ".lacuna.v1.ProveAuditEntryRequest",
     ".lacuna.v1.ProveConsentRequest",
     ".lacuna.v1.PublishNoticeRequest",
@@ -76,6 +78,7 @@ const PLAINTEXT: [&str; 80] = [
     ".lacuna.v1.RotateRootRequest",
     ".lacuna.v1.RotateSigningKeyRequest",
     ".lacuna.v1.RotateSubjectKeyRequest",
+    ".lacuna.v1.RunRetentionRequest",
     ".lacuna.v1.SetProfilingRequest",
     ".lacuna.v1.SimulateAccessRequest",
     ".lacuna.v1.SubjectFilter",

@@ -13,6 +13,7 @@ use lacuna::proto::v1;
 use crate::audit_crash::AUDITING;
 use crate::consent_crash::{CHANGING, RECORDING};
 use crate::outside::{Custodian, Door, Outside, Person, copy_folder, outside_on_both_stores, outside_with_a_token};
+use crate::retention_crash::ENDING;
 use crate::undone::assert_no_leaf_is_forgotten;
 
 /// Parts of the source that come by while a value is kept.
@@ -148,6 +149,7 @@ fn every_point_has_a_story() {
         &RECORDING,
         &CHANGING,
         &AUDITING,
+        &ENDING,
     ]
     .concat()
     .into_iter()

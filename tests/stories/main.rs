@@ -84,6 +84,7 @@ mod refusals;
 mod request;
 mod restore;
 mod retention;
+mod retention_crash;
 mod reuse;
 mod reviews;
 mod rewrapping;
