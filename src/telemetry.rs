@@ -26,6 +26,8 @@
 //! | `lacuna_policy_reloads_total` | `outcome` | other policies that were loaded or refused |
 //! | `lacuna_erasures_total` | `state` | erasures carried out or left pending |
 //! | `lacuna_erasures_pending` | | erasures that wait for something |
+//! | `lacuna_retention_ended_total` | | values destroyed because they were kept long enough |
+//! | `lacuna_retention_clock_doubted` | | 1 while the clock is not believed, so that nothing is destroyed by it |
 //! | `lacuna_event_streams` | | streams of events that are open |
 //! | `lacuna_event_consumer_behind`, `lacuna_event_consumer_behind_seconds` | `consumer` | how far a consumer is behind |
 //! | `lacuna_connections` | | connections that are open |

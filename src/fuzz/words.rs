@@ -9,7 +9,7 @@ use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
     ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label, OpaqueToken,
-    Presented, ReceiptId, Redaction, Reference, Region, RequestId, RotationId, SubjectId, Time, Value,
+    Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId, SubjectId, Time, Value,
     contains_card_number, looks_shaped, redact, shape,
 };
 use crate::store::journal::Mark;
@@ -51,6 +51,7 @@ fn ids(text: &str) {
     canonical(text, ReceiptId::parse(text));
     canonical(text, ErasureId::parse(text));
     canonical(text, EventId::parse(text));
+    canonical(text, RetentionRunId::parse(text));
     canonical(text, RotationId::parse(text));
     canonical(text, KeyEventId::parse(text));
     canonical(text, OpaqueToken::parse(text));

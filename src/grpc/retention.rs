@@ -6,12 +6,15 @@ use tonic::{Request, Response, Status};
 
 use super::identity::caller;
 use super::{answer, parse, status};
-use crate::model::{Counting, Error, Period, Result, RetentionBasis, RetentionClass, Time};
+use crate::model::{
+    Counting, Ended, Error, Period, Result, RetentionBasis, RetentionClass, RetentionRun, RetentionRunId, Time,
+};
 use crate::proto::v1;
 use crate::proto::v1::retention_service_server::RetentionService;
 use crate::vault::Vault;
 use crate::vault::consent::DefineRetentionClass;
 use crate::vault::page_size;
+use crate::vault::retention::{Previewed, RunRetention};
 
 /// The service.
 pub struct Retention {
@@ -62,6 +65,48 @@ impl RetentionService for Retention {
         })
         .await
     }
+
+    async fn preview_retention(
+        &self,
+        _: Request<v1::PreviewRetentionRequest>,
+    ) -> Result<Response<v1::PreviewRetentionResponse>, Status> {
+        answer("PreviewRetention", async {
+            let cohorts = self.vault.preview_retention().await?.iter().map(wire_cohort).collect();
+            Ok(v1::PreviewRetentionResponse { cohorts })
+        })
+        .await
+    }
+
+    async fn run_retention(
+        &self,
+        request: Request<v1::RunRetentionRequest>,
+    ) -> Result<Response<v1::RunRetentionResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("RunRetention", async {
+            let ask = request.into_inner();
+            let confirmed_at = ask.confirm_time.map(|time| parse::time("confirm_time", time)).transpose()?;
+            let request = parse::request_id(&ask.request_id)?;
+            let (run, pending) = self.vault.run_retention(&caller, RunRetention { confirmed_at, request }).await?;
+            Ok(v1::RunRetentionResponse { run: Some(wire_run(run)), pending_reason: pending.unwrap_or_default() })
+        })
+        .await
+    }
+
+    async fn list_retention_runs(
+        &self,
+        request: Request<v1::ListRetentionRunsRequest>,
+    ) -> Result<Response<v1::ListRetentionRunsResponse>, Status> {
+        answer("ListRetentionRuns", async {
+            let ask = request.into_inner();
+            let after = parse::page_token(&ask.page_token, RetentionRunId::parse)?;
+            let (runs, next) = self.vault.list_retention_runs(after, page_size(ask.page_size)?).await?;
+            Ok(v1::ListRetentionRunsResponse {
+                runs: runs.into_iter().map(wire_run).collect(),
+                next_page_token: next.map(|id| id.to_string()).unwrap_or_default(),
+            })
+        })
+        .await
+    }
 }
 
 fn class(given: v1::RetentionClass) -> Result<RetentionClass> {
@@ -90,5 +135,37 @@ fn wire_class(class: &RetentionClass) -> v1::RetentionClass {
         period: class.period.map(|period| period.to_string()).unwrap_or_default(),
         counting: class.period.map_or(0, |_| class.counting.number()),
         define_time: Some(parse::wire_time(Time::from_micros(class.defined_at))),
+    }
+}
+
+fn wire_cohort(previewed: &Previewed) -> v1::RetentionCohort {
+    let counted = &previewed.counted;
+    v1::RetentionCohort {
+        retention_class: counted.class.clone(),
+        month: counted.cohort.map(|cohort| cohort.to_string()).unwrap_or_default(),
+        end_time: previewed.ends_at.map(parse::wire_time),
+        overdue: previewed.overdue,
+        restricted: counted.restricted,
+        subjects: counted.subjects.cast_signed(),
+        values: counted.values.cast_signed(),
+    }
+}
+
+fn wire_run(run: RetentionRun) -> v1::RetentionRun {
+    let item = |ended: Ended| v1::RetentionRunItem {
+        retention_class: ended.class,
+        month: ended.cohort,
+        keys: ended.keys.cast_signed(),
+        values: ended.values.cast_signed(),
+    };
+    v1::RetentionRun {
+        run: run.id.to_string(),
+        state: run.state.number().into(),
+        start_caller: run.started_by,
+        start_time: Some(parse::wire_time(run.started_at)),
+        end_time: run.ended_at.map(parse::wire_time),
+        items: run.items.into_iter().map(item).collect(),
+        epoch: run.epoch.unwrap_or_default().cast_signed(),
+        receipt: run.receipt.unwrap_or_default(),
     }
 }

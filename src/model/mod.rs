@@ -33,14 +33,14 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Region, Value, warm_up};
 pub use id::{
-    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId,
-    SubjectId, TokenRow,
+    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RetentionRunId,
+    RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
 pub use presented::{Assurance, Presented};
 pub use redact::{Redaction, redact};
-pub use retention::{Counting, Period, RetentionBasis, RetentionClass};
+pub use retention::{Cohort, Counting, Ended, Period, RetentionBasis, RetentionClass, RetentionRun, RunState};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};
 pub use subject::{Restriction, Subject, SubjectState, Terms};
 pub use token::{TokenFormat, TokenState, looks_shaped, shape};

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::consent::{check_words, numbered};
-use super::{Error, Label, Result, Time};
+use super::{Error, Label, Result, RetentionRunId, Time};
 
 numbered! {
     /// On what ground values of a class are kept. The numbers are those of `lacuna.v1.RetentionBasis`.
@@ -101,6 +101,46 @@ impl TryFrom<String> for Period {
     }
 }
 
+/// A month of the calendar (UTC), counted from January 1970. Values of one class that were kept in it end together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cohort(u32);
+
+impl Cohort {
+    /// The month of a moment.
+    #[must_use]
+    pub fn of(time: Time) -> Self {
+        let time = jiff::Timestamp::from_microsecond(time.micros().clamp(0, Time::LAST.micros())).unwrap_or_default();
+        let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let years = u32::try_from(date.year() - 1970).unwrap_or_default();
+        Self(years * 12 + u32::try_from(date.month() - 1).unwrap_or_default())
+    }
+
+    /// The month that is so many after January 1970.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// How many months after January 1970 it is.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    fn date(self) -> jiff::civil::Date {
+        let year = i16::try_from(1970 + self.0 / 12).unwrap_or(9999).min(9999);
+        let month = i8::try_from(self.0 % 12 + 1).unwrap_or(1);
+        jiff::civil::Date::new(year, month, 1).unwrap_or(jiff::civil::Date::MAX)
+    }
+}
+
+/// `2026-11`.
+impl fmt::Display for Cohort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", 1970 + self.0 / 12, self.0 % 12 + 1)
+    }
+}
+
 /// A version of a retention class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionClass {
@@ -141,6 +181,29 @@ impl RetentionClass {
         Ok(())
     }
 
+    /// When what was kept in a month has been kept long enough; `None` without a period.
+    #[must_use]
+    pub fn ends(&self, cohort: Cohort) -> Option<Time> {
+        let Period { years, months, days } = self.period?;
+        let over = match self.counting {
+            Counting::FromCreation => Cohort(cohort.0.saturating_add(1)),
+            Counting::FromEndOfYear => Cohort((cohort.0 / 12).saturating_add(1).saturating_mul(12)),
+        };
+        let span = jiff::Span::new().years(i64::from(years)).months(i64::from(months)).days(i64::from(days));
+        let end = over.date().checked_add(span).and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC));
+        Some(end.map_or(Time::LAST, |end| Time::from_micros(end.timestamp().as_microsecond())))
+    }
+
+    /// The newest month of which everything has been kept long enough.
+    #[must_use]
+    pub fn over(&self, now: Time) -> Option<Cohort> {
+        let mut newest = Cohort::of(now).0;
+        while self.ends(Cohort(newest))? > now {
+            newest = newest.checked_sub(1)?;
+        }
+        Some(Cohort(newest))
+    }
+
     /// Makes this the version after `before`, at `now`.
     ///
     /// # Errors
@@ -152,6 +215,87 @@ impl RetentionClass {
         }
         (self.version, self.defined_at) = (before.version + 1, now.micros());
         Ok(())
+    }
+}
+
+/// Where a run stands. The numbers are stored, and are those of `lacuna.v1.RetentionRunState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunState {
+    /// Values are gone from the rows; their keys go with the next change of the root.
+    Pending = 1,
+    /// Their keys are gone from every copy.
+    Done = 2,
+}
+
+impl RunState {
+    /// The number that stores keep.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        self as i16
+    }
+
+    /// The state with this number.
+    #[must_use]
+    pub const fn from_number(number: i16) -> Option<Self> {
+        match number {
+            1 => Some(Self::Pending),
+            2 => Some(Self::Done),
+            _ => None,
+        }
+    }
+}
+
+/// What a run has destroyed of one class and month.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The class.
+    pub class: String,
+    /// The month, as `2026-11`.
+    pub cohort: String,
+    /// So many keys.
+    pub keys: u64,
+    /// So many values.
+    pub values: u64,
+}
+
+/// A run that destroys what was kept long enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionRun {
+    /// Its name.
+    pub id: RetentionRunId,
+    /// Who began it.
+    pub started_by: String,
+    /// When.
+    pub started_at: Time,
+    /// Where it stands.
+    pub state: RunState,
+    /// What it has destroyed, by class and month.
+    pub items: Vec<Ended>,
+    /// The epoch of the key tree that lacks the keys.
+    pub epoch: Option<u64>,
+    /// When they were gone.
+    pub ended_at: Option<Time>,
+    /// The signed receipt; a run that had nothing to destroy has none.
+    pub receipt: Option<Vec<u8>>,
+}
+
+impl RetentionRun {
+    /// A run that has destroyed nothing yet.
+    #[must_use]
+    pub fn begin(id: RetentionRunId, started_by: &str, now: Time) -> Self {
+        let (state, items) = (RunState::Pending, Vec::new());
+        let started_by = started_by.to_owned();
+        Self { id, started_by, started_at: now, state, items, epoch: None, ended_at: None, receipt: None }
+    }
+
+    /// Adds what was destroyed.
+    pub fn add(&mut self, class: &str, cohort: Cohort, keys: u64, values: u64) {
+        let cohort = cohort.to_string();
+        match self.items.iter_mut().find(|item| item.class == class && item.cohort == cohort) {
+            Some(item) => (item.keys, item.values) = (item.keys + keys, item.values + values),
+            None => self.items.push(Ended { class: class.to_owned(), cohort, keys, values }),
+        }
+        self.items.sort_by(|one, other| (&one.class, &one.cohort).cmp(&(&other.class, &other.cohort)));
     }
 }
 
@@ -171,6 +315,33 @@ mod tests {
             assert_eq!(error.field.as_deref(), Some("period"), "{text}");
         }
         assert!(serde_json::from_str::<Period>("\"P0Y\"").is_err());
+    }
+
+    #[test]
+    fn a_month_ends_with_its_period() {
+        let time = |text: &str| Time::parse(text).unwrap();
+        let november = Cohort::of(time("2026-11-30T23:59:59.999999Z"));
+        assert_eq!((november.to_string().as_str(), november.number()), ("2026-11", 682));
+        assert_eq!(Cohort::of(time("2026-12-01T00:00:00Z")).number(), 683);
+        let basis = RetentionBasis::Contract;
+        let class = |text, counting| RetentionClass::seed("x", "", basis, Some(Period::parse(text).unwrap()), counting);
+        for (period, counting, end) in [
+            ("P90D", Counting::FromCreation, "2027-03-01T00:00:00Z"),
+            ("P6M", Counting::FromCreation, "2027-06-01T00:00:00Z"),
+            ("P5Y", Counting::FromCreation, "2031-12-01T00:00:00Z"),
+            ("P3Y", Counting::FromEndOfYear, "2030-01-01T00:00:00Z"),
+            ("P1D", Counting::FromEndOfYear, "2027-01-02T00:00:00Z"),
+        ] {
+            let (class, end) = (class(period, counting), time(end));
+            assert_eq!(class.ends(november), Some(end), "{period}");
+            assert!(class.over(end).unwrap() >= november, "{period}");
+            let before = class.over(Time::from_micros(end.micros() - 1)).unwrap();
+            assert!(before < november && class.ends(before).unwrap() < end, "{period}");
+        }
+        let endless = RetentionClass { period: None, ..class("P1D", Counting::FromCreation) };
+        assert_eq!((endless.ends(november), endless.over(time("2999-01-01T00:00:00Z"))), (None, None));
+        assert_eq!(class("P100Y", Counting::FromCreation).over(time("2026-11-01T00:00:00Z")), None);
+        assert_eq!(class("P100Y", Counting::FromEndOfYear).ends(Cohort(u32::MAX)), Some(Time::LAST));
     }
 
     #[test]

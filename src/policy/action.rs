@@ -101,10 +101,11 @@ actions! {
     /// Define them.
     AdministerCatalogue = "administerCatalogue" on Vault
         ["DefinePurpose", "RetirePurpose", "PublishNotice", "DefineCollectionPoint"],
-    /// See retention classes.
-    ReadRetention = "readRetention" on Vault ["ListRetentionClasses"],
-    /// Define them.
-    AdministerRetention = "administerRetention" on Vault ["DefineRetentionClass"],
+    /// See retention classes, what is due and what has ended.
+    ReadRetention = "readRetention" on Vault
+        ["ListRetentionClasses", "PreviewRetention", "ListRetentionRuns"],
+    /// Define classes, and end what is due.
+    AdministerRetention = "administerRetention" on Vault ["DefineRetentionClass", "RunRetention"],
     /// Be told who objects to direct marketing.
     ReadSuppression = "readSuppression" on Vault [],
     /// Follow events.

@@ -150,6 +150,8 @@ pub fn token_state(facts: &Facts, now: Time) -> TokenState {
         TokenState::Erased
     } else if token.deleted_at.is_some() {
         TokenState::Deleted
+    } else if token.ended_at.is_some() {
+        TokenState::Ended
     } else if token.spent_at.is_some() {
         TokenState::Spent
     } else if token.kind == FieldType::Score && token.sealed.is_none() {
@@ -239,6 +241,7 @@ fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
         TokenState::Active | TokenState::Erased => return Ok(()),
         TokenState::Deleted => return Err(unknown_token(token)),
         TokenState::Purged => return Err(tell_erasure(purged(token), &person)),
+        TokenState::Ended => return Err(tell_erasure(ended(token, facts.token.ended_at), &person)),
         TokenState::Spent => Error::new(Reason::TokenSpent, "the single-use token has been revealed before"),
         TokenState::Expired => Error::new(Reason::TokenExpired, "the token has expired"),
     };
@@ -263,6 +266,14 @@ pub fn tell_erasure(error: Error, person: &PersonFacts) -> Error {
 pub fn purged(token: &str) -> Error {
     let message = "the value was inferred about the person and is gone for ever: they switched profiling off";
     Error::new(Reason::ValuePurged, message).with("token", token)
+}
+
+/// The refusal for a token whose value was kept long enough.
+#[must_use]
+pub fn ended(token: &str, at: Option<Time>) -> Error {
+    let message = "the value was kept as long as its retention class says, and is gone for ever";
+    let error = Error::new(Reason::RetentionEnded, message).with("token", token);
+    at.iter().fold(error, |error, time| error.with("end_time", time))
 }
 
 /// The refusal for a token that does not exist, or no longer does.

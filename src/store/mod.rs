@@ -24,6 +24,7 @@ pub mod leaf;
 pub mod node;
 pub mod outbox;
 pub mod request;
+pub mod retention;
 pub mod rotation;
 pub mod subject;
 pub mod suppression;
@@ -116,6 +117,7 @@ pub trait Tx:
     + node::Nodes
     + outbox::Outbox
     + request::Requests
+    + retention::Retentions
     + rotation::Rotations
     + subject::Subjects
     + suppression::Suppressions

@@ -20,6 +20,7 @@ pub mod lookup;
 mod profiling;
 mod read;
 mod record;
+pub mod retention;
 pub mod reveal;
 mod rotation;
 mod search;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Reason, Result};
+use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Reason, Result, Time};
 use crate::policy::{Authority, Registered, Seeds};
 
 /// How a vault is kept.
@@ -67,6 +68,8 @@ pub struct Vault {
     writes: write::Writes,
     shreds: Shreds,
     rotations: rotation::Rotations,
+    /// When retention last had nothing left to destroy, and whether the clock was believed then.
+    swept: tokio::sync::Mutex<Option<(Time, bool)>>,
     /// What is known of the journal, for one at a time.
     journal: tokio::sync::Mutex<journal::Progress>,
 }
@@ -120,6 +123,7 @@ impl Vault {
             clock,
             authority,
             library,
+            swept: tokio::sync::Mutex::default(),
             journal: tokio::sync::Mutex::default(),
             events,
         })

@@ -16,6 +16,7 @@ use crate::consent_crash::{CHANGING, RECORDING};
 use crate::outside::{
     Custodian, Door, Outside, PATIENCE, Person, copy_folder, outside_on_both_stores, outside_with_a_token,
 };
+use crate::retention_crash::ENDING;
 use crate::undone::assert_no_leaf_is_forgotten;
 
 /// Parts of the source that come by while a value is kept.
@@ -179,6 +180,7 @@ fn every_point_has_a_story() {
         &RECORDING,
         &CHANGING,
         &AUDITING,
+        &ENDING,
     ]
     .concat()
     .into_iter()

@@ -85,6 +85,7 @@ mod refusals;
 mod request;
 mod restore;
 mod retention;
+mod retention_crash;
 mod reuse;
 mod reviews;
 mod rewrapping;

@@ -14,6 +14,7 @@ mod leaf;
 mod node;
 mod outbox;
 mod request;
+mod retention;
 mod rotation;
 mod subject;
 mod suppression;

@@ -8,7 +8,7 @@ use crate::model::{ErasureId, Facts, FieldType, Jurisdiction, SubjectId, Time, T
 macro_rules! columns {
     () => {
         "t.id, t.subject, t.type, t.class, t.format, t.shaped, t.tags, t.expires_at, t.single_use, t.created_at, \
-         t.leaf, t.key_version, t.source, t.version, t.spent_at, t.deleted_at, t.sealed"
+         t.leaf, t.key_version, t.source, t.version, t.spent_at, t.deleted_at, t.ended_at, t.sealed"
     };
 }
 
@@ -332,6 +332,7 @@ fn record(columns: &mut Columns<'_>) -> Result<Token> {
         version: columns.unsigned("token", "version")?,
         spent_at: columns.maybe_time()?,
         deleted_at: columns.maybe_time()?,
+        ended_at: columns.maybe_time()?,
         sealed: columns.take()?,
     })
 }
