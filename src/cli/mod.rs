@@ -40,6 +40,7 @@ mod table;
 mod tls;
 mod token;
 pub(crate) mod value;
+mod vcon;
 
 use std::process::ExitCode;
 
@@ -129,6 +130,9 @@ enum Command {
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
+    /// Check conversations in the vCon format, and make of one what a party may have.
+    #[command(after_help = EXIT_STATUS)]
+    Vcon(vcon::Args),
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell.
@@ -163,6 +167,7 @@ impl Cli {
             Command::Approval(noun) => noun.run(approval::run).await,
             Command::Honey(noun) => noun.run(honey::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
+            Command::Vcon(args) => args.output().finish(vcon::run(&args)),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }
     }
