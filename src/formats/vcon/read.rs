@@ -71,8 +71,8 @@ impl Reading {
         let dialog = self.each(dialogs, "dialog", |reading, json, path| dialog(reading, json, path, counts))?;
         let attachments = fields.list("attachments", MOST_ATTACHMENTS)?;
         let counts = (parties.len(), dialog.len(), attachments.len());
-        let analyses = fields.list("analysis", MOST_ANALYSES)?;
-        let analysis = self.each(analyses, "analysis", |reading, json, path| reading.analysis(json, path, counts))?;
+        let listed = fields.list("analysis", MOST_ANALYSES)?;
+        let analysis = self.each(listed, "analysis", |reading, json, path| reading.analysis(json, path, counts))?;
         let attachments =
             self.each(attachments, "attachments", |reading, json, path| reading.attachment(json, path, counts))?;
         let began = dialog.iter().map(|dialog| dialog.start).min();
