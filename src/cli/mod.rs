@@ -42,6 +42,7 @@ mod table;
 mod tls;
 mod token;
 pub(crate) mod value;
+mod vcon;
 
 use std::process::ExitCode;
 
@@ -137,6 +138,9 @@ enum Command {
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
+    /// Check conversations in the vCon format, and make of one what a party may have.
+    #[command(after_help = EXIT_STATUS)]
+    Vcon(vcon::Args),
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell.
@@ -173,6 +177,7 @@ impl Cli {
             Command::Approval(noun) => noun.run(approval::run).await,
             Command::Honey(noun) => noun.run(honey::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
+            Command::Vcon(args) => args.output().finish(vcon::run(&args)),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }
     }

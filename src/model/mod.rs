@@ -22,7 +22,8 @@ mod subject;
 mod token;
 
 pub use approval::{Approval, ApprovalState, Bulk};
-pub use card::{contains_card_number, luhn_valid};
+pub(crate) use card::digit;
+pub use card::{contains_card_number, luhn_valid, mask_card_numbers};
 pub use clock::{Clock, SystemClock, Time};
 pub use consent::{
     Actor, Basis, Change, Channel, CollectionPoint, Consent, ConsentEvent, ConsentState, Controller, EventKind,

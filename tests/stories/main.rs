@@ -112,3 +112,4 @@ mod tokens;
 mod traces;
 mod transplant;
 mod undone;
+mod vcon;
