@@ -9,8 +9,8 @@ use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
     ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label, OpaqueToken,
-    ReceiptId, Redaction, Reference, RequestId, RotationId, SubjectId, Time, Value, contains_card_number, looks_shaped,
-    redact, shape,
+    PartId, ReceiptId, Redaction, Reference, RequestId, RotationId, SubjectId, Time, Value, contains_card_number,
+    looks_shaped, redact, shape,
 };
 use crate::store::journal::Mark;
 use crate::trace::Parent;
@@ -50,6 +50,7 @@ fn ids(text: &str) {
     canonical(text, ReceiptId::parse(text));
     canonical(text, ErasureId::parse(text));
     canonical(text, EventId::parse(text));
+    canonical(text, PartId::parse(text));
     canonical(text, RotationId::parse(text));
     canonical(text, KeyEventId::parse(text));
     canonical(text, OpaqueToken::parse(text));

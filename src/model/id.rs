@@ -173,6 +173,14 @@ sixteen_bytes!(ApprovalId);
 time_ordered!(ApprovalId);
 shown!(ApprovalId, "apr_", "approval");
 
+/// One part of a call, such as a recording: `prt_…`. A file that is sealed under the part's key carries it in clear, so that
+/// the right key can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartId([u8; 16]);
+sixteen_bytes!(PartId);
+time_ordered!(PartId);
+shown!(PartId, "prt_", "part");
+
 /// One rotation of a key: `rot_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RotationId([u8; 16]);

@@ -31,7 +31,7 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Value, warm_up};
 pub use id::{
-    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId,
+    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, PartId, ReceiptId, RequestId, RotationId,
     SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};

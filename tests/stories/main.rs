@@ -64,6 +64,7 @@ mod kms;
 mod landing;
 mod leaks;
 mod links;
+mod media;
 #[cfg(target_os = "linux")]
 mod memory;
 mod mismatches;
