@@ -9,8 +9,8 @@ use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
     ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label, OpaqueToken,
-    Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId, SubjectId, Time, Value,
-    contains_card_number, looks_shaped, redact, shape,
+    PartId, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId, SubjectId, Time,
+    Value, contains_card_number, looks_shaped, redact, shape,
 };
 use crate::store::journal::Mark;
 use crate::trace::Parent;
@@ -52,6 +52,7 @@ fn ids(text: &str) {
     canonical(text, ErasureId::parse(text));
     canonical(text, EventId::parse(text));
     canonical(text, RetentionRunId::parse(text));
+    canonical(text, PartId::parse(text));
     canonical(text, RotationId::parse(text));
     canonical(text, KeyEventId::parse(text));
     canonical(text, OpaqueToken::parse(text));

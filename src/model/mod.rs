@@ -34,8 +34,8 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Region, Value, warm_up};
 pub use id::{
-    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RetentionRunId,
-    RotationId, SubjectId, TokenRow,
+    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, PartId, ReceiptId, RequestId,
+    RetentionRunId, RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
