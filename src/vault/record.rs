@@ -47,6 +47,17 @@ impl Vault {
         }
     }
 
+    /// Records what is answered meanwhile because it tells nothing of anybody.
+    pub(super) fn record_later(&self, entry: Entry) {
+        let writes = self.writes.clone();
+        tokio::spawn(async move {
+            let written = writes.call(Write::Record(Box::new(Record::of(entry)))).await;
+            if let Err(error) = written.map_err(Error::from).flatten() {
+                tracing::error!(%error, "an answer that tells of nobody is not on record");
+            }
+        });
+    }
+
     /// Records that a whole call was refused, and answers the refusal; or that even this could not be recorded.
     pub(super) async fn record_refusal(&self, caller: &Caller, deed: &'static str, error: Error) -> Error {
         self.record_refused(Record::of(Entry::new(&caller.name, deed, self.clock.now())), error).await
