@@ -4,11 +4,12 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 78] = [
+const PLAINTEXT: [&str; 83] = [
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.AuditFilter",
     ".lacuna.v1.BatchCheckPermissionRequest",
+    ".lacuna.v1.CallValue",
     ".lacuna.v1.CancelErasureRequest",
     ".lacuna.v1.CheckPermissionRequest",
     ".lacuna.v1.ConsentEvidence",
@@ -29,6 +30,7 @@ const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.FieldInput",
     ".lacuna.v1.FindTokensRequest",
     ".lacuna.v1.GetApprovalRequest",
+    ".lacuna.v1.GetCallRequest",
     ".lacuna.v1.GetCheckpointRequest",
     ".lacuna.v1.GetErasureRequest",
     ".lacuna.v1.GetKeyStatusRequest",
@@ -46,6 +48,7 @@ const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.ListApprovalsRequest",
     ".lacuna.v1.ListAuditEntriesRequest",
     ".lacuna.v1.ListCallersRequest",
+    ".lacuna.v1.ListCallsRequest",
     ".lacuna.v1.ListCollectionPointsRequest",
     ".lacuna.v1.ListConsentEventsRequest",
     ".lacuna.v1.ListConsentsRequest",
@@ -61,6 +64,7 @@ const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.ListWhoCanAccessRequest",
+    ".lacuna.v1.PartyInput",
     ".lacuna.v1.PlaceHoneyRequest",
     ".lacuna.v1.ProveAuditEntryRequest",
     ".lacuna.v1.ProveConsentRequest",
@@ -79,6 +83,7 @@ const PLAINTEXT: [&str; 78] = [
     ".lacuna.v1.SubjectFilter",
     ".lacuna.v1.TokenizeRequest",
     ".lacuna.v1.UpdateTokenRequest",
+    ".lacuna.v1.UpsertCallRequest",
     ".lacuna.v1.VerifyAuditChainRequest",
     ".lacuna.v1.VerifyErasureRequest",
     ".lacuna.v1.WatchEventsRequest",
@@ -94,6 +99,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compiler.open_files([
         "lacuna/v1/access_service.proto",
         "lacuna/v1/audit_service.proto",
+        "lacuna/v1/call_service.proto",
         "lacuna/v1/channel.proto",
         "lacuna/v1/consent_service.proto",
         "lacuna/v1/error_reason.proto",

@@ -15,6 +15,7 @@ use super::failure::{Failure, Result};
 use super::print::Output;
 use crate::proto::v1::access_service_client::AccessServiceClient;
 use crate::proto::v1::audit_service_client::AuditServiceClient;
+use crate::proto::v1::call_service_client::CallServiceClient;
 use crate::proto::v1::consent_service_client::ConsentServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::key_service_client::KeyServiceClient;
@@ -94,6 +95,8 @@ pub struct Vault {
     pub consents: ConsentServiceClient<Link>,
     /// Who did.
     pub audits: AuditServiceClient<Link>,
+    /// Calls of a contact centre.
+    pub calls: CallServiceClient<Link>,
     /// What changes.
     pub events: EventServiceClient<Link>,
     /// The keys.
@@ -192,6 +195,7 @@ impl Vault {
             subjects: SubjectServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             consents: ConsentServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             audits: AuditServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
+            calls: CallServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             events: EventServiceClient::new(link.clone()),
             keys: KeyServiceClient::new(link.clone()),
             access: AccessServiceClient::new(link),

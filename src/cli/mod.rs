@@ -11,6 +11,7 @@ mod audit;
 mod backup;
 mod bench;
 mod bulk;
+mod call;
 mod callers;
 mod client;
 pub(crate) mod consent;
@@ -112,6 +113,9 @@ enum Command {
     /// See who did what, whether the log is as it was written, and who is affected by a breach.
     #[command(after_help = EXIT_STATUS)]
     Audit(Noun<audit::Verb>),
+    /// Record calls of a contact centre, and look at them.
+    #[command(after_help = EXIT_STATUS)]
+    Call(Noun<call::Verb>),
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
     Events(Noun<events::Verb>),
@@ -157,6 +161,7 @@ impl Cli {
             Command::CollectionPoint(noun) => noun.run(point::run).await,
             Command::Erasure(noun) => noun.run(erasure::run).await,
             Command::Audit(noun) => noun.run(audit::run).await,
+            Command::Call(noun) => noun.run(call::run).await,
             Command::Events(noun) => noun.run(events::run).await,
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,

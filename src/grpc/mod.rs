@@ -7,6 +7,7 @@ mod access;
 mod approval;
 mod arrival;
 pub mod audit;
+mod call;
 mod consent;
 mod event;
 mod gate;
@@ -47,6 +48,7 @@ use crate::model::Error;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::audit_service_server::AuditServiceServer;
+use crate::proto::v1::call_service_server::CallServiceServer;
 use crate::proto::v1::consent_service_server::ConsentServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
@@ -135,6 +137,9 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let audits = AuditServiceServer::new(audit::Audits::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
+    let calls = CallServiceServer::new(call::Calls::new(Arc::clone(&vault)))
+        .max_decoding_message_size(largest)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let rights = rights::Rights::new(Arc::clone(&vault));
     let gates = Gates { gate, rights, vault, tracer: tracer.map(Arc::new) };
     let reflection = tonic_reflection::server::Builder::configure()
@@ -158,6 +163,7 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
         .add_service(gates.before(keys))
         .add_service(gates.before(accesses))
         .add_service(gates.before(audits))
+        .add_service(gates.before(calls))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
@@ -196,10 +202,11 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "",
     "lacuna.v1.AccessService",
     "lacuna.v1.AuditService",
+    "lacuna.v1.CallService",
     "lacuna.v1.ConsentService",
     "lacuna.v1.EventService",
     "lacuna.v1.SubjectService",

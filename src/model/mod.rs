@@ -4,6 +4,7 @@
 //! a state that changes here may refuse. It must not know how anything is stored, sealed or sent.
 
 mod approval;
+mod call;
 mod card;
 mod clock;
 pub(crate) mod consent;
@@ -20,6 +21,10 @@ mod subject;
 mod token;
 
 pub use approval::{Approval, ApprovalState, Bulk};
+pub use call::{
+    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, Party, PartyRole, PartyValue, SourceCallId,
+    check_dialled,
+};
 pub use card::{contains_card_number, luhn_valid};
 pub use clock::{Clock, SystemClock, Time};
 pub use consent::{
@@ -31,7 +36,7 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Value, warm_up};
 pub use id::{
-    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId,
+    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId,
     SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};

@@ -26,6 +26,7 @@ mod brakes;
 mod breach;
 #[cfg(feature = "s3")]
 mod buckets;
+mod calls;
 mod certificates;
 mod cli_client;
 mod configuration;
