@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 /// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
 /// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: [&str; 83] = [
+const PLAINTEXT: &[&str] = &[
     ".lacuna.v1.AcknowledgeEventRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.AuditFilter",
@@ -18,6 +18,7 @@ const PLAINTEXT: [&str; 83] = [
     ".lacuna.v1.CreateWithdrawalLinkResponse",
     ".lacuna.v1.DefineCollectionPointRequest",
     ".lacuna.v1.DefinePurposeRequest",
+    ".lacuna.v1.DefineRetentionClassRequest",
     ".lacuna.v1.DeleteConsumerRequest",
     ".lacuna.v1.DeleteTokenRequest",
     ".lacuna.v1.DetokenizeRequest",
@@ -60,12 +61,17 @@ const PLAINTEXT: [&str; 83] = [
     ".lacuna.v1.ListKeyEventsRequest",
     ".lacuna.v1.ListNoticesRequest",
     ".lacuna.v1.ListPurposesRequest",
+    ".lacuna.v1.ListRetentionClassesRequest",
+    ".lacuna.v1.ListRetentionRunsRequest",
     ".lacuna.v1.ListRotationsRequest",
     ".lacuna.v1.ListSubjectsRequest",
     ".lacuna.v1.ListTokensRequest",
     ".lacuna.v1.ListWhoCanAccessRequest",
+    ".lacuna.v1.LookupByCallerRequest",
+    ".lacuna.v1.LookupByCallerResponse",
     ".lacuna.v1.PartyInput",
     ".lacuna.v1.PlaceHoneyRequest",
+    ".lacuna.v1.PreviewRetentionRequest",
     ".lacuna.v1.ProveAuditEntryRequest",
     ".lacuna.v1.ProveConsentRequest",
     ".lacuna.v1.PublishNoticeRequest",
@@ -78,6 +84,7 @@ const PLAINTEXT: [&str; 83] = [
     ".lacuna.v1.RotateRootRequest",
     ".lacuna.v1.RotateSigningKeyRequest",
     ".lacuna.v1.RotateSubjectKeyRequest",
+    ".lacuna.v1.RunRetentionRequest",
     ".lacuna.v1.SetProfilingRequest",
     ".lacuna.v1.SimulateAccessRequest",
     ".lacuna.v1.SubjectFilter",
@@ -105,6 +112,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "lacuna/v1/error_reason.proto",
         "lacuna/v1/event_service.proto",
         "lacuna/v1/key_service.proto",
+        "lacuna/v1/retention_service.proto",
         "lacuna/v1/subject_service.proto",
         "lacuna/v1/token_service.proto",
     ])?;

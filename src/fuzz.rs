@@ -6,6 +6,7 @@
 
 mod documents;
 mod doors;
+mod formats;
 mod keys;
 mod proofs;
 mod words;
@@ -26,7 +27,7 @@ pub struct Target {
 /// Every one of them.
 #[must_use]
 pub fn targets() -> Vec<Target> {
-    let all = [words::TARGETS, documents::TARGETS, keys::TARGETS, proofs::TARGETS, doors::TARGETS];
+    let all = [words::TARGETS, documents::TARGETS, keys::TARGETS, proofs::TARGETS, doors::TARGETS, formats::TARGETS];
     all.into_iter().flatten().map(|&(name, run)| Target { name, run }).collect()
 }
 

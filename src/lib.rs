@@ -14,7 +14,8 @@
 //! - **deeds**: [`vault`], one file a noun, one method a deed: admit, act, record.
 //! - **keys**: [`keys`] holds who can read: the puncturable tree, the root slot that can forget, the shredder.
 //! - **records**: [`store`] is what survives a restart: every statement once, on SQLite and on PostgreSQL.
-//! - **rules**: [`policy`] decides and alone makes a permit; [`model`] holds the words, the states, the values.
+//! - **rules**: [`policy`] decides and alone makes a permit; [`formats`] reads and writes documents of other systems; [`model`]
+//!   holds the words, the states, the values.
 //! - **ground**: [`crypto`] turns bytes into bytes; [`batch`] lets many callers share one statement or commit;
 //!   [`crash`] is where tests cut the power; [`platform`] asks the operating system; [`trace`] tells what a call is found by.
 
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod crash;
 pub mod crypto;
+pub mod formats;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod grpc;

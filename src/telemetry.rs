@@ -18,6 +18,7 @@
 //! | `lacuna_reveal_budget_used_ratio` | `caller` | how much of its budget of reveals a caller has used |
 //! | `lacuna_reveal_budget_refusals_total` | | calls that were refused as over a budget |
 //! | `lacuna_approvals_total` | `outcome` | requests for approval of bulk reveals |
+//! | `lacuna_lookups_total` | `outcome` | look-ups of callers of a contact centre |
 //! | `lacuna_honey_touched_total` | | calls that touched people who do not exist |
 //! | `lacuna_enumeration_suspected_total` | | callers that looked again and again for what is not there |
 //! | `lacuna_policies` | | policies in force |
@@ -25,6 +26,8 @@
 //! | `lacuna_policy_reloads_total` | `outcome` | other policies that were loaded or refused |
 //! | `lacuna_erasures_total` | `state` | erasures carried out or left pending |
 //! | `lacuna_erasures_pending` | | erasures that wait for something |
+//! | `lacuna_retention_ended_total` | | values destroyed because they were kept long enough |
+//! | `lacuna_retention_clock_doubted` | | 1 while the clock is not believed, so that nothing is destroyed by it |
 //! | `lacuna_event_streams` | | streams of events that are open |
 //! | `lacuna_event_consumer_behind`, `lacuna_event_consumer_behind_seconds` | `consumer` | how far a consumer is behind |
 //! | `lacuna_connections` | | connections that are open |

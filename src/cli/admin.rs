@@ -173,6 +173,7 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
         ("VALID", trust),
         ("subject", statement.subject.clone()),
         ("erasure", statement.erasure.clone()),
+        ("retention run", statement.retention_run.clone()),
         ("reason", statement.reason.clone()),
         ("keys destroyed", statement.erase_time.clone()),
         ("assurance", statement.assurance.clone()),

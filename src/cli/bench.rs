@@ -5,13 +5,15 @@
 //! are not what an open stream of arrivals would see. The echo runs inside this process: the ratio says what the vault's
 //! work costs over the transport alone, on a machine that all of them share.
 //!
-//! `lacuna bench cost` compares vaults with each other instead, and opens them itself.
+//! `lacuna bench cost` compares vaults with each other instead, and opens them itself; so does `lacuna bench lookup`, where calls
+//! arrive at a rate of their own.
 
 mod cost;
 mod echo;
 mod inside;
 mod keys;
 mod load;
+mod lookup;
 mod measure;
 mod permission;
 mod report;
@@ -42,6 +44,8 @@ pub struct Args {
     /// Seconds per measurement
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
+    #[command(flatten)]
+    lookups: lookup::Load,
 }
 
 /// What can be asked for.
@@ -66,6 +70,8 @@ enum Choice {
     /// `Detokenize` with and without TLS, tokens of issuers and policies, in vaults of its own: what each of them costs, and
     /// the audit.
     Cost,
+    /// `LookupByCaller` at a fixed rate, in a vault of its own that is filled first, beside what the bare store needs.
+    Lookup,
 }
 
 /// One thing that is measured.
@@ -118,7 +124,7 @@ impl Choice {
             Self::RevealBatch => &[What::RevealBatch],
             Self::RevealStream => &[What::RevealStream],
             Self::Erase => &[What::Erase],
-            Self::Keys | Self::Permission | Self::Cost => &[],
+            Self::Keys | Self::Permission | Self::Cost | Self::Lookup => &[],
             Self::All => &[What::Tokenize, What::Reveal, What::RevealBatch, What::RevealStream, What::Erase],
         }
     }
@@ -132,6 +138,7 @@ pub async fn run(args: Args) -> Result<()> {
         Choice::Keys => return output.show(&keys::run(&args.remote, pace).await?),
         Choice::Permission => return output.show(&permission::run(&args.remote, pace).await?),
         Choice::Cost => return output.show(&cost::run(pace).await?),
+        Choice::Lookup => return output.show(&lookup::run(&args.lookups, pace).await?),
         _ => {}
     }
     let mut report = Report::new(args.remote.address(), pace);

@@ -19,6 +19,7 @@ use crate::proto::v1::call_service_client::CallServiceClient;
 use crate::proto::v1::consent_service_client::ConsentServiceClient;
 use crate::proto::v1::event_service_client::EventServiceClient;
 use crate::proto::v1::key_service_client::KeyServiceClient;
+use crate::proto::v1::retention_service_client::RetentionServiceClient;
 use crate::proto::v1::subject_service_client::SubjectServiceClient;
 use crate::proto::v1::token_service_client::TokenServiceClient;
 
@@ -95,12 +96,14 @@ pub struct Vault {
     pub consents: ConsentServiceClient<Link>,
     /// Who did.
     pub audits: AuditServiceClient<Link>,
-    /// Calls of a contact centre.
-    pub calls: CallServiceClient<Link>,
     /// What changes.
     pub events: EventServiceClient<Link>,
     /// The keys.
     pub keys: KeyServiceClient<Link>,
+    /// How long.
+    pub retention: RetentionServiceClient<Link>,
+    /// Calls of a contact centre.
+    pub calls: CallServiceClient<Link>,
     /// Who may.
     pub access: AccessServiceClient<Link>,
 }
@@ -198,6 +201,7 @@ impl Vault {
             calls: CallServiceClient::new(link.clone()).max_decoding_message_size(LARGEST_ANSWER),
             events: EventServiceClient::new(link.clone()),
             keys: KeyServiceClient::new(link.clone()),
+            retention: RetentionServiceClient::new(link.clone()),
             access: AccessServiceClient::new(link),
         }
     }

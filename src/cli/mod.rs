@@ -35,12 +35,14 @@ mod preflight;
 mod print;
 mod purpose;
 mod report;
+mod retention;
 pub mod serve;
 mod subject;
 mod table;
 mod tls;
 mod token;
 pub(crate) mod value;
+mod vcon;
 
 use std::process::ExitCode;
 
@@ -107,13 +109,16 @@ enum Command {
     /// Say where consent is collected.
     #[command(after_help = EXIT_STATUS)]
     CollectionPoint(Noun<point::Verb>),
+    /// Define how long values are kept.
+    #[command(after_help = EXIT_STATUS)]
+    Retention(Noun<retention::Verb>),
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(Noun<erasure::Verb>),
     /// See who did what, whether the log is as it was written, and who is affected by a breach.
     #[command(after_help = EXIT_STATUS)]
     Audit(Noun<audit::Verb>),
-    /// Record calls of a contact centre, and look at them.
+    /// Tell who calls a contact centre, record calls, and look at them.
     #[command(after_help = EXIT_STATUS)]
     Call(Noun<call::Verb>),
     /// Follow what changes, and see which systems have been told.
@@ -133,6 +138,9 @@ enum Command {
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
+    /// Check conversations in the vCon format, and make of one what a party may have.
+    #[command(after_help = EXIT_STATUS)]
+    Vcon(vcon::Args),
     /// Write a completion script for a shell to standard output.
     Completions {
         /// Which shell.
@@ -159,15 +167,17 @@ impl Cli {
             Command::Purpose(noun) => noun.run(purpose::run).await,
             Command::Notice(noun) => noun.run(notice::run).await,
             Command::CollectionPoint(noun) => noun.run(point::run).await,
+            Command::Retention(noun) => noun.run(retention::run).await,
             Command::Erasure(noun) => noun.run(erasure::run).await,
             Command::Audit(noun) => noun.run(audit::run).await,
-            Command::Call(noun) => noun.run(call::run).await,
             Command::Events(noun) => noun.run(events::run).await,
+            Command::Call(noun) => noun.run(call::run).await,
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,
             Command::Approval(noun) => noun.run(approval::run).await,
             Command::Honey(noun) => noun.run(honey::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
+            Command::Vcon(args) => args.output().finish(vcon::run(&args)),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }
     }

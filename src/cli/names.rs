@@ -59,6 +59,12 @@ named! {
     Disposition: CallDisposition { Answered, NoAnswer, Busy, Failed, Congestion, Abandoned, Voicemail }
     /// What a party is in a call.
     Role: PartyRole { Customer, Agent, Supervisor, Sme, ThirdParty }
+    /// On what ground values are kept.
+    Ground: RetentionBasis {
+        Consent, Contract, LegalObligation, LegitimateInterests, LegalClaims, PublicTask, VitalInterests,
+    }
+    /// From when a period counts.
+    Counting: RetentionCounting { FromCreation, FromEndOfYear }
     /// What a collection point is.
     PointKind: CollectionPointKind { WebForm, Ivr, Agent, App, Import, Api, Paper, BrowserSignal }
 }

@@ -125,10 +125,14 @@ impl Running {
         let address = listener.local_addr()?;
         let (authority, files) = policies::load(config)?;
         let (custody, registered) = (Arc::new(opened.custody), policies::registered(config));
-        let settings =
-            Settings { events: config.events.settings(), audit: open::audit(config), brakes: config.brakes() };
-        let (purposes, time) = (config.purposes(), Arc::clone(&clock));
-        let vault = Arc::new(Vault::start(custody, time, purposes, settings, authority, registered).await?);
+        let settings = Settings {
+            events: config.events.settings(),
+            audit: open::audit(config),
+            brakes: config.brakes(),
+            lookup_for: config.limits.lookup(),
+        };
+        let (seeds, time) = (config.seeds(), Arc::clone(&clock));
+        let vault = Arc::new(Vault::start(custody, time, seeds, settings, authority, registered).await?);
         policies::record(&vault, &files).await?;
         let (health, pulse) = Health::new();
         let (stop, stopped) = watch::channel(false);

@@ -19,13 +19,21 @@ pub struct Brakes {
     pub approval_above: Option<u64>,
     /// How many look-ups of each caller may find nothing before that is told of; without a limit when not said.
     pub lookup_misses: Option<Misses>,
+    /// How many numbers of callers one agent may look up: 200 within 60 seconds.
+    pub lookups: Misses,
     /// For how many seconds a request for approval can be granted and used: 3600.
     pub approval_seconds: u64,
 }
 
 impl Default for Brakes {
     fn default() -> Self {
-        Self { reveal_budget: None, approval_above: None, lookup_misses: None, approval_seconds: 3600 }
+        Self {
+            reveal_budget: None,
+            approval_above: None,
+            lookup_misses: None,
+            approval_seconds: 3600,
+            lookups: LOOKUPS,
+        }
     }
 }
 
@@ -49,6 +57,21 @@ pub struct Misses {
     pub seconds: u64,
 }
 
+/// What an agent with a headset cannot reach, and a script does in seconds.
+const LOOKUPS: Misses = Misses { count: 200, seconds: 60 };
+
+impl Misses {
+    fn check(self, place: &str) -> Result<()> {
+        check_seconds(&format!("{place}.seconds"), self.seconds)?;
+        ensure!(self.count > 0, "{place}.count must be at least 1");
+        Ok(())
+    }
+
+    const fn limit(self) -> Limit {
+        Limit { most: self.count, window: Duration::from_secs(self.seconds) }
+    }
+}
+
 impl Budget {
     pub(super) fn check(self, place: &str) -> Result<()> {
         check_seconds(&format!("{place}.seconds"), self.seconds)?;
@@ -70,10 +93,8 @@ fn check_seconds(place: &str, seconds: u64) -> Result<()> {
 impl Brakes {
     pub(super) fn check(&self) -> Result<()> {
         check_seconds("brakes.approval_seconds", self.approval_seconds)?;
-        if let Some(misses) = &self.lookup_misses {
-            check_seconds("brakes.lookup_misses.seconds", misses.seconds)?;
-            ensure!(misses.count > 0, "brakes.lookup_misses.count must be at least 1");
-        }
+        self.lookup_misses.iter().try_for_each(|misses| misses.check("brakes.lookup_misses"))?;
+        self.lookups.check("brakes.lookups")?;
         self.reveal_budget.iter().try_for_each(|budget| budget.check("brakes.reveal_budget"))
     }
 }
@@ -89,10 +110,8 @@ impl Config {
             other_reveals: self.brakes.reveal_budget.map(Budget::limit),
             bulk: bulk.collect(),
             other_bulk: self.brakes.approval_above,
-            misses: self
-                .brakes
-                .lookup_misses
-                .map(|misses| Limit { most: misses.count, window: Duration::from_secs(misses.seconds) }),
+            misses: self.brakes.lookup_misses.map(Misses::limit),
+            lookups: self.brakes.lookups.limit(),
             approval_lifetime: Duration::from_secs(self.brakes.approval_seconds),
         }
     }

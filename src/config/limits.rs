@@ -27,6 +27,8 @@ pub struct Limits {
     pub header_kib: u32,
     /// How large one message of a caller may be, in MiB: 16.
     pub request_mib: u32,
+    /// After how many milliseconds a look-up of a caller is answered without having been: 80.
+    pub lookup_milliseconds: u32,
     /// How much of all messages that are not whole is held at most, in MiB: 256.
     pub arriving_mib: u32,
 }
@@ -43,6 +45,7 @@ impl Default for Limits {
             keepalive_timeout_seconds: 20,
             header_kib: 16,
             request_mib: 16,
+            lookup_milliseconds: 80,
             arriving_mib: 256,
         }
     }
@@ -65,6 +68,7 @@ impl Limits {
         within("keepalive_timeout_seconds", self.keepalive_timeout_seconds.into(), 1, 3600)?;
         within("header_kib", self.header_kib.into(), 4, 1024)?;
         within("request_mib", self.request_mib.into(), 1, 64)?;
+        within("lookup_milliseconds", self.lookup_milliseconds.into(), 10, 10_000)?;
         within("arriving_mib", self.arriving_mib.into(), self.request_mib.into(), 65_536)
     }
 
@@ -72,6 +76,12 @@ impl Limits {
     #[must_use]
     pub fn call(&self) -> Duration {
         Duration::from_secs(self.call_seconds.into())
+    }
+
+    /// How long a look-up of a caller may take.
+    #[must_use]
+    pub fn lookup(&self) -> Duration {
+        Duration::from_millis(self.lookup_milliseconds.into())
     }
 
     /// How long a connection may take to begin.

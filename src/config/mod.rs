@@ -67,7 +67,7 @@ pub use telemetry::Telemetry;
 pub use tls::{ClientCertificates, Tls};
 
 use crate::model::{Basis, Purpose};
-use crate::policy::default_purposes;
+use crate::policy::{Seeds, default_classes, default_purposes};
 
 /// A secret that must not be printed by accident.
 #[derive(Clone, Deserialize)]
@@ -349,6 +349,12 @@ impl Config {
     #[must_use]
     pub fn index_buckets(&self) -> u32 {
         self.index_buckets.unwrap_or(crate::keys::index::BUCKETS)
+    }
+
+    /// What a new vault begins with.
+    #[must_use]
+    pub fn seeds(&self) -> Seeds {
+        Seeds { purposes: self.purposes(), classes: default_classes() }
     }
 
     /// The purposes that a new vault begins with.

@@ -68,6 +68,25 @@ impl PublicKey {
         ((256..=1024).contains(&n.len()) && (1..=5).contains(&e.len())).then_some(Self::Rs256 { n, e })
     }
 
+    /// A key as other programs write it: `SubjectPublicKeyInfo` in DER (RFC 5280); `None` when it is none of ours.
+    #[must_use]
+    pub fn from_spki(der: &[u8]) -> Option<Self> {
+        if let Some(x) = der.strip_prefix(&ED25519_SPKI) {
+            return Self::ed25519(x.to_vec());
+        }
+        if let Some(point) = der.strip_prefix(&P256_SPKI) {
+            let (x, y) = point.split_at_checked(32)?;
+            return Self::p256(x, y);
+        }
+        let (inner, rest) = element(der, 0x30)?;
+        let key = inner.strip_prefix(&RSA_ALGORITHM)?;
+        let (bits, end) = element(key, 0x03)?;
+        let (numbers, more) = element(bits.strip_prefix(&[0])?, 0x30)?;
+        let (n, numbers) = element(numbers, 0x02)?;
+        let (e, last) = element(numbers, 0x02)?;
+        (rest.is_empty() && end.is_empty() && more.is_empty() && last.is_empty()).then(|| Self::rsa(n, e)).flatten()
+    }
+
     /// The one algorithm that this key is for.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
@@ -90,6 +109,32 @@ impl PublicKey {
         }
         .is_ok()
     }
+}
+
+/// What stands before the 32 bytes of a key for Ed25519 (RFC 8410).
+pub(crate) const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// What stands before the coordinates of a point on P-256, uncompressed (RFC 5480).
+const P256_SPKI: [u8; 27] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+];
+
+/// The algorithm of a key for RSA (RFC 3279).
+const RSA_ALGORITHM: [u8; 15] =
+    [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+
+/// The content of the element of DER that this begins with, if it has that tag, and what stands behind it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (first, rest) = der.split_first()?;
+    let (length, rest) = rest.split_first()?;
+    let (length, rest) = match *length {
+        short @ 0..=0x7f => (usize::from(short), rest),
+        0x81 => (usize::from(*rest.first()?), rest.get(1..)?),
+        0x82 => (usize::from(*rest.first()?) << 8 | usize::from(*rest.get(1)?), rest.get(2..)?),
+        _ => return None,
+    };
+    (*first == tag).then(|| rest.split_at_checked(length)).flatten()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::cli::consent::import::row::Defaults;
 use crate::cli::consent::import::source::{Format, Source};
 use crate::cli::import;
 use crate::config;
-use crate::model::{CollectionPoint, ConsentEvent, Notice, OutboxBody, Purpose, Standing, Time};
+use crate::model::{CollectionPoint, ConsentEvent, Notice, OutboxBody, Purpose, RetentionClass, Standing, Time};
 use crate::policy::{Policies, PolicyFile};
 use crate::vault::journal;
 use crate::vault::journal::record::Record;
@@ -64,6 +64,9 @@ fn catalogue(text: &str) {
     }
     if let Some(point) = document::<CollectionPoint>(text) {
         let _either = point.check();
+    }
+    if let Some(class) = document::<RetentionClass>(text) {
+        let _either = class.check();
     }
     document::<OutboxBody>(text);
     document::<Standing>(text);

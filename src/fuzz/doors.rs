@@ -9,7 +9,7 @@ use super::{Named, halves, signer, text};
 use crate::config;
 use crate::crypto::derive;
 use crate::crypto::jws::Algorithm;
-use crate::grpc::jwt::keys::{Found, KeySet};
+use crate::formats::jwks::{Found, KeySet};
 use crate::grpc::jwt::{Issuer, Token};
 use crate::grpc::tls::certificate::{Certificate, validity};
 use crate::grpc::tls::{Files, fit};

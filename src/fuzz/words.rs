@@ -9,8 +9,8 @@ use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
     CallId, ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label,
-    OpaqueToken, ReceiptId, Redaction, Reference, RequestId, RotationId, SourceCallId, SubjectId, Time, Value,
-    contains_card_number, looks_shaped, redact, shape,
+    OpaqueToken, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId,
+    SourceCallId, SubjectId, Time, Value, contains_card_number, looks_shaped, redact, shape,
 };
 use crate::store::journal::Mark;
 use crate::trace::Parent;
@@ -28,6 +28,7 @@ pub const TARGETS: &[Named] = &[
     ("labels", |bytes| labels(text(bytes))),
     ("values", values),
     ("sealed_values", sealed_values),
+    ("presented", presented),
 ];
 
 /// There is one spelling.
@@ -51,6 +52,7 @@ fn ids(text: &str) {
     canonical(text, ReceiptId::parse(text));
     canonical(text, ErasureId::parse(text));
     canonical(text, EventId::parse(text));
+    canonical(text, RetentionRunId::parse(text));
     canonical(text, RotationId::parse(text));
     canonical(text, KeyEventId::parse(text));
     canonical(text, OpaqueToken::parse(text));
@@ -178,4 +180,16 @@ fn sealed_values(bytes: &[u8]) {
     }
     let (one, other) = halves(bytes);
     assert!(!contains_card_number(text(one)) || contains_card_number(&format!("{} {}", text(one), text(other))));
+}
+
+/// Whatever an exchange presents, a number is looked for in normal forms.
+fn presented(bytes: &[u8]) {
+    let (region, number) = halves(bytes);
+    let region = Region::named(text(region)).or_else(|| Region::of(text(region)));
+    if let Ok(Presented::Number(forms)) = Presented::parse(text(number), region) {
+        assert!((1..=3).contains(&forms.len()));
+        for form in forms {
+            assert!(form.kind() == FieldType::Phone && form.normal() == Some(form.raw()), "a form that is not normal");
+        }
+    }
 }

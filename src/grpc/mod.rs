@@ -20,6 +20,7 @@ mod landing;
 mod listen;
 pub(crate) mod parse;
 mod record;
+mod retention;
 mod rights;
 mod sparingly;
 mod status;
@@ -52,6 +53,7 @@ use crate::proto::v1::call_service_server::CallServiceServer;
 use crate::proto::v1::consent_service_server::ConsentServiceServer;
 use crate::proto::v1::event_service_server::EventServiceServer;
 use crate::proto::v1::key_service_server::KeyServiceServer;
+use crate::proto::v1::retention_service_server::RetentionServiceServer;
 use crate::proto::v1::subject_service_server::SubjectServiceServer;
 use crate::proto::v1::token_service_server::TokenServiceServer;
 use crate::telemetry::otlp::Tracer;
@@ -137,6 +139,9 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
     let audits = AuditServiceServer::new(audit::Audits::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
+    let retention = RetentionServiceServer::new(retention::Retention::new(Arc::clone(&vault)))
+        .max_decoding_message_size(largest)
+        .max_encoding_message_size(LARGEST_ANSWER);
     let calls = CallServiceServer::new(call::Calls::new(Arc::clone(&vault)))
         .max_decoding_message_size(largest)
         .max_encoding_message_size(LARGEST_ANSWER);
@@ -163,6 +168,7 @@ pub async fn serve(door: Door, vault: Arc<Vault>, stop: impl Future<Output = ()>
         .add_service(gates.before(keys))
         .add_service(gates.before(accesses))
         .add_service(gates.before(audits))
+        .add_service(gates.before(retention))
         .add_service(gates.before(calls))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
@@ -202,13 +208,14 @@ pub struct Health {
 pub struct Pulse(HealthReporter);
 
 /// The services that health is told of, beside the whole server under the empty name.
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "",
     "lacuna.v1.AccessService",
     "lacuna.v1.AuditService",
     "lacuna.v1.CallService",
     "lacuna.v1.ConsentService",
     "lacuna.v1.EventService",
+    "lacuna.v1.RetentionService",
     "lacuna.v1.SubjectService",
     "lacuna.v1.TokenService",
 ];

@@ -123,6 +123,7 @@ pub const fn wire_token_state(state: TokenState) -> v1::TokenState {
         TokenState::Deleted => v1::TokenState::Deleted,
         TokenState::Erased => v1::TokenState::Erased,
         TokenState::Purged => v1::TokenState::Purged,
+        TokenState::Ended => v1::TokenState::RetentionEnded,
     }
 }
 

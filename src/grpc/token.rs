@@ -16,7 +16,7 @@ use crate::proto::v1;
 use crate::proto::v1::token_service_server::TokenService;
 use crate::vault::Vault;
 use crate::vault::audit::call::Call;
-use crate::vault::reveal::{Detokenize, Revealed};
+use crate::vault::reveal::{By, Detokenize, Revealed};
 use crate::vault::token::{Described, Tokenize};
 
 /// How many requests of one stream are worked on at once.
@@ -209,17 +209,18 @@ async fn detokenize(
         channel: parse::channel(ask.channel)?,
         redaction: parse::redaction(ask.redaction)?,
         justification: parse::reference("justification", &ask.justification)?,
+        by: By::default(),
     };
     let (revealed, flight) = vault.detokenize(caller, &ask).await?;
-    let refused = revealed.iter().filter(|revealed| revealed.outcome.is_err()).count();
-    metrics::counter!("lacuna_reveals_total", "outcome" => "refused").increment(refused as u64);
-    metrics::counter!("lacuna_reveals_total", "outcome" => "revealed").increment((revealed.len() - refused) as u64);
     let results = ask.tokens.into_iter().zip(revealed).map(result).collect();
     Ok((v1::DetokenizeResponse { results }, flight))
 }
 
-fn result((token, revealed): (String, Revealed)) -> v1::DetokenizeResult {
+/// What came of one token, on the wire and in the metrics.
+pub(super) fn result((token, revealed): (String, Revealed)) -> v1::DetokenizeResult {
     use v1::detokenize_result::Outcome;
+    let came_of_it = if revealed.outcome.is_ok() { "revealed" } else { "refused" };
+    metrics::counter!("lacuna_reveals_total", "outcome" => came_of_it).increment(1);
     let outcome = match revealed.outcome {
         Ok(Content::Text(text)) => match String::from_utf8(text.into_exposed()) {
             Ok(text) => Outcome::Value(text),

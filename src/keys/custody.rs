@@ -16,7 +16,7 @@ use super::sink::Sinks;
 use super::slot::RootSlot;
 use super::tree::Tree;
 use crate::crypto::Random;
-use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result};
+use crate::model::{Clock, KeyEvent, KeyEventId, KeyEventKind, Result, RetentionRun, Time};
 use crate::platform;
 use crate::store::Store;
 use crate::store::index::Generation;
@@ -145,6 +145,15 @@ impl Custody {
         let mut tx = self.store().write().await?;
         tx.insert_key_events(&[self.parts.event(kind, detail)]).await?;
         tx.commit().await
+    }
+
+    /// The receipt of a retention run whose keys are gone at `at`.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be signed.
+    pub fn sign_run(&self, run: &RetentionRun, root: (u64, &[u8; 16]), at: Time) -> Result<Vec<u8>> {
+        let slot = (self.parts.slot.kind(), self.parts.slot.assurance());
+        self.parts.signer.sign_run(run, root, slot, at)
     }
 
     /// The checkpoint sinks.

@@ -150,21 +150,29 @@ pub async fn insert(ring: &Keyring, tx: &mut dyn Tx, entries: &[Entry]) -> Resul
     Ok(())
 }
 
-/// The tokens under a normal form, oldest first. Locks nothing: if the buckets move meanwhile, it looks again.
+/// The tokens under each normal form, oldest first. Locks nothing: if the buckets move meanwhile, it looks again.
 ///
 /// # Errors
 /// `SealBroken` when they are under a key that is gone, however often it looks.
-pub async fn find(ring: &Keyring, tx: &mut dyn Tx, kind: FieldType, normal: &[u8]) -> Result<Vec<TokenRow>> {
+pub async fn find(ring: &Keyring, tx: &mut dyn Tx, kind: FieldType, normals: &[&[u8]]) -> Result<Vec<Vec<TokenRow>>> {
     for _ in 0..LOOKS {
         // Without any keys nothing can be told, not even that one is gone.
         ring.epoch()?;
         let generations = tx.generations().await?;
         let Some(generation) = current(&generations) else { continue };
-        let Some(spot) = spot(ring, generation, kind, normal)? else { continue };
-        let Some(found) = read(ring, tx, &[spot.bucket]).await?.filter(|found| !found.is_empty()) else { continue };
-        let entries = found.into_iter().flat_map(|contents| contents.entries);
-        let rows: BTreeSet<TokenRow> = entries.filter(|entry| entry.spot == spot).map(|entry| entry.row).collect();
-        return Ok(rows.into_iter().collect());
+        let spots = normals.iter().map(|normal| spot(ring, generation, kind, normal));
+        let Some(spots) = spots.collect::<Result<Option<Vec<Spot>>>>()? else { continue };
+        let numbers: BTreeSet<u32> = spots.iter().map(|spot| spot.bucket).collect();
+        let numbers: Vec<u32> = numbers.into_iter().collect();
+        let Some(found) = read(ring, tx, &numbers).await?.filter(|found| found.len() == numbers.len()) else {
+            continue;
+        };
+        let entries: Vec<Entry> = found.into_iter().flat_map(|contents| contents.entries).collect();
+        let under = |spot: &Spot| {
+            let rows = entries.iter().filter(|entry| entry.spot == *spot).map(|entry| entry.row);
+            rows.collect::<BTreeSet<TokenRow>>().into_iter().collect()
+        };
+        return Ok(spots.iter().map(under).collect());
     }
     Err(unreadable())
 }

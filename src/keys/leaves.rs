@@ -8,16 +8,18 @@
 //! has one of them takes another and seals again. It does not matter why a transaction came to nothing, nor whether its
 //! process lives, nor whether it was told.
 //!
-//! People's leaves are taken by the block, so that opening a subject writes no counter. A block is small after a change
+//! People's leaves are taken by the block, so that opening a subject writes no counter. What will end together, the keys of one
+//! retention class and month, has blocks of its own: its leaves then go as few ranges. A block is small after a change
 //! of the root and grows while it is used up, so that little is given up. There are 2^32 leaves.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::custody::Custody;
 use super::reindex::condemn_ranges;
-use crate::model::{Error, Reason, Result};
+use crate::model::{Cohort, Error, Reason, Result};
 use crate::store::{Store, Tx};
 
 /// The first block after a change of the root.
@@ -28,22 +30,31 @@ const LARGEST: u32 = 1024;
 /// close to each other, so that those of one erasure share pages of the tree.
 const FOR_BUCKETS: u32 = 4096;
 
+/// Whose leaves are next to each other: those of a retention class with a period and of a month, or all others.
+pub type Lot = Option<(String, Cohort)>;
+
 /// Leaves in stock, that no one has yet.
 #[derive(Default)]
 pub struct Leaves(Arc<Mutex<Stock>>);
 
 #[derive(Default)]
 struct Stock {
+    lots: HashMap<Lot, Blocks>,
+    /// How often the stock was dropped.
+    drops: u64,
+}
+
+#[derive(Default)]
+struct Blocks {
     blocks: Vec<Range<u32>>,
     /// How large the block before was; zero when there was none since the stock was dropped.
     size: u32,
-    /// How often the stock was dropped.
-    drops: u64,
 }
 
 /// A leaf that nobody else has. Goes back into stock when it is dropped, unless it was used.
 pub struct Leaf {
     number: u32,
+    lot: Lot,
     drops: u64,
     used: AtomicBool,
     stock: Arc<Mutex<Stock>>,
@@ -66,22 +77,25 @@ impl Drop for Leaf {
     fn drop(&mut self) {
         let mut stock = lock(&self.stock);
         if !self.used.load(Ordering::SeqCst) && self.drops == stock.drops {
-            stock.blocks.push(self.number..self.number.saturating_add(1));
+            let freed = self.number..self.number.saturating_add(1);
+            stock.lots.entry(self.lot.take()).or_default().blocks.push(freed);
         }
     }
 }
 
 impl Leaves {
     /// A leaf that nobody had before. Usually from stock; otherwise after one small transaction.
-    pub async fn take(&self, store: &dyn Store) -> Result<Leaf> {
+    pub async fn take(&self, store: &dyn Store, lot: Lot) -> Result<Leaf> {
         loop {
             let (drops, size) = {
                 let mut stock = lock(&self.0);
-                if let Some(number) = stock.next() {
-                    let (drops, stock) = (stock.drops, Arc::clone(&self.0));
-                    return Ok(Leaf { number, drops, used: AtomicBool::new(false), stock });
+                let drops = stock.drops;
+                let blocks = stock.lots.entry(lot.clone()).or_default();
+                if let Some(number) = blocks.next() {
+                    let stock = Arc::clone(&self.0);
+                    return Ok(Leaf { number, lot, drops, used: AtomicBool::new(false), stock });
                 }
-                (stock.drops, (stock.size * 2).clamp(SMALLEST, LARGEST))
+                (drops, (blocks.size * 2).clamp(SMALLEST, LARGEST))
             };
             let mut tx = store.write().await?;
             let first = tx.take_leaves(size).await?;
@@ -90,8 +104,9 @@ impl Leaves {
             let mut stock = lock(&self.0);
             // Dropped meanwhile: these may be closed already.
             if stock.drops == drops {
-                stock.size = size;
-                stock.blocks.push(first..first.saturating_add(size));
+                let blocks = stock.lots.entry(lot.clone()).or_default();
+                blocks.size = size;
+                blocks.blocks.push(first..first.saturating_add(size));
             }
         }
     }
@@ -99,13 +114,12 @@ impl Leaves {
     /// Drops what is in stock.
     pub fn forget(&self) {
         let mut stock = lock(&self.0);
-        stock.blocks.clear();
-        stock.size = 0;
+        stock.lots.clear();
         stock.drops += 1;
     }
 }
 
-impl Stock {
+impl Blocks {
     fn next(&mut self) -> Option<u32> {
         while let Some(block) = self.blocks.last_mut() {
             if let Some(leaf) = block.next() {
@@ -119,8 +133,8 @@ impl Stock {
 
 impl Custody {
     /// A leaf that nobody had before, for a subject's key. [`hold`] it in the transaction that names it.
-    pub async fn take_leaf(&self) -> Result<Leaf> {
-        self.leaves.take(self.store()).await
+    pub async fn take_leaf(&self, lot: Lot) -> Result<Leaf> {
+        self.leaves.take(self.store(), lot).await
     }
 
     /// Takes no more from stock.

@@ -9,10 +9,28 @@ use super::checkpoint::hex;
 use super::signer::Signer;
 use super::slot::Assurance;
 use super::statement;
-use crate::model::{Erasure, Error, PlanItem, Result, Time};
+use crate::model::{Element, Erasure, Error, PlanItem, Result, RetentionRun, Time, Verdict};
 
 /// The DSSE payload type of a receipt.
 pub const PAYLOAD_TYPE: &str = "application/vnd.lacuna.erasure-receipt+json";
+
+/// What a receipt is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Kind {
+    /// The erasure of a person.
+    #[default]
+    Erasure,
+    /// Values that were kept long enough.
+    Retention,
+}
+
+impl Kind {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+    fn is_erasure(&self) -> bool {
+        *self == Self::Erasure
+    }
+}
 
 /// What a receipt states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,9 +38,17 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.lacuna.erasure-receipt+json";
 pub struct Statement {
     /// The format, 1.
     pub version: u32,
-    /// The erasure.
+    /// What it is about.
+    #[serde(default, rename = "type", skip_serializing_if = "Kind::is_erasure")]
+    pub kind: Kind,
+    /// The erasure; empty in the receipt of a retention run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub erasure: String,
-    /// Who was erased, by pseudonym.
+    /// The retention run; empty in the receipt of an erasure.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub retention_run: String,
+    /// Who was erased, by pseudonym; empty in the receipt of a retention run, which is about many.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
     /// A legal ground or a ticket.
     pub reason: String,
@@ -64,25 +90,64 @@ impl Signer {
         slot: (&str, Assurance),
         at: Time,
     ) -> Result<Vec<u8>> {
-        self.state(|public_key| Statement {
-            version: 1,
-            erasure: erasure.id.to_string(),
-            subject: erasure.subject.to_string(),
-            reason: erasure.reason.as_str().to_owned(),
-            request_time: erasure.requested_at.to_string(),
-            erase_time: at.to_string(),
-            plan: erasure.plan.clone(),
-            epoch: root.0,
-            root_id: hex(root.1),
-            slot: slot.0.to_owned(),
-            assurance: slot.1.name().to_owned(),
-            promise: "The keys to the values listed as DESTROY are destroyed, and their ciphertexts deleted from the \
+        let mut statement = destroyed(erasure.requested_at, erasure.plan.clone(), root, slot, at);
+        statement.erasure = erasure.id.to_string();
+        statement.subject = erasure.subject.to_string();
+        erasure.reason.as_str().clone_into(&mut statement.reason);
+        self.state(|public_key| Statement { public_key, ..statement })
+    }
+
+    /// The receipt of a retention run whose keys are gone at `at`.
+    pub fn sign_run(
+        &self,
+        run: &RetentionRun,
+        root: (u64, &[u8; 16]),
+        slot: (&str, Assurance),
+        at: Time,
+    ) -> Result<Vec<u8>> {
+        let item = |ended: &crate::model::Ended| PlanItem {
+            element: Element::Fields,
+            class: Some(ended.class.clone()),
+            cohort: Some(ended.cohort.clone()),
+            verdict: Verdict::Destroy,
+            count: ended.values,
+        };
+        let mut statement = destroyed(run.started_at, run.items.iter().map(item).collect(), root, slot, at);
+        statement.kind = Kind::Retention;
+        statement.retention_run = run.id.to_string();
+        "retention".clone_into(&mut statement.reason);
+        self.state(|public_key| Statement { public_key, ..statement })
+    }
+}
+
+/// What every receipt states, of whatever it is.
+fn destroyed(
+    requested_at: Time,
+    plan: Vec<PlanItem>,
+    root: (u64, &[u8; 16]),
+    slot: (&str, Assurance),
+    at: Time,
+) -> Statement {
+    Statement {
+        version: 1,
+        kind: Kind::Erasure,
+        erasure: String::new(),
+        retention_run: String::new(),
+        subject: String::new(),
+        reason: String::new(),
+        request_time: requested_at.to_string(),
+        erase_time: at.to_string(),
+        plan,
+        epoch: root.0,
+        root_id: hex(root.1),
+        slot: slot.0.to_owned(),
+        assurance: slot.1.name().to_owned(),
+        promise: "The keys to the values listed as DESTROY are destroyed, and their ciphertexts deleted from the \
                       live vault. No copy of its databases, logs or backups, taken at any time, opens them, unless \
                       somebody kept a copy of an earlier root slot together with the key that wraps it. Values that \
                       callers were given before are not covered."
-                .to_owned(),
-            public_key,
-        })
+            .to_owned(),
+        public_key: String::new(),
     }
 }
 

@@ -47,7 +47,31 @@ pub fn contains_card_number(text: &str) -> bool {
         return false;
     }
     let groups = groups(text);
-    (0..groups.len()).any(|first| groups.get(first..).is_some_and(|groups| begins_with_card(text, groups)))
+    (0..groups.len()).any(|first| groups.get(first..).is_some_and(|groups| card_end(text, groups).is_some()))
+}
+
+/// The text with `mask` in place of every card number; `None` when there is none.
+#[must_use]
+pub fn mask_card_numbers(text: &str, mask: &str) -> Option<String> {
+    if !contains_card_number(text) {
+        return None;
+    }
+    let groups = groups(text);
+    let (mut masked, mut done) = (String::with_capacity(text.len()), 0);
+    for first in 0..groups.len() {
+        let Some(chain @ [group, ..]) =
+            groups.get(first..).filter(|chain| chain.first().is_some_and(|g| g.from >= done))
+        else {
+            continue;
+        };
+        let Some(end) = card_end(text, chain) else { continue };
+        masked.push_str(text.get(done..group.from)?);
+        masked.push_str(mask);
+        done = end;
+    }
+    masked.push_str(text.get(done..)?);
+    // Where two numbers overlapped, the rest of the second may have become one of its own.
+    Some(mask_card_numbers(&masked, mask).unwrap_or(masked))
 }
 
 /// Whether the check digit is right (Luhn, ISO/IEC 7812-1 annex B). Each byte is a digit's value, 0 to 9.
@@ -125,28 +149,28 @@ impl Scan {
     }
 }
 
-/// Whether a card number begins with the first of these groups.
-fn begins_with_card(text: &str, groups: &[Group]) -> bool {
-    let Some(first) = groups.first() else { return false };
+/// Where a card number ends that begins with the first of these groups.
+fn card_end(text: &str, groups: &[Group]) -> Option<usize> {
+    let first = groups.first()?;
     let fraction = first.before == Before::Dot && first.digits >= SHORTEST;
     if fraction {
-        return false;
+        return None;
     }
     let mut length = 0;
     for (place, group) in groups.iter().enumerate() {
         let joined = place == 0 || matches!(group.before, Before::Gap | Before::Dot);
         length += group.digits;
         if !joined || (place > 0 && length > LONGEST) {
-            return false;
+            return None;
         }
         if place > 0 && group.before == Before::Dot && !dotted(groups, place) {
-            return false;
+            return None;
         }
         if text.get(first.from..group.to).is_some_and(|span| is_card(span, length, place == 0, first.before)) {
-            return true;
+            return Some(group.to);
         }
     }
-    false
+    None
 }
 
 /// Whether a dot before this group can be one that sets groups of a card number apart, and not a decimal point.
@@ -254,7 +278,7 @@ fn word_ends(text: &str) -> Vec<(String, usize)> {
 }
 
 /// The value of a digit in the scripts that keyboards offer: ASCII, full-width, Arabic and Persian.
-pub(super) fn digit(c: char) -> Option<u8> {
+pub(crate) fn digit(c: char) -> Option<u8> {
     let zero = match c {
         '0'..='9' => '0',
         '\u{660}'..='\u{669}' => '\u{660}',

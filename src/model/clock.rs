@@ -41,6 +41,13 @@ impl Time {
         Self(self.0.div_euclid(DAY).saturating_mul(DAY))
     }
 
+    /// The moment at which the hour (UTC) began.
+    #[must_use]
+    pub const fn hour(self) -> Self {
+        const HOUR: i64 = 3600 * 1_000_000;
+        Self(self.0.div_euclid(HOUR).saturating_mul(HOUR))
+    }
+
     /// The moment `duration` later; the furthest moment that can be told when that overflows.
     #[must_use]
     pub fn plus(self, duration: std::time::Duration) -> Self {

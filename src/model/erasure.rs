@@ -45,6 +45,9 @@ pub struct PlanItem {
     /// The retention class, for values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// The month in which the values were kept, of those that ended with it: `2026-11`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<String>,
     /// What happens to it.
     pub verdict: Verdict,
     /// How many.

@@ -37,7 +37,9 @@ pub struct Token {
     pub spent_at: Option<Time>,
     /// When a caller deleted it.
     pub deleted_at: Option<Time>,
-    /// The envelope; absent once deleted or erased.
+    /// When its value was destroyed because its retention had ended.
+    pub ended_at: Option<Time>,
+    /// The envelope; absent once deleted, erased or ended.
     pub sealed: Option<Vec<u8>>,
 }
 

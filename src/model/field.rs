@@ -14,6 +14,7 @@ use super::{Error, Reason, Result};
 use crate::crypto::SecretBytes;
 
 pub(super) use json::Card;
+pub use normal::Region;
 pub(super) use normal::{country_code, email_parts};
 
 /// Longest TEXT that can be searched for, in bytes.

@@ -180,6 +180,13 @@ sixteen_bytes!(ApprovalId);
 time_ordered!(ApprovalId);
 shown!(ApprovalId, "apr_", "approval");
 
+/// One run that destroys what was kept long enough: `rtn_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RetentionRunId([u8; 16]);
+sixteen_bytes!(RetentionRunId);
+time_ordered!(RetentionRunId);
+shown!(RetentionRunId, "rtn_", "retention_run");
+
 /// One rotation of a key: `rot_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RotationId([u8; 16]);

@@ -15,7 +15,9 @@ mod field;
 mod id;
 mod label;
 mod outbox;
+mod presented;
 mod redact;
+mod retention;
 mod rotation;
 mod subject;
 mod token;
@@ -25,7 +27,8 @@ pub use call::{
     Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, Party, PartyRole, PartyValue, SourceCallId,
     check_dialled,
 };
-pub use card::{contains_card_number, luhn_valid};
+pub(crate) use card::digit;
+pub use card::{contains_card_number, luhn_valid, mask_card_numbers};
 pub use clock::{Clock, SystemClock, Time};
 pub use consent::{
     Actor, Basis, Change, Channel, CollectionPoint, Consent, ConsentEvent, ConsentState, Controller, EventKind,
@@ -34,14 +37,16 @@ pub use consent::{
 pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
-pub use field::{Content, FieldType, Value, warm_up};
+pub use field::{Content, FieldType, Region, Value, warm_up};
 pub use id::{
-    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId, RotationId,
-    SubjectId, TokenRow,
+    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId,
+    RetentionRunId, RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
+pub use presented::{Assurance, Presented, is_withheld};
 pub use redact::{Redaction, redact};
+pub use retention::{Cohort, Counting, Ended, Period, RetentionBasis, RetentionClass, RetentionRun, RunState};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};
 pub use subject::{Restriction, Subject, SubjectState, Terms};
 pub use token::{TokenFormat, TokenState, looks_shaped, shape};

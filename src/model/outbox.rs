@@ -27,7 +27,7 @@ numbered! {
         NoticeChanged = 5,
         /// Values of a person may be used again.
         SubjectReleased = 7,
-        /// A token was deleted with its value.
+        /// A token was deleted with its value, or its retention has ended.
         TokenDeleted = 8,
         /// Somebody touched a person who does not exist.
         HoneyTouched = 9,
@@ -184,9 +184,9 @@ impl OutboxEvent {
         Self::new(OutboxKind::NoticeChanged, None, body, now, random)
     }
 
-    /// A token has another value, or was deleted.
+    /// A token has another value, was deleted, or its retention has ended.
     pub fn of_token(token: &Token, now: Time, random: &dyn Random) -> Self {
-        let deleted = token.deleted_at.is_some();
+        let deleted = token.deleted_at.is_some() || token.ended_at.is_some();
         let kind = if deleted { OutboxKind::TokenDeleted } else { OutboxKind::TokenUpdated };
         let event = Self::new(kind, Some(token.subject), OutboxBody::default(), now, random);
         Self { token: Some(token.row), ..event }

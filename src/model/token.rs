@@ -71,10 +71,12 @@ pub enum TokenState {
     Erased = 5,
     /// Its value was inferred about the subject, and destroyed when profiling was switched off.
     Purged = 6,
+    /// Its value was kept long enough, and destroyed.
+    Ended = 7,
 }
 
 impl TokenState {
-    /// The number that stores keep, 1 to 6.
+    /// The number that stores keep, 1 to 7.
     #[must_use]
     pub const fn number(self) -> i16 {
         self as i16
@@ -90,6 +92,7 @@ impl TokenState {
             4 => Self::Deleted,
             5 => Self::Erased,
             6 => Self::Purged,
+            7 => Self::Ended,
             _ => return None,
         })
     }
@@ -220,7 +223,7 @@ mod tests {
     #[test]
     fn numbers_are_stable() {
         assert!((1..=2).all(|n| TokenFormat::from_number(n).is_some_and(|format| format.number() == n)));
-        assert!((1..=6).all(|n| TokenState::from_number(n).is_some_and(|state| state.number() == n)));
+        assert!((1..=7).all(|n| TokenState::from_number(n).is_some_and(|state| state.number() == n)));
         assert!(TokenFormat::from_number(3).is_none() && TokenState::from_number(0).is_none());
     }
 

@@ -66,7 +66,7 @@ actions! {
     /// See a value, as far as its redaction goes.
     Reveal = "reveal" on Value ["Detokenize", "DetokenizeStream"],
     /// Find tokens by value.
-    Find = "find" on Value ["FindTokens"],
+    Find = "find" on Value ["FindTokens", "LookupByCaller"],
     /// Hand over a value.
     Tokenize = "tokenize" on Value ["Tokenize", "TokenizeStream"],
     /// Correct a value.
@@ -105,6 +105,11 @@ actions! {
     /// Define them.
     AdministerCatalogue = "administerCatalogue" on Vault
         ["DefinePurpose", "RetirePurpose", "PublishNotice", "DefineCollectionPoint"],
+    /// See retention classes, what is due and what has ended.
+    ReadRetention = "readRetention" on Vault
+        ["ListRetentionClasses", "PreviewRetention", "ListRetentionRuns"],
+    /// Define classes, and end what is due.
+    AdministerRetention = "administerRetention" on Vault ["DefineRetentionClass", "RunRetention"],
     /// Be told who objects to direct marketing.
     ReadSuppression = "readSuppression" on Vault [],
     /// Follow events.

@@ -1,9 +1,20 @@
-//! The catalogue: every purpose, notice and collection point there is, in all versions.
+//! The catalogue: every purpose, notice, collection point and retention class there is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{Change, CollectionPoint, Consent, Notice, Purpose, Time};
+use crate::model::{
+    Change, CollectionPoint, Consent, Counting, Notice, Period, Purpose, RetentionBasis, RetentionClass, Time,
+};
+
+/// What a new vault begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Seeds {
+    /// Its purposes.
+    pub purposes: Vec<Purpose>,
+    /// Its retention classes.
+    pub classes: Vec<RetentionClass>,
+}
 
 /// What a vault without configuration begins with.
 #[must_use]
@@ -23,6 +34,24 @@ pub fn default_purposes() -> Vec<Purpose> {
     ]
 }
 
+/// The retention classes that every new vault begins with. What is counted from a moment that the vault does not know, as
+/// the end of an employment or of a consent, has no period: it goes with its person.
+#[must_use]
+pub fn default_classes() -> Vec<RetentionClass> {
+    use Counting::{FromCreation, FromEndOfYear};
+    use RetentionBasis::{Consent, Contract, LegalClaims, LegalObligation, LegitimateInterests};
+    let class = RetentionClass::seed;
+    vec![
+        class("agent.hr", "Agents, as employees", Contract, None, FromCreation),
+        class("call.ops", "Calls: routing and service", Contract, Some(Period::of(0, 0, 90)), FromCreation),
+        class("call.quality", "Calls: quality", Consent, Some(Period::of(0, 6, 0)), FromCreation),
+        class("consent.proof", "What proves a consent", LegalClaims, None, FromCreation),
+        class("contract.evidence", "What proves a contract", LegalClaims, Some(Period::of(3, 0, 0)), FromEndOfYear),
+        class("default", "All that names no class", LegitimateInterests, None, FromCreation),
+        class("mifid.voice", "Recorded orders", LegalObligation, Some(Period::of(5, 0, 0)), FromCreation),
+    ]
+}
+
 /// All documents, as of one generation. The texts of notices are left out: they decide nothing and are long.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
@@ -31,6 +60,7 @@ pub struct Catalogue {
     purposes: BTreeMap<String, Vec<Purpose>>,
     notices: BTreeMap<String, Vec<Notice>>,
     points: BTreeMap<String, CollectionPoint>,
+    classes: BTreeMap<String, RetentionClass>,
 }
 
 /// A consent that has to be confirmed, because what it was given under has changed.
@@ -59,6 +89,22 @@ impl Catalogue {
     /// Adds a collection point, or puts it in place of its former definition.
     pub fn put_point(&mut self, point: CollectionPoint) {
         self.points.insert(point.id.clone(), point);
+    }
+
+    /// Adds a retention class, or puts it in place of the version before.
+    pub fn put_class(&mut self, class: RetentionClass) {
+        self.classes.insert(class.code.clone(), class);
+    }
+
+    /// A retention class; `None` for one that is not defined, whose values have no period.
+    #[must_use]
+    pub fn class(&self, code: &str) -> Option<&RetentionClass> {
+        self.classes.get(code)
+    }
+
+    /// Every retention class, by code.
+    pub fn classes(&self) -> impl Iterator<Item = &RetentionClass> {
+        self.classes.values()
     }
 
     /// The present version of a purpose.

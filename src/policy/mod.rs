@@ -13,7 +13,7 @@ mod tests;
 
 pub use action::{Action, Over};
 pub use authority::{About, Authority, Caller, Decision, Inquiry, Registered, Term, not_permitted};
-pub use catalogue::{Catalogue, Reconfirm, default_purposes};
+pub use catalogue::{Catalogue, Reconfirm, Seeds, default_classes, default_purposes};
 pub use cedar::{Named, Policies, PolicyFile, SCHEMA, Unusable};
 pub use permission::{Permission, Question, is_there, permission};
 
@@ -124,6 +124,12 @@ impl Admission<'_> {
         &self.purpose.code
     }
 
+    /// Whether the purpose may read values of a type.
+    #[must_use]
+    pub fn may_read(&self, kind: FieldType) -> bool {
+        self.purpose.may_read(kind)
+    }
+
     /// What the policies say of one value, or of a token that does not exist. Answers the redaction that they demand.
     fn check(&self, redaction: Redaction, facts: Option<&Facts>, now: Time) -> Result<Redaction> {
         let about = About::value(facts);
@@ -146,6 +152,8 @@ pub fn token_state(facts: &Facts, now: Time) -> TokenState {
         TokenState::Erased
     } else if token.deleted_at.is_some() {
         TokenState::Deleted
+    } else if token.ended_at.is_some() {
+        TokenState::Ended
     } else if token.spent_at.is_some() {
         TokenState::Spent
     } else if token.kind == FieldType::Score && token.sealed.is_none() {
@@ -235,6 +243,7 @@ fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
         TokenState::Active | TokenState::Erased => return Ok(()),
         TokenState::Deleted => return Err(unknown_token(token)),
         TokenState::Purged => return Err(tell_erasure(purged(token), &person)),
+        TokenState::Ended => return Err(tell_erasure(ended(token, facts.token.ended_at), &person)),
         TokenState::Spent => Error::new(Reason::TokenSpent, "the single-use token has been revealed before"),
         TokenState::Expired => Error::new(Reason::TokenExpired, "the token has expired"),
     };
@@ -259,6 +268,14 @@ pub fn tell_erasure(error: Error, person: &PersonFacts) -> Error {
 pub fn purged(token: &str) -> Error {
     let message = "the value was inferred about the person and is gone for ever: they switched profiling off";
     Error::new(Reason::ValuePurged, message).with("token", token)
+}
+
+/// The refusal for a token whose value was kept long enough.
+#[must_use]
+pub fn ended(token: &str, at: Option<Time>) -> Error {
+    let message = "the value was kept as long as its retention class says, and is gone for ever";
+    let error = Error::new(Reason::RetentionEnded, message).with("token", token);
+    at.iter().fold(error, |error, time| error.with("end_time", time))
 }
 
 /// The refusal for a token that does not exist, or no longer does.

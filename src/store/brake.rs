@@ -11,6 +11,8 @@ pub enum Counted {
     Reveals = 1,
     /// Look-ups that found nothing.
     Misses = 2,
+    /// Numbers of callers that were looked up.
+    Lookups = 3,
 }
 
 /// What was counted of one caller in one part of time.

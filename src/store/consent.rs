@@ -13,6 +13,8 @@ pub enum DocumentKind {
     Notice,
     /// A collection point.
     Point,
+    /// A retention class.
+    Retention,
 }
 
 impl DocumentKind {
@@ -23,13 +25,14 @@ impl DocumentKind {
             Self::Purpose => "purpose",
             Self::Notice => "notice",
             Self::Point => "point",
+            Self::Retention => "retention",
         }
     }
 
     /// The kind with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Purpose, Self::Notice, Self::Point].into_iter().find(|kind| kind.name() == name)
+        [Self::Purpose, Self::Notice, Self::Point, Self::Retention].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -38,7 +41,7 @@ impl DocumentKind {
 pub struct Document {
     /// What it is.
     pub kind: DocumentKind,
-    /// Of which purpose, notice or point.
+    /// Of which purpose, notice, point or class.
     pub code: String,
     /// 1 and upwards.
     pub version: u32,

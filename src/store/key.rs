@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::model::{KeyState, Result, SubjectId, Time};
+use crate::model::{Cohort, KeyState, Result, SubjectId, Time};
 
 /// The vault itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,10 @@ pub struct SubjectKey {
     pub created_at: Time,
     /// What it may be used for.
     pub state: KeyState,
+    /// The month in which its values were kept; `None` for those of any month.
+    pub cohort: Option<Cohort>,
+    /// Whether it was destroyed because its retention had ended.
+    pub ended: bool,
 }
 
 /// The operations on the key state.

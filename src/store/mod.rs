@@ -25,6 +25,7 @@ pub mod leaf;
 pub mod node;
 pub mod outbox;
 pub mod request;
+pub mod retention;
 pub mod rotation;
 pub mod subject;
 pub mod suppression;
@@ -118,6 +119,7 @@ pub trait Tx:
     + node::Nodes
     + outbox::Outbox
     + request::Requests
+    + retention::Retentions
     + rotation::Rotations
     + subject::Subjects
     + suppression::Suppressions

@@ -259,13 +259,24 @@ async fn present(tx: &mut dyn Tx, subject: &Subject) -> Result<Erasure> {
 async fn plan(tx: &mut dyn Tx, subject: SubjectId, names: usize) -> Result<Vec<PlanItem>> {
     let classes = tx.count_values(subject).await?;
     let total = classes.iter().map(|(_, count)| count).sum();
-    let destroy =
-        |(class, count)| PlanItem { element: Element::Fields, class: Some(class), verdict: Verdict::Destroy, count };
+    let destroy = |(class, count)| PlanItem {
+        element: Element::Fields,
+        class: Some(class),
+        cohort: None,
+        verdict: Verdict::Destroy,
+        count,
+    };
     let mut plan: Vec<PlanItem> = classes.into_iter().map(destroy).collect();
-    plan.push(PlanItem { element: Element::Tokens, class: None, verdict: Verdict::KeepPseudonym, count: total });
+    plan.push(PlanItem {
+        element: Element::Tokens,
+        class: None,
+        cohort: None,
+        verdict: Verdict::KeepPseudonym,
+        count: total,
+    });
     if names > 0 {
         let (element, verdict) = (Element::Suppression, Verdict::KeepDigest);
-        plan.push(PlanItem { element, class: None, verdict, count: names as u64 });
+        plan.push(PlanItem { element, class: None, cohort: None, verdict, count: names as u64 });
     }
     Ok(plan)
 }

@@ -320,13 +320,14 @@ impl<'c> Keeping<'c> {
     fn under_active_key(&self, new: &NewTokens, field: &NewToken) -> Result<Token> {
         let Owner::Known(subject) = new.owner else { return Ok(field.token.clone()) };
         let keys = self.keys.get(&subject).map(Vec::as_slice).unwrap_or_default();
-        let active = |key: &&SubjectKey| key.state == KeyState::Active;
+        // A key that was given a month meanwhile is none for what comes now.
+        let active = |key: &&SubjectKey| key.state == KeyState::Active && key.cohort == field.cohort;
         let fresh = new.keys.iter().any(|key| key.leaf == field.token.leaf);
         if fresh || keys.iter().filter(active).any(|key| key.leaf == field.token.leaf) {
             return Ok(field.token.clone());
         }
         let key = keys.iter().filter(active).rfind(|key| key.class == field.token.class);
-        let key = key.ok_or_else(|| Error::internal("a retention class of a subject lost its key"))?;
+        let key = key.ok_or_else(leaves::given_up)?;
         let mut token = Token { leaf: key.leaf, key_version: key.version, ..field.token.clone() };
         token.sealed = Some(self.custody.ring.seal(&Place::of(&token), &field.value)?);
         Ok(token)

@@ -17,11 +17,14 @@ pub mod event;
 pub mod journal;
 mod keep;
 pub mod key;
+pub mod lookup;
 mod profiling;
 mod read;
 mod record;
+pub mod retention;
 pub mod reveal;
 mod rotation;
+mod search;
 pub mod subject;
 mod suppression;
 mod together;
@@ -34,8 +37,8 @@ use std::time::Duration;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Purpose, Reason, Result};
-use crate::policy::{Authority, Registered};
+use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Reason, Result, Time};
+use crate::policy::{Authority, Registered, Seeds};
 
 /// How a vault is kept.
 #[derive(Clone)]
@@ -46,6 +49,8 @@ pub struct Settings {
     pub audit: audit::keeper::Settings,
     /// What stops callers who ask for too much.
     pub brakes: brake::Settings,
+    /// How long the look-up of a caller may take.
+    pub lookup_for: Duration,
 }
 
 /// The vault: safe to share, and shared by every door.
@@ -59,16 +64,19 @@ pub struct Vault {
     events: event::Events,
     audit: audit::keeper::Keeper,
     brakes: brake::Brakes,
+    lookup_for: Duration,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
     rotations: rotation::Rotations,
+    /// When retention last had nothing left to destroy, and whether the clock was believed then.
+    swept: tokio::sync::Mutex<Option<(Time, bool)>>,
     /// What is known of the journal, for one at a time.
     journal: tokio::sync::Mutex<journal::Progress>,
 }
 
 impl Vault {
-    /// A vault over keys that have been opened, with `seeds` for its purposes when it has none. Must be called within a
+    /// A vault over keys that have been opened, with `seeds` for its catalogue when it has none. Must be called within a
     /// tokio runtime, which runs its batches.
     ///
     /// # Errors
@@ -76,7 +84,7 @@ impl Vault {
     pub async fn start(
         custody: Arc<Custody>,
         clock: Arc<dyn Clock>,
-        seeds: Vec<Purpose>,
+        seeds: Seeds,
         settings: Settings,
         authority: Authority,
         registered: Vec<Registered>,
@@ -91,7 +99,7 @@ impl Vault {
                     "whether the sinks know of more than the database cannot be seen yet; it is tried again"
                 );
             }
-            let library = consent::Library::open(custody.share_store(), seeds, clock.now()).await?;
+            let library = consent::Library::open(custody.share_store(), &seeds, clock.now()).await?;
             let (store, time) = (custody.share_store(), Arc::clone(&clock));
             let events = event::Events::start(store, time, random, settings.events).await?;
             let audit = audit::keeper::Keeper::start(&custody, settings.audit).await?;
@@ -110,11 +118,13 @@ impl Vault {
             writes: write::start(Arc::clone(&custody), Arc::clone(&clock), audit.chain(), &brakes),
             audit,
             brakes,
+            lookup_for: settings.lookup_for,
             shreds,
             custody,
             clock,
             authority,
             library,
+            swept: tokio::sync::Mutex::default(),
             journal: tokio::sync::Mutex::default(),
             events,
         })

@@ -165,13 +165,13 @@ fn is_among(leaf: u32, ranges: &[Punctured]) -> bool {
 }
 
 /// Asks for another root than the present one, of whoever changes it next.
-async fn want_root(tx: &mut dyn Tx) -> Result<()> {
+pub(super) async fn want_root(tx: &mut dyn Tx) -> Result<()> {
     let epoch = tx.tree_head().await?.map_or(0, |head| head.epoch);
     tx.want_epoch(epoch + 1).await
 }
 
 /// What the destruction waits for, in words that anybody may read.
-fn why(error: &Error) -> String {
+pub(super) fn why(error: &Error) -> String {
     match error.reason {
         Reason::KeyCustodianUnavailable | Reason::StoreUnavailable => error.message.clone().into_owned(),
         _ => "a fault of the vault; the operator's log has the details".to_owned(),

@@ -20,7 +20,7 @@ impl Vault {
             let counted = self.brakes.count_misses(&record.entry, misses, self.clock.now());
             let (used, alarm) = counted.unzip();
             record.used.extend(used);
-            record.alarm = alarm.flatten();
+            record.alarm = record.alarm.or(alarm.flatten());
         }
         let suspicion = record.alarm.as_ref().map(|told| self.brakes.suspicion(&told.caller));
         let unavailable = |error: Error| {

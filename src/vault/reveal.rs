@@ -1,4 +1,4 @@
-//! Values for tokens and a purpose; every reveal and look-up leaves a durable record before it is answered.
+//! Values for tokens and a purpose; every reveal leaves a durable record before it is answered.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -6,17 +6,16 @@ use std::sync::Arc;
 
 use super::Vault;
 use super::audit::{Entry, Touched, outcome};
-use super::read::Name;
-use super::token::Described;
+use super::read::{Found, Name};
 use super::write::Record;
 use crate::keys::Custody;
 use crate::keys::flight::Flight;
-use crate::keys::index;
 use crate::model::{
-    Channel, Content, Error, Facts, FieldType, Label, Reason, Redaction, Reference, Result, SubjectId, Time, Token,
-    TokenRow, TokenState, Value, redact,
+    ApprovalId, Channel, Content, Error, Facts, FieldType, Label, Reason, Redaction, Reference, Result, SubjectId,
+    Time, Token, TokenRow, redact,
 };
 use crate::policy::{self, Action, Admission, Caller, Catalogue, Claim, Permit};
+use crate::store::brake::Used;
 use crate::trace;
 
 /// How often a value is looked for again whose key goes away meanwhile.
@@ -34,6 +33,24 @@ pub struct Detokenize {
     pub redaction: Redaction,
     /// A ticket.
     pub justification: Option<Reference>,
+    /// The rpc.
+    pub by: By,
+}
+
+/// The rpc that reveals, with what it has done before that.
+pub struct By {
+    /// Its name.
+    pub deed: &'static str,
+    /// What it has looked at to find the tokens.
+    pub found: Vec<Touched<'static>>,
+    /// What the caller has used of other limits.
+    pub used: Vec<Used>,
+}
+
+impl Default for By {
+    fn default() -> Self {
+        Self { deed: "Detokenize", found: Vec::new(), used: Vec::new() }
+    }
 }
 
 /// What came of one token.
@@ -52,21 +69,40 @@ impl Vault {
     /// The answer may leave only while its flight may land: ask it last of all.
     pub async fn detokenize(&self, caller: &Caller, ask: &Detokenize) -> Result<(Vec<Revealed>, Flight)> {
         let claim = Claim { channel: ask.channel, ..self.claim(caller, Action::Reveal) };
-        let catalogue = self.admit(&claim, "Detokenize", &ask.purpose).await?;
-        self.check_budget(caller, ask).await?;
-        let approval = self.check_bulk(caller, ask).await?;
+        let catalogue = self.admit(&claim, ask.by.deed, &ask.purpose).await?;
+        let approval = self.check_brakes(caller, ask).await?;
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
-        let mut found = self.read_facts(&ask.purpose, names).await?;
+        let found = self.read_facts(&ask.purpose, names).await?;
+        let revealed = Box::pin(self.give(&claim, ask, catalogue, found, approval, &flight)).await?;
+        Ok((revealed, flight))
+    }
+
+    /// Refuses a caller who asks for more than it may. Answers the approval that lets it through, if it needs one.
+    pub(super) async fn check_brakes(&self, caller: &Caller, ask: &Detokenize) -> Result<Option<ApprovalId>> {
+        self.check_budget(caller, ask).await?;
+        self.check_bulk(caller, ask).await
+    }
+
+    /// Gives back what the caller may see of values whose facts were read during the flight, once that is on record.
+    pub(super) async fn give(
+        &self,
+        claim: &Claim<'_>,
+        ask: &Detokenize,
+        catalogue: Arc<Catalogue>,
+        mut found: Found,
+        approval: Option<ApprovalId>,
+        flight: &Flight,
+    ) -> Result<Vec<Revealed>> {
+        let caller = claim.caller;
         // By the documents that were there when the facts were read.
         let generation = found.iter().flatten().map(|facts| facts.catalogue).max().unwrap_or(0);
-        let catalogue =
-            if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
+        let catalogue = self.catalogue_since(catalogue, generation).await?;
         let now = self.clock.now();
         // Again, by what is known now: of purposes, and of callers who were disabled elsewhere a moment ago.
-        let admission = match policy::admit(&claim, &ask.purpose, &catalogue, now) {
+        let admission = match policy::admit(claim, &ask.purpose, &catalogue, now) {
             Ok(admission) => admission,
-            Err(error) => return Err(self.record_refusal(caller, "Detokenize", error).await),
+            Err(error) => return Err(self.record_refusal(caller, ask.by.deed, error).await),
         };
         let opening = trace::stage("key.open");
         let mut revealed: Vec<Revealed> = ask
@@ -92,12 +128,17 @@ impl Vault {
         self.refuse_unspent(&admission, ask, &found, &spent, &mut revealed).await?;
         flight.may_land()?;
         reserved.shown(shown(&revealed));
-        Ok((revealed, flight))
+        Ok(revealed)
+    }
+
+    /// The catalogue as it was when so many documents were there, or later.
+    pub(super) async fn catalogue_since(&self, known: Arc<Catalogue>, generation: i64) -> Result<Arc<Catalogue>> {
+        if generation > known.generation { self.library.at_least(generation).await } else { Ok(known) }
     }
 
     /// The catalogue by which a caller may name a purpose. A purpose that is not known here may have been defined on
     /// another node a moment ago. A refusal is recorded.
-    async fn admit(&self, claim: &Claim<'_>, deed: &'static str, purpose: &str) -> Result<Arc<Catalogue>> {
+    pub(super) async fn admit(&self, claim: &Claim<'_>, deed: &'static str, purpose: &str) -> Result<Arc<Catalogue>> {
         let mut catalogue = self.library.known();
         if catalogue.purpose(purpose).is_none() && Label::purpose(purpose).is_ok() {
             catalogue = self.library.refreshed().await?;
@@ -162,7 +203,6 @@ impl Vault {
         Ok(())
     }
 
-    /// Records that nothing is shown of what was found, and answers why.
     /// What goes on record of a reveal that is refused before anybody looks at a value: whom it was about all the same.
     pub(super) async fn entry_of_refusal(&self, caller: &Caller, ask: &Detokenize, reason: Reason) -> Result<Entry> {
         let names = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
@@ -174,11 +214,12 @@ impl Vault {
             redaction: ask.redaction.name(),
             justification: ask.justification.as_ref().map(|one| one.as_str().to_owned()).unwrap_or_default(),
             unknown: (found.len() - touched.len()) as u64,
-            touched,
-            ..Entry::new(&caller.name, "Detokenize", self.clock.now())
+            touched: ask.by.found.iter().cloned().chain(touched).collect(),
+            ..Entry::new(&caller.name, ask.by.deed, self.clock.now())
         })
     }
 
+    /// Records that nothing is shown of what was found, and answers why.
     async fn record_unshown(&self, mut record: Record, refusal: Error) -> Error {
         record.spend.clear();
         for one in record.entry.touched.iter_mut().filter(|one| one.outcome == outcome::OK) {
@@ -228,45 +269,8 @@ impl Vault {
         })
     }
 
-    /// Finds tokens by exact value, among those that the purpose may read.
-    pub async fn find_tokens(&self, caller: &Caller, value: Value, purpose: &str) -> Result<Vec<Described>> {
-        let claim = self.claim(caller, Action::Find);
-        let catalogue = self.admit(&claim, "FindTokens", purpose).await?;
-        if let Err(error) = self.authority.check_search(caller, value.kind(), purpose, self.clock.now()) {
-            return Err(self.record_refusal(caller, "FindTokens", error).await);
-        }
-        let normal = value.normal().ok_or_else(|| {
-            Error::invalid("type", "values of this type, or as long as this one, cannot be searched for")
-        })?;
-        let flight = self.custody.flights.begin();
-        let reading = trace::stage("store.read");
-        let mut tx = self.custody.store().read().await?;
-        let rows = index::find(&self.custody.ring, &mut *tx, value.kind(), normal).await?;
-        drop(value);
-        let asked: Vec<_> = rows.iter().map(|row| (*row, purpose)).collect();
-        let mut found = tx.facts_for(&asked, &[]).await?;
-        drop(tx);
-        drop(reading);
-        self.callers_at_least(found.iter().map(|facts| facts.callers).max()).await?;
-        let generation = found.iter().map(|facts| facts.catalogue).max().unwrap_or(0);
-        let catalogue =
-            if generation > catalogue.generation { self.library.at_least(generation).await? } else { catalogue };
-        let now = self.clock.now();
-        let admission = match policy::admit(&claim, purpose, &catalogue, now) {
-            Ok(admission) => admission,
-            Err(error) => return Err(self.record_refusal(caller, "FindTokens", error).await),
-        };
-        found.retain(|facts| policy::decide(&admission, Redaction::Redacted, facts, "", now).is_ok());
-        found.sort_by_key(|facts| facts.token.row);
-        let touched = found.iter().map(|facts| Touched::facts(facts, outcome::OK)).collect();
-        let entry = Entry { purpose: purpose.to_owned(), touched, ..Entry::new(&caller.name, "FindTokens", now) };
-        self.record(Record::of(entry)).await?;
-        flight.may_land()?;
-        Ok(found.into_iter().map(|facts| self.describe(facts.token, TokenState::Active)).collect())
-    }
-
     /// What a caller claims to be allowed, over any channel.
-    const fn claim<'c>(&'c self, caller: &'c Caller, action: Action) -> Claim<'c> {
+    pub(super) const fn claim<'c>(&'c self, caller: &'c Caller, action: Action) -> Claim<'c> {
         Claim { authority: &self.authority, caller, action, channel: Channel::Any }
     }
 }
@@ -312,8 +316,8 @@ fn record(
         redaction: ask.redaction.name(),
         justification: ask.justification.as_ref().map(|reference| reference.as_str().to_owned()).unwrap_or_default(),
         unknown: (found.len() - all.len()) as u64,
-        touched: all,
-        ..Entry::new(&caller.name, "Detokenize", now)
+        touched: ask.by.found.iter().cloned().chain(all).collect(),
+        ..Entry::new(&caller.name, ask.by.deed, now)
     };
-    Record { spend, ..Record::of(entry) }
+    Record { spend, used: ask.by.used.clone(), ..Record::of(entry) }
 }

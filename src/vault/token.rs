@@ -13,10 +13,10 @@ use super::{Vault, answer};
 use crate::keys::Place;
 use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry as IndexEntry};
-use crate::keys::leaves::{Leaf, hold};
+use crate::keys::leaves::{self, Leaf, hold};
 use crate::model::{
-    Content, Error, Facts, KeyState, Label, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId, SubjectState,
-    Time, Token, TokenFormat, TokenRow, TokenState, Value, shape,
+    Cohort, Content, Error, Facts, KeyState, Label, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId,
+    SubjectState, Time, Token, TokenFormat, TokenRow, TokenState, Value, shape,
 };
 use crate::policy::{self, About, Action, Caller, Change, Inquiry};
 use crate::store::Tx;
@@ -178,12 +178,13 @@ impl Vault {
         now: Time,
     ) -> Result<(Vec<SubjectKey>, Vec<Leaf>, Places)> {
         let active = known.iter().filter(|key| key.state == KeyState::Active);
-        let mut places: Places = active.map(|key| (key.class.clone(), (key.leaf, key.version))).collect();
+        let place = |key: &SubjectKey| ((key.class.clone(), key.cohort), (key.leaf, key.version));
+        let mut places: Places = active.map(place).collect();
         let (mut keys, mut leaves) = (Vec::new(), Vec::new());
         for field in fields {
-            let class = field.class.as_str();
-            if !places.contains_key(class) {
-                let leaf = self.custody.take_leaf().await?;
+            let (class, cohort) = (field.class.as_str(), self.cohort_of(field.class.as_str(), now));
+            if !places.contains_key(&(class.to_owned(), cohort)) {
+                let leaf = self.custody.take_leaf(cohort.map(|cohort| (class.to_owned(), cohort))).await?;
                 let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
                 let key = SubjectKey {
                     leaf: leaf.number(),
@@ -192,8 +193,10 @@ impl Vault {
                     version: versions.max().unwrap_or_default() + 1,
                     created_at: now,
                     state: KeyState::Active,
+                    cohort,
+                    ended: false,
                 };
-                places.insert(key.class.clone(), (key.leaf, key.version));
+                places.extend([place(&key)]);
                 keys.push(key);
                 leaves.push(leaf);
             }
@@ -228,7 +231,9 @@ impl Vault {
             TokenFormat::Shaped => Some(shape(&field.value, self.custody.ring.random())?),
         };
         let class = field.class.as_str().to_owned();
-        let &(leaf, key_version) = places.get(&class).ok_or_else(|| Error::internal("a class without a key"))?;
+        let cohort = self.cohort_of(&class, now);
+        let place = (class.clone(), cohort);
+        let &(leaf, key_version) = places.get(&place).ok_or_else(leaves::given_up)?;
         let mut token = Token {
             row: TokenRow::new(now, self.custody.ring.random()),
             subject,
@@ -246,13 +251,14 @@ impl Vault {
             version: 1,
             spent_at: None,
             deleted_at: None,
+            ended_at: None,
             sealed: None,
         };
         token.sealed = Some(self.custody.ring.seal(&Place::of(&token), &field.value)?);
         let spots = self.custody.spots_near(&field.value, generations)?;
         let name = self.custody.ring.suppression_name(&field.value)?;
         let deduplicate = field.deduplicate && !field.single_use && field.expires_at.is_none();
-        Ok(NewToken { token, spots, name, deduplicate, value: Arc::clone(&field.value) })
+        Ok(NewToken { token, cohort, spots, name, deduplicate, value: Arc::clone(&field.value) })
     }
 
     /// Describes a token, never its value.
@@ -313,7 +319,7 @@ impl Vault {
         let told = |_: &Error| call::touch([Touched::facts(&seen, outcome::ASKED)]);
         let value = Value::parse(seen.token.kind, content).inspect_err(told)?;
         self.record_touched(caller, "UpdateToken", Touched::facts(&seen, outcome::ASKED)).await?;
-        let spare = self.custody.take_leaf().await?;
+        let spare = self.custody.take_leaf(None).await?;
         let mut tx = self.custody.store().write().await?;
         let before = lock(&mut *tx, &seen, text).await?;
         if let Some(answer) = answer::given(&mut *tx, &caller.name, "UpdateToken", request).await? {
@@ -417,6 +423,7 @@ impl Vault {
             TokenState::Deleted | TokenState::Erased => Err(policy::unknown_token(text)),
             TokenState::Active | TokenState::Expired => Ok(()),
             TokenState::Purged => Err(policy::tell_erasure(policy::purged(text), &facts.person())),
+            TokenState::Ended => Err(policy::tell_erasure(policy::ended(text, facts.token.ended_at), &facts.person())),
             TokenState::Spent => {
                 Err(Error::new(Reason::TokenSpent, "the single-use token has been revealed before").with("token", text))
             }
@@ -445,8 +452,8 @@ impl Vault {
     }
 }
 
-/// For each retention class, the leaf of its key and the key's version.
-pub(super) type Places = HashMap<String, (u32, u32)>;
+/// For each retention class, and month where it has a period, the leaf of its key and the key's version.
+pub(super) type Places = HashMap<(String, Option<Cohort>), (u32, u32)>;
 
 /// Refuses a request id that was used for another token.
 fn check_same(answer: &Answer, text: &str) -> Result<()> {
@@ -458,7 +465,9 @@ fn check_same(answer: &Answer, text: &str) -> Result<()> {
 /// must be locked.
 async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: Time) -> Result<()> {
     let mut keys = tx.subject_keys(&[token.subject]).await?;
-    keys.retain(|key| key.class == token.class);
+    // A correction does not begin the period anew.
+    let cohort = keys.iter().find(|key| key.leaf == token.leaf).and_then(|key| key.cohort);
+    keys.retain(|key| key.class == token.class && key.cohort == cohort);
     let active: Vec<&SubjectKey> = keys.iter().filter(|key| key.state == KeyState::Active).collect();
     if active.iter().any(|key| key.leaf == token.leaf) {
         return Ok(());
@@ -472,7 +481,8 @@ async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: 
         spare.spend();
         let version = keys.last().map_or(1, |key| key.version + 1);
         let (class, state) = (token.class.clone(), KeyState::Active);
-        let key = SubjectKey { leaf, subject: token.subject, class, version, created_at: now, state };
+        let (subject, ended) = (token.subject, false);
+        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended };
         tx.insert_subject_keys(std::slice::from_ref(&key)).await?;
         key
     };

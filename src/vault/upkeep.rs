@@ -1,5 +1,5 @@
 //! The duties that run by themselves: erasures whose time has come, those that something held up, rotations, a root
-//! that somebody waits for, checkpoint sinks that lag, and events that were kept long enough.
+//! that somebody waits for, checkpoint sinks that lag, values and events that were kept long enough.
 
 use super::Vault;
 use crate::model::Result;
@@ -21,6 +21,9 @@ impl Vault {
         // Nothing waits for a sink that lags, so its trouble is nobody else's.
         if let Err(error) = self.custody().catch_up_sinks().await {
             tracing::warn!(%error, "checkpoint sinks lag behind");
+        }
+        if let Err(error) = self.keep_retention().await {
+            tracing::warn!(%error, "what was kept long enough is destroyed later");
         }
         if let Err(error) = self.keep_events().await {
             tracing::warn!(%error, "old events are removed later");

@@ -21,8 +21,8 @@ use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
 use crate::model::{
-    Call, CallField, Clock, Error, Leg, OutboxEvent, Party, Reason, RequestId, Result, Subject, SubjectId, Time, Token,
-    TokenRow, TokenState,
+    Call, CallField, Clock, Cohort, Error, Leg, OutboxEvent, Party, Reason, RequestId, Result, Subject, SubjectId,
+    Time, Token, TokenRow, TokenState,
 };
 use crate::store::Tx;
 use crate::store::brake::Used;
@@ -139,6 +139,8 @@ impl Owner {
 pub struct NewToken {
     /// The token.
     pub token: Token,
+    /// The month of the key that it was sealed under.
+    pub cohort: Option<Cohort>,
     /// The value's places in the search index, when it is searchable: in the generations that were written a moment
     /// ago.
     pub spots: Vec<Spot>,

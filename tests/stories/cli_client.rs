@@ -389,6 +389,31 @@ fn bench_measures_beside_its_echo() {
     }
 }
 
+/// Whether the figures are good is not for a build without optimization to say.
+#[test]
+fn look_ups_are_measured_in_a_vault_of_their_own() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut bench = process::lacuna();
+    let load = ["bench", "lookup", "--callers=300", "--rate=20", "--buckets=64", "--seconds=1", "--output=json"];
+    bench.args(load).env("TMPDIR", temporary.path());
+    let ran = process::run(&mut bench);
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", process::said(&ran)));
+    let sides = told["results"].as_array().unwrap();
+    let names: Vec<_> = sides.iter().map(|side| side["what"].as_str().unwrap()).collect();
+    assert_eq!(names, ["look-ups", "bare reads"]);
+    for side in sides {
+        let (done, errors) = (side["operations"].as_u64().unwrap(), side["errors"].as_u64().unwrap());
+        assert_eq!(done + errors, 20, "each is counted: {side}");
+        // A busy machine may be late with some.
+        assert!(errors == 0 || side["first_error"] == "a look-up was degraded", "{side}");
+        assert!(
+            side["p50_us"].as_u64() <= side["p99_us"].as_u64() && side["p99_us"].as_u64() <= side["max_us"].as_u64()
+        );
+    }
+    assert!(told["budget"]["within"].is_boolean() && told["parameters"]["callers"] == 300, "{told}");
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
 /// The figures stand in `docs/performance.md` under the names that the program gives them.
 #[test]
 fn what_tls_policies_and_the_audit_cost_is_measured_in_vaults_of_its_own() {

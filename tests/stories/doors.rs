@@ -49,7 +49,9 @@ pub fn credential(house: &House) -> String {
 }
 
 /// What is about the vault as a whole, so that nothing has to be said.
-const OF_THE_VAULT: [&str; 8] = [
+const OF_THE_VAULT: [&str; 10] = [
+    "PreviewRetention",
+    "RunRetention",
     "GetKeyStatus",
     "RotateRoot",
     "RotateIndexKey",

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use lacuna::proto::v1;
 use lacuna::proto::v1::audit_service_client::AuditServiceClient;
+use lacuna::proto::v1::call_service_client::CallServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
@@ -337,6 +338,7 @@ pub struct Door {
     pub events: EventServiceClient<Link>,
     pub keys: KeyServiceClient<Link>,
     pub audits: AuditServiceClient<Link>,
+    pub calls: CallServiceClient<Link>,
     pub channel: Channel,
 }
 
@@ -351,7 +353,8 @@ impl Door {
             subjects: SubjectServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             events: EventServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             keys: KeyServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            audits: AuditServiceClient::with_interceptor(channel.clone(), bearer),
+            audits: AuditServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            calls: CallServiceClient::with_interceptor(channel.clone(), bearer),
             channel,
         }
     }
@@ -444,16 +447,11 @@ impl Door {
 
     /// Asks until the vault has carried an erasure out by itself.
     pub async fn shredded(&mut self, erasure: &str) -> v1::Erasure {
-        self.try_shredded(erasure).await.unwrap()
-    }
-
-    /// The same of a vault that may end meanwhile.
-    pub async fn try_shredded(&mut self, erasure: &str) -> Result<v1::Erasure, Status> {
         let asking = async {
             loop {
-                let found = self.try_erasure(erasure).await?;
+                let found = self.erasure(erasure).await;
                 if found.state() == v1::ErasureState::Shredded {
-                    return Ok(found);
+                    return found;
                 }
                 assert_eq!(found.state(), v1::ErasureState::Pending, "an erasure goes forward, never back");
             }

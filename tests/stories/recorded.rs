@@ -109,6 +109,10 @@ impl There {
                 purpose: CARE.to_owned(),
             }
             .encode_to_vec(),
+            "LookupByCaller" => {
+                let (number, purpose) = (self.ada.phone.clone(), CARE.to_owned());
+                v1::LookupByCallerRequest { number, purpose, ..Default::default() }.encode_to_vec()
+            }
             "GetToken" => v1::GetTokenRequest { token: token(0) }.encode_to_vec(),
             "ListTokens" => v1::ListTokensRequest { subject: subject(), ..Default::default() }.encode_to_vec(),
             "UpdateToken" => correct(&token(2), "Ada K.").encode_to_vec(),

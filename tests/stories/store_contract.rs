@@ -100,6 +100,7 @@ fn token(number: u32, subject: u32) -> Token {
         version: 1,
         spent_at: None,
         deleted_at: None,
+        ended_at: None,
         sealed: Some(vec![0, 1, 2, 0xff]),
     }
 }
@@ -440,10 +441,11 @@ promises! {
             PlanItem {
                 element: Element::Fields,
                 class: Some(AWKWARD.into()),
+                cohort: Some("2026-11".into()),
                 verdict: Verdict::Destroy,
                 count: u64::from(u32::MAX),
             },
-            PlanItem { element: Element::Tokens, class: None, verdict: Verdict::KeepPseudonym, count: 0 },
+            PlanItem { element: Element::Tokens, class: None, cohort: None, verdict: Verdict::KeepPseudonym, count: 0 },
         ];
         let scheduled = Erasure { state: ErasureState::Scheduled, execute_at: Some(LATER), plan, ..erasure(2, 1) };
         write(store, async |tx| {
@@ -635,6 +637,8 @@ promises! {
             version: 1,
             created_at: AT,
             state: KeyState::Active,
+            cohort: None,
+            ended: false,
         };
         write(store, async |tx| {
             tx.insert_subject_keys(&[key(u32::MAX, 0, "b"), key(17, 0, "a"), key(18, 1, "a")]).await.unwrap();

@@ -11,7 +11,7 @@ use std::path::Path;
 const FLOORS: [&[&str]; 11] = [
     &["batch", "crash", "crypto", "platform", "trace"],
     &["model"],
-    &["policy"],
+    &["formats", "policy"],
     &["store"],
     &["keys"],
     &["vault"],

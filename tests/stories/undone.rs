@@ -101,6 +101,7 @@ async fn tokens_in_files(house: &House, classes: &[&str]) -> Vec<Token> {
                 version: 1,
                 spent_at: None,
                 deleted_at: None,
+                ended_at: None,
                 sealed: Some(sealed.to_vec()),
             };
             found.extend(classes.iter().map(token));

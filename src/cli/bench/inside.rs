@@ -16,7 +16,7 @@ use crate::model::{Channel, Redaction};
 use crate::policy::Caller;
 use crate::trace::{Span, Trace};
 use crate::vault::Vault;
-use crate::vault::reveal::Detokenize;
+use crate::vault::reveal::{By, Detokenize};
 
 /// A door that nobody needs to knock at.
 #[derive(Clone)]
@@ -108,6 +108,7 @@ impl Door for Inside {
             channel: Channel::Any,
             redaction: Redaction::PlainText,
             justification: None,
+            by: By::default(),
         };
         // As long as a real one.
         let request = format!("{:032x}", self.calls.fetch_add(1, Ordering::Relaxed));

@@ -189,7 +189,8 @@ fn person(run: u32, number: usize) -> v1::TokenizeRequest {
     }
 }
 
-fn field(kind: v1::FieldType, value: String) -> v1::FieldInput {
+/// One value to be kept.
+pub fn field(kind: v1::FieldType, value: String) -> v1::FieldInput {
     v1::FieldInput { r#type: kind.into(), content: Some(field_input::Content::Value(value)), ..Default::default() }
 }
 

@@ -1,5 +1,6 @@
 //! `CallService`.
 
+mod lookup;
 mod wire;
 
 use std::sync::Arc;
@@ -50,6 +51,14 @@ impl CallService for Calls {
         request: Request<v1::ListCallsRequest>,
     ) -> Result<Response<v1::ListCallsResponse>, Status> {
         answer("ListCalls", list(&self.vault, request.into_inner())).await
+    }
+
+    async fn lookup_by_caller(
+        &self,
+        request: Request<v1::LookupByCallerRequest>,
+    ) -> Result<Response<v1::LookupByCallerResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        lookup::by_caller(&self.vault, &caller, request.into_inner()).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::{parse, status};
 use crate::model::{
     CallField, CallId, Content, Direction, Disposition, Error, FieldType, Label, Leg, LegFacts, PartyRole, Reason,
-    Result, SourceCallId, SubjectId, Value, check_dialled,
+    Result, SourceCallId, SubjectId, Value, check_dialled, is_withheld,
 };
 use crate::proto::v1;
 use crate::vault::call::{AGENT_CLASS, CLASS, Outcome, Show, Shown, ShownParty, ShownValue, ToldParty, Upsert};
@@ -16,8 +16,6 @@ const MOST_PARTIES: usize = 50;
 const MOST_FIELDS: usize = 10;
 /// Most characters of a number, and of what a system calls an agent.
 const LONGEST_NAME: usize = 64;
-/// What telephone systems say instead of a number.
-const WITHHELD: [&str; 7] = ["anonymous", "private", "restricted", "unavailable", "unknown", "withheld", "-"];
 
 /// A leg that is told.
 pub fn upsert(ask: v1::UpsertCallRequest) -> Result<Upsert> {
@@ -114,8 +112,7 @@ fn party(input: v1::PartyInput) -> Result<ToldParty> {
         }
     }
     add(CallField::AgentId, "agent_id", FieldType::Text, input.agent_id)?;
-    let withheld = WITHHELD.contains(&input.number.trim().to_ascii_lowercase().as_str());
-    if !withheld && !input.number.is_empty() {
+    if !is_withheld(input.number.trim()) && !input.number.is_empty() {
         let dials = Value::parse(FieldType::Phone, Content::Text(input.number.clone().into())).is_ok();
         let kind = if dials { FieldType::Phone } else { FieldType::Text };
         add(CallField::Number, "number", kind, input.number)?;

@@ -18,8 +18,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
-use super::keys::KeySet;
 use crate::config;
+use crate::formats::jwks::KeySet;
 
 /// No key set is larger.
 const LARGEST: usize = 256 << 10;

@@ -5,7 +5,6 @@
 
 mod fetch;
 mod keep;
-pub(crate) mod keys;
 #[cfg(test)]
 mod tests;
 mod verified;
@@ -24,10 +23,13 @@ use tokio::sync::Mutex;
 
 use crate::config;
 use crate::crypto::jws::Algorithm;
+use crate::formats::jwks::Found;
+#[cfg(any(test, fuzzing))]
+use crate::formats::jwks::KeySet;
 use crate::model::Time;
 use crate::policy::Caller;
 use fetch::Source;
-use keys::Found;
+
 use verified::{Keys, Verified};
 
 /// How long keys are not fetched again, unless the operator wants it.
@@ -152,7 +154,7 @@ impl Issuer {
 
     /// Gives it keys that were not asked for.
     #[cfg(any(test, fuzzing))]
-    pub fn set_keys(&self, keys: keys::KeySet) {
+    pub fn set_keys(&self, keys: KeySet) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::of(keys));
     }
 

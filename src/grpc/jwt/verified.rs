@@ -6,7 +6,7 @@
 
 use quick_cache::sync::Cache;
 
-use super::keys::KeySet;
+use crate::formats::jwks::KeySet;
 use crate::model::Time;
 use crate::policy::Caller;
 

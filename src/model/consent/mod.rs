@@ -16,6 +16,7 @@ pub use event::{Actor, ConsentEvent, EventKind, Evidence, Method};
 pub(crate) use event::{maybe_moment, moment, text as id_text};
 pub use notice::{Controller, Notice, NoticeText};
 pub use point::{CollectionPoint, PointKind};
+pub(super) use purpose::check_words;
 pub use purpose::{Basis, Change, Channel, Mode, Purpose, PurposeState};
 pub use standing::{Consent, ConsentState, Objection, Standing};
 

@@ -310,7 +310,7 @@ const WORDS: usize = 200;
 const ITEMS: usize = 100;
 
 /// Whether a text in words is short enough, and none that a number of a person could be in.
-pub(super) fn check_words(field: &'static str, text: &str) -> Result<()> {
+pub(in crate::model) fn check_words(field: &'static str, text: &str) -> Result<()> {
     if text.chars().count() > WORDS || text.chars().any(char::is_control) {
         return Err(Error::invalid(field, format!("expected at most {WORDS} characters on one line")));
     }

@@ -109,6 +109,39 @@ pub(in crate::model) fn country_code(normal: &str) -> Option<u16> {
     normal.starts_with('+').then(|| phonenumber::parse(None, normal).ok()).flatten().map(|number| number.code().value())
 }
 
+/// A country, whose numbers may be written without its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region(phonenumber::country::Id);
+
+impl Region {
+    /// The country with this code of two letters (ISO 3166-1).
+    #[must_use]
+    pub fn named(code: &str) -> Option<Self> {
+        let known = code.len() == 2 && code.bytes().all(|letter| letter.is_ascii_uppercase());
+        code.parse().ok().filter(|_| known).map(Self)
+    }
+
+    /// The country of an international number.
+    #[must_use]
+    pub fn of(number: &str) -> Option<Self> {
+        let normal = phone(number).filter(|normal| normal.starts_with('+'))?;
+        phonenumber::parse(None, normal).ok()?.country().id().map(Self)
+    }
+
+    /// The E.164 form of a number as it is dialled in the country; `None` of one that no operator there gives out.
+    pub(in crate::model) fn international(self, number: &str) -> Option<String> {
+        let number = phonenumber::parse(Some(self.0), number).ok().filter(phonenumber::is_valid)?;
+        Some(number.format().mode(phonenumber::Mode::E164).to_string())
+    }
+
+    /// The digits by which a number in E.164 is dialled in the country; `None` of a number of another one.
+    pub(in crate::model) fn national(self, normal: &str) -> Option<String> {
+        let number = phonenumber::parse(None, normal).ok().filter(|number| number.country().id() == Some(self.0))?;
+        let dialled = number.format().mode(phonenumber::Mode::National).to_string();
+        Some(dialled.chars().filter(char::is_ascii_digit).collect())
+    }
+}
+
 fn without_extension(text: &str) -> Option<&str> {
     let Some((number, extension)) = ["ext.", ";ext=", "ext", "x", "#"].iter().find_map(|mark| text.split_once(mark))
     else {

@@ -99,6 +99,7 @@ fn used(row: &Row) -> Result<Used> {
     let counted = match columns.take::<i64>()? {
         1 => Counted::Reveals,
         2 => Counted::Misses,
+        3 => Counted::Lookups,
         _ => return Err(inconsistent("brake_use", "counted")),
     };
     Ok(Used { counted, caller: columns.take()?, part: columns.time()?, count: columns.unsigned("brake_use", "count")? })

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 
 use super::super::super::key::{CONDEMNED, Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
-use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent};
+use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, retention};
 use crate::model::{KeyState, SubjectId};
 
 #[async_trait]
@@ -202,14 +202,15 @@ impl Keys for SqlTx {
                 .text(&key.class)
                 .number(key.version.into())
                 .number(key.created_at.micros())
-                .number(key.state.number().into());
+                .number(key.state.number().into())
+                .maybe_number(key.cohort.map(|cohort| cohort.number().into()));
         }
         self.run(
             concat! {
-                "INSERT INTO subject_key (leaf, subject, class, version, created_at, state) ",
+                "INSERT INTO subject_key (leaf, subject, class, version, created_at, state, cohort) ",
                 "SELECT CAST(e.value ->> 0 AS BIGINT), ", blob!("1"), ", e.value ->> 2, ",
-                "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT), CAST(e.value ->> 5 AS BIGINT) FROM ",
-                each!("1"), " AS e"
+                "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT), CAST(e.value ->> 5 AS BIGINT), ",
+                "CAST(e.value ->> 6 AS BIGINT) FROM ", each!("1"), " AS e"
             },
             rows,
         )
@@ -247,7 +248,8 @@ impl Keys for SqlTx {
         let rows = self
             .fetch(
                 concat! {
-                    "SELECT k.leaf, k.subject, k.class, k.version, k.created_at, k.state FROM ", each!("1"),
+                    "SELECT k.leaf, k.subject, k.class, k.version, k.created_at, k.state, k.cohort, ",
+                    "CAST(CASE WHEN k.ended_by IS NULL THEN 0 ELSE 1 END AS BIGINT) FROM ", each!("1"),
                     " AS e CROSS JOIN subject_key k WHERE k.subject = ", blob!("0"), " ORDER BY k.version, k.leaf"
                 },
                 Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
@@ -304,5 +306,7 @@ fn subject_key(row: &Row) -> Result<SubjectKey> {
         created_at: columns.time()?,
         state: KeyState::from_number(columns.unsigned("subject_key", "state")?)
             .ok_or_else(|| inconsistent("subject_key", "state"))?,
+        cohort: retention::cohort(columns.take()?)?,
+        ended: columns.unsigned::<u32>("subject_key", "ended_by")? > 0,
     })
 }

@@ -15,6 +15,7 @@ mod leaf;
 mod node;
 mod outbox;
 mod request;
+mod retention;
 mod rotation;
 mod subject;
 mod suppression;

@@ -8,7 +8,7 @@ use crate::model::{ErasureId, Facts, FieldType, Jurisdiction, SubjectId, Time, T
 macro_rules! columns {
     () => {
         "t.id, t.subject, t.type, t.class, t.format, t.shaped, t.tags, t.expires_at, t.single_use, t.created_at, \
-         t.leaf, t.key_version, t.source, t.version, t.spent_at, t.deleted_at, t.sealed"
+         t.leaf, t.key_version, t.source, t.version, t.spent_at, t.deleted_at, t.ended_at, t.sealed"
     };
 }
 
@@ -88,6 +88,44 @@ impl Tokens for SqlTx {
             found.extend(shaped);
         }
         found.iter().map(facts).collect()
+    }
+
+    async fn newest_facts(&mut self, subject: SubjectId, purpose: &str, each: u32) -> Result<Vec<Facts>> {
+        let mut rows = Rows::new();
+        rows.row().number(i64::from(each)).text(purpose);
+        let found = sqlx::query(concat! {
+            facts!(for_purpose), "FROM ", each!("1"), " AS e CROSS JOIN (SELECT n.*, ROW_NUMBER() OVER ",
+            "(PARTITION BY n.type ORDER BY n.id DESC) AS place FROM token n WHERE n.subject = $2 AND ",
+            "n.sealed IS NOT NULL AND NOT n.single_use) t JOIN subject s ON s.id = t.subject ",
+            "LEFT JOIN standing w ON w.subject = s.id AND w.purpose = e.value ->> 1 ",
+            "WHERE t.place <= CAST(e.value ->> 0 AS BIGINT) ORDER BY t.type, t.id DESC"
+        })
+        .bind(rows.into_json())
+        .bind(subject.as_bytes().as_slice())
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        found.iter().map(facts).collect()
+    }
+
+    async fn last_added(&mut self, subjects: &[SubjectId]) -> Result<Vec<(SubjectId, Time)>> {
+        let rows = self
+            .fetch(
+                concat! {
+                    "SELECT t.subject, MAX(t.created_at), (SELECT c.created_at FROM call_party p CROSS JOIN call c ",
+                    "WHERE p.subject = t.subject AND c.id = p.call ORDER BY p.call DESC LIMIT 1) FROM ", each!("1"),
+                    " AS e CROSS JOIN token t WHERE t.subject = ", blob!("0"), " GROUP BY t.subject"
+                },
+                Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
+            )
+            .await?;
+        let one = |row: &Row| {
+            let mut columns = Columns::of(row);
+            let subject = SubjectId::from_bytes(columns.bytes("token", "subject")?);
+            let (added, called) = (columns.time()?, columns.maybe_time()?);
+            Ok((subject, called.map_or(added, |called| called.max(added))))
+        };
+        rows.iter().map(one).collect()
     }
 
     async fn update_tokens(&mut self, tokens: &[Token]) -> Result<()> {
@@ -297,6 +335,7 @@ fn record(columns: &mut Columns<'_>) -> Result<Token> {
         version: columns.unsigned("token", "version")?,
         spent_at: columns.maybe_time()?,
         deleted_at: columns.maybe_time()?,
+        ended_at: columns.maybe_time()?,
         sealed: columns.take()?,
     })
 }

@@ -190,8 +190,10 @@ impl Done {
     /// By the rpc and its outcome; `None` when nothing was told nor changed.
     fn of(deed: &str, outcome: &str) -> Option<Self> {
         match (deed, outcome) {
-            ("Detokenize", outcome::OK) => Some(Self::Shown),
-            ("FindTokens", outcome::OK) | ("Tokenize", outcome::SAME) | (_, outcome::SUPPRESSED) => Some(Self::Found),
+            ("Detokenize" | "LookupByCaller", outcome::OK) => Some(Self::Shown),
+            ("FindTokens", outcome::OK) | ("Tokenize", outcome::SAME) | (_, outcome::FOUND | outcome::SUPPRESSED) => {
+                Some(Self::Found)
+            }
             (_, outcome::OK | outcome::SAME | outcome::REPEATED) => Some(Self::Described),
             (_, outcome::ASKED | outcome::KEPT) => Some(Self::Changed),
             _ => None,

@@ -266,7 +266,8 @@ pub fn reveals(batch: &Batch) -> Result<Vec<Reveal>> {
     let mut reveals = Vec::new();
     for line in batch.body.lines() {
         let entry: Told = serde_json::from_str(line).map_err(Error::internal)?;
-        for one in entry.touched.iter().filter(|one| entry.deed == "Detokenize" && one.outcome == outcome::OK) {
+        let shows = matches!(entry.deed.as_str(), "Detokenize" | "LookupByCaller");
+        for one in entry.touched.iter().filter(|one| shows && one.outcome == outcome::OK) {
             let subject = SubjectId::parse(&one.subject)?;
             reveals.push(Reveal { time: entry.time, purpose: entry.purpose.clone(), subject });
         }

@@ -5,6 +5,9 @@ use crate::model::Reason;
 /// It was shown, found or described.
 pub const OK: &str = "OK";
 
+/// It was looked at to find whose it is, and not shown.
+pub const FOUND: &str = "FOUND";
+
 /// A change is about to be made.
 pub const ASKED: &str = "ASKED";
 
@@ -32,5 +35,5 @@ pub fn refused(reason: Reason) -> String {
 /// Whether it was refused.
 #[must_use]
 pub fn is_refusal(outcome: &str) -> bool {
-    !matches!(outcome, OK | ASKED | KEPT | SAME | REPEATED | SUPPRESSED | HONEY)
+    !matches!(outcome, OK | FOUND | ASKED | KEPT | SAME | REPEATED | SUPPRESSED | HONEY)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use super::window::Limit;
 use super::{Alarm, Brakes};
 use crate::crypto::Random;
 use crate::model::{OutboxEvent, Reason, Time};
@@ -30,7 +31,7 @@ impl Brakes {
     /// Whether look-ups of a caller that find nothing are counted.
     #[must_use]
     pub fn counts_misses(&self, caller: &str) -> bool {
-        self.windows(Counted::Misses).contains_key(caller)
+        self.misses.contains_key(caller)
     }
 
     /// A suspicion of a caller, until it is told.
@@ -50,16 +51,21 @@ impl Brakes {
         if count <= limit.most {
             return Some((used, None));
         }
+        let told = self.suspect(&entry.caller, count, limit, now);
+        Some((used, told))
+    }
+
+    /// What is put on record of a caller who did something too often, once in as much time as that is counted over.
+    pub(super) fn suspect(&self, caller: &str, count: u64, limit: Limit, now: Time) -> Option<Entry> {
         let mut suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = suspected.get(&entry.caller).copied();
+        let before = suspected.get(caller).copied();
         if before.is_some_and(|before| before > now.minus(limit.window)) {
-            return Some((used, None));
+            return None;
         }
-        suspected.insert(entry.caller.clone(), now);
+        suspected.insert(caller.to_owned(), now);
         drop(suspected);
         let justification = format!("{count} in {}s", limit.window.as_secs());
-        let told = Entry { justification, ..Entry::new(&entry.caller, DEED, now) };
-        Some((used, Some(told)))
+        Some(Entry { justification, ..Entry::new(caller, DEED, now) })
     }
 }
 

@@ -8,6 +8,7 @@ pub mod approval;
 mod budget;
 pub mod enumeration;
 pub mod honey;
+mod lookup;
 pub mod window;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use honey::Pot;
+use lookup::Lookups;
 use window::{Limit, Window};
 
 use super::Vault;
@@ -59,7 +61,7 @@ pub fn tell(alarm: &Alarm) {
 }
 
 /// The limits.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How many values a caller may be shown, by their name.
     pub reveals: HashMap<String, Limit>,
@@ -73,6 +75,8 @@ pub struct Settings {
     pub misses: Option<Limit>,
     /// How long a request for approval can be granted and used.
     pub approval_lifetime: Duration,
+    /// How many numbers one agent may look up.
+    pub lookups: Limit,
 }
 
 /// What is counted of callers who have limits.
@@ -81,6 +85,7 @@ pub struct Brakes {
     process: [u8; 16],
     reveals: HashMap<String, Mutex<Window>>,
     misses: HashMap<String, Mutex<Window>>,
+    lookups: Lookups,
     /// When each caller was last suspected of enumeration.
     suspected: Mutex<HashMap<String, Time>>,
     /// How many values each caller may ask for at once without an approval.
@@ -123,6 +128,7 @@ impl Brakes {
             process,
             reveals: reveals.collect(),
             misses: misses.collect(),
+            lookups: Lookups::new(settings.lookups),
             suspected: Mutex::default(),
             bulk: bulk.collect(),
             approval_lifetime: settings.approval_lifetime,
@@ -134,6 +140,9 @@ impl Brakes {
         metrics::counter!("lacuna_reveal_budget_refusals_total").absolute(0);
         for outcome in approval::OUTCOMES {
             metrics::counter!("lacuna_approvals_total", "outcome" => outcome).absolute(0);
+        }
+        for outcome in crate::vault::lookup::OUTCOMES {
+            metrics::counter!("lacuna_lookups_total", "outcome" => outcome).absolute(0);
         }
         metrics::counter!("lacuna_honey_touched_total").absolute(0);
         metrics::counter!("lacuna_enumeration_suspected_total").absolute(0);
@@ -154,15 +163,17 @@ impl Brakes {
         Arc::clone(&self.honey)
     }
 
-    const fn windows(&self, counted: Counted) -> &HashMap<String, Mutex<Window>> {
+    /// What is counted by callers alone.
+    const fn windows(&self, counted: Counted) -> Option<&HashMap<String, Mutex<Window>>> {
         match counted {
-            Counted::Reveals => &self.reveals,
-            Counted::Misses => &self.misses,
+            Counted::Reveals => Some(&self.reveals),
+            Counted::Misses => Some(&self.misses),
+            Counted::Lookups => None,
         }
     }
 
     fn window(&self, counted: Counted, caller: &str) -> Option<MutexGuard<'_, Window>> {
-        let window = self.windows(counted).get(caller)?;
+        let window = self.windows(counted)?.get(caller)?;
         Some(window.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -185,25 +196,27 @@ impl Brakes {
         self.look_now(store, clock.now()).await
     }
 
-    /// The longest time over which anything is counted here; `None` when nothing is.
-    fn longest(&self) -> Option<Duration> {
+    /// The longest time over which anything is counted here.
+    fn longest(&self) -> Duration {
         let windows = self.reveals.values().chain(self.misses.values());
-        windows.map(|window| window.lock().unwrap_or_else(PoisonError::into_inner).limit().window).max()
+        let windows = windows.map(|window| window.lock().unwrap_or_else(PoisonError::into_inner).limit().window);
+        windows.fold(self.lookups.limit().window, Duration::max)
     }
 
     async fn look_now(&self, store: &dyn Store, now: Time) -> Result<()> {
         let begun = Instant::now();
-        let Some(longest) = self.longest() else { return Ok(()) };
         let mut by_caller: HashMap<(Counted, String), BTreeMap<Time, u64>> = HashMap::new();
-        for used in store.read().await?.used_elsewhere(&self.process, now.minus(longest)).await? {
+        for used in store.read().await?.used_elsewhere(&self.process, now.minus(self.longest())).await? {
             by_caller.entry((used.counted, used.caller)).or_default().insert(used.part, used.count);
         }
         for counted in [Counted::Reveals, Counted::Misses] {
-            for (caller, window) in self.windows(counted) {
+            for (caller, window) in self.windows(counted).into_iter().flatten() {
                 let others = by_caller.remove(&(counted, caller.clone())).unwrap_or_default();
                 window.lock().unwrap_or_else(PoisonError::into_inner).learn(others);
             }
         }
+        let lookups = by_caller.into_iter().filter(|((counted, _), _)| *counted == Counted::Lookups);
+        self.lookups.learn(lookups.map(|((_, who), counts)| (who, counts)).collect());
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         Ok(())
     }
@@ -231,7 +244,7 @@ impl Vault {
             return Ok(());
         }
         let mut tx = self.custody.store().write().await?;
-        let longest = self.brakes.longest().unwrap_or_default();
+        let longest = self.brakes.longest();
         tx.remove_used_before(self.clock.now().minus(longest + CLEAN)).await?;
         tx.remove_approvals_before(self.clock.now().minus(LONGEST)).await?;
         tx.commit().await?;

@@ -192,7 +192,8 @@ impl Planning<'_> {
 
     async fn look_for(&self, tx: &mut dyn Tx, value: &Value) -> Result<Vec<Found>> {
         let Some(normal) = value.normal() else { return Ok(Vec::new()) };
-        let rows = index::find(&self.vault.custody.ring, tx, value.kind(), normal).await?;
+        let rows = index::find(&self.vault.custody.ring, tx, value.kind(), &[normal]).await?;
+        let rows: Vec<TokenRow> = rows.into_iter().flatten().collect();
         let facts = tx.facts(&rows, &[]).await?;
         let mut ids: Vec<SubjectId> = facts.iter().map(|facts| facts.token.subject).collect();
         ids.sort_unstable();

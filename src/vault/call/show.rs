@@ -10,7 +10,7 @@ use crate::model::{
 use crate::policy::Caller;
 use crate::vault::Vault;
 use crate::vault::audit::{Touched, call};
-use crate::vault::reveal::{Detokenize, Revealed};
+use crate::vault::reveal::{By, Detokenize, Revealed};
 use crate::vault::token::MOST;
 
 /// What is to be shown of a call.
@@ -84,6 +84,7 @@ impl Vault {
             channel: Channel::Any,
             redaction: ask.redaction,
             justification: ask.justification,
+            by: By::default(),
         };
         let (revealed, flight) = self.detokenize(caller, &detokenize).await?;
         let outcomes = detokenize.tokens.into_iter().zip(revealed).collect();

@@ -1,11 +1,12 @@
-//! Defining purposes, notices and collection points.
+//! Defining purposes, notices, collection points and retention classes.
 
 use std::sync::Arc;
 
-use super::library::{notice_document, point_document, purpose_document, read};
+use super::library::{class_document, notice_document, point_document, purpose_document, read};
 use super::tell;
 use crate::model::{
-    Basis, Change, CollectionPoint, ConsentState, Error, Notice, Purpose, PurposeState, Reason, RequestId, Result, Time,
+    Basis, Change, CollectionPoint, ConsentState, Error, Notice, Purpose, PurposeState, Reason, RequestId, Result,
+    RetentionClass, Time,
 };
 use crate::policy::{Caller, Catalogue, unknown_purpose};
 use crate::store::Tx;
@@ -20,6 +21,14 @@ const ATTEMPTS: usize = 20;
 pub struct DefinePurpose {
     /// The document; its version and time are the vault's to say.
     pub purpose: Purpose,
+    /// Makes the request idempotent.
+    pub request: Option<RequestId>,
+}
+
+/// A retention class to be defined.
+pub struct DefineRetentionClass {
+    /// The document; its version and time are the vault's to say.
+    pub class: RetentionClass,
     /// Makes the request idempotent.
     pub request: Option<RequestId>,
 }
@@ -67,6 +76,12 @@ impl Vault {
         read(&self.define(caller, None, &Definition::Point(point)).await?)
     }
 
+    /// Defines a retention class, or a new version of one.
+    pub async fn define_retention_class(&self, caller: &Caller, ask: DefineRetentionClass) -> Result<RetentionClass> {
+        ask.class.check()?;
+        read(&self.define(caller, ask.request, &Definition::Retention(ask.class)).await?)
+    }
+
     /// Adds a document to the catalogue and answers it. Begins again when somebody else has added one meanwhile.
     async fn define(&self, caller: &Caller, request: Option<RequestId>, what: &Definition) -> Result<String> {
         let (deed, kind) = what.deed();
@@ -109,6 +124,7 @@ enum Definition {
     Retirement(String),
     Notice(Notice),
     Point(CollectionPoint),
+    Retention(RetentionClass),
 }
 
 impl Definition {
@@ -118,6 +134,7 @@ impl Definition {
             Self::Retirement(_) => ("RetirePurpose", DocumentKind::Purpose),
             Self::Notice(_) => ("PublishNotice", DocumentKind::Notice),
             Self::Point(_) => ("DefineCollectionPoint", DocumentKind::Point),
+            Self::Retention(_) => ("DefineRetentionClass", DocumentKind::Retention),
         }
     }
 
@@ -158,6 +175,13 @@ impl Definition {
                 }
                 let version = catalogue.point(&point.id).map_or(1, |before| before.version + 1);
                 point_document(&CollectionPoint { version, ..point.clone() }, by, now)
+            }
+            Self::Retention(class) => {
+                let mut class = RetentionClass { version: 1, defined_at: now.micros(), ..class.clone() };
+                if let Some(before) = catalogue.class(&class.code) {
+                    class.follow(before, now)?;
+                }
+                class_document(&class, by, now)
             }
         }
     }

@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::model::{CollectionPoint, Error, Notice, Purpose, Result, Time};
-use crate::policy::Catalogue;
+use crate::model::{CollectionPoint, Error, Notice, Purpose, Result, RetentionClass, Time};
+use crate::policy::{Catalogue, Seeds};
 use crate::store::consent::{Document, DocumentKind};
 use crate::store::{Store, Tx};
 
@@ -23,10 +23,12 @@ impl Library {
     ///
     /// # Errors
     /// `StoreUnavailable`.
-    pub async fn open(store: Arc<dyn Store>, seeds: Vec<Purpose>, now: Time) -> Result<Self> {
+    pub async fn open(store: Arc<dyn Store>, seeds: &Seeds, now: Time) -> Result<Self> {
         let library = Self { store, known: RwLock::default(), reading: tokio::sync::Mutex::default() };
         if library.refreshed().await?.generation == 0 {
-            let documents = seeds.iter().map(|seed| purpose_document(seed, SEED, now)).collect::<Result<Vec<_>>>()?;
+            let purposes = seeds.purposes.iter().map(|seed| purpose_document(seed, SEED, now));
+            let classes = seeds.classes.iter().map(|seed| class_document(seed, SEED, now));
+            let documents = purposes.chain(classes).collect::<Result<Vec<_>>>()?;
             let mut tx = library.store.write().await?;
             // Another node may have been faster, with the same.
             if tx.insert_documents(0, &documents).await? {
@@ -96,6 +98,7 @@ fn add(catalogue: &mut Catalogue, document: &Document) -> Result<()> {
         DocumentKind::Purpose => catalogue.add_purpose(read(text)?),
         DocumentKind::Notice => catalogue.add_notice(read(text)?),
         DocumentKind::Point => catalogue.put_point(read(text)?),
+        DocumentKind::Retention => catalogue.put_class(read(text)?),
     }
     catalogue.generation += 1;
     Ok(())
@@ -140,6 +143,18 @@ pub(super) fn point_document(point: &CollectionPoint, by: &str, now: Time) -> Re
         kind: DocumentKind::Point,
         code: point.id.clone(),
         version: point.version,
+        document,
+        defined_by: by.to_owned(),
+        defined_at: now,
+    })
+}
+
+pub(super) fn class_document(class: &RetentionClass, by: &str, now: Time) -> Result<Document> {
+    let document = write(class)?;
+    Ok(Document {
+        kind: DocumentKind::Retention,
+        code: class.code.clone(),
+        version: class.version,
         document,
         defined_by: by.to_owned(),
         defined_at: now,

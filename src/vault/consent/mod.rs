@@ -17,7 +17,7 @@ mod rules;
 pub(super) mod tell;
 
 pub use append::{Appends, start as start_appending};
-pub use catalogue::{DefinePurpose, PublishNotice};
+pub use catalogue::{DefinePurpose, DefineRetentionClass, PublishNotice};
 pub(super) use chain::append_recorded;
 pub use check::{Check, Checked, Shown};
 pub use library::Library;

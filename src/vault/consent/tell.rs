@@ -28,6 +28,6 @@ pub(in crate::vault) fn of_document(
     Ok(match document.kind {
         DocumentKind::Purpose => Some(OutboxEvent::of_purpose(&read(&document.document)?, now, random)),
         DocumentKind::Notice => Some(OutboxEvent::of_notice(&read(&document.document)?, now, random)),
-        DocumentKind::Point => None,
+        DocumentKind::Point | DocumentKind::Retention => None,
     })
 }

@@ -10,6 +10,7 @@ use crate::model::{
     Clock, Erasure, ErasureState, Error, OutboxEvent, PermissionCause, Reason, Result, Subject, SubjectId,
     SubjectState, Terms,
 };
+use crate::policy::Seeds;
 use crate::store::Tx;
 use crate::store::consent::{Document, Recorded};
 use crate::store::journal::Mark;
@@ -28,7 +29,7 @@ const AT_ONCE: usize = 200;
 pub struct Replayed {
     /// Entries of the journal that were read.
     pub entries: u64,
-    /// Versions of purposes, notices and collection points.
+    /// Versions of purposes, notices, collection points and retention classes.
     pub documents: u64,
     /// People whose restriction, profiling switch or objection was set again.
     pub subjects: u64,
@@ -246,7 +247,7 @@ impl<'r> Replay<'r> {
         if self.events.is_empty() {
             return Ok(());
         }
-        let library = Library::open(self.custody.share_store(), Vec::new(), self.clock.now()).await?;
+        let library = Library::open(self.custody.share_store(), &Seeds::default(), self.clock.now()).await?;
         let catalogue = library.known();
         let events: Vec<_> = std::mem::take(&mut self.events).into_iter().collect();
         for some in events.chunks(AT_ONCE) {

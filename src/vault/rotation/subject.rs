@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Next, Step, Worker, row_after};
 use crate::keys::checkpoint::hex;
 use crate::keys::{Place, condemn};
-use crate::model::{Error, KeyState, Reason, Result, Rotation, RotationState, SubjectId, SubjectState, Time, Token};
+use crate::model::{
+    Cohort, Error, KeyState, Reason, Result, Rotation, RotationState, SubjectId, SubjectState, Time, Token,
+};
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
 use crate::store::key::SubjectKey;
@@ -61,9 +63,9 @@ impl Reseal {
     /// The first step of a plan. From the commit on, new values are sealed under the new keys only. The subject must be
     /// locked.
     pub async fn begin(tx: &mut dyn Tx, subject: SubjectId, plan: &Plan, now: Time) -> Result<Step> {
-        let mut newest: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut newest: BTreeMap<(&str, Option<Cohort>), u32> = BTreeMap::new();
         for key in &plan.old {
-            let version = newest.entry(&key.class).or_default();
+            let version = newest.entry((&key.class, key.cohort)).or_default();
             *version = key.version.max(*version);
         }
         // Nothing is sealed under them before this is committed.
@@ -71,17 +73,19 @@ impl Reseal {
         let fresh: Vec<SubjectKey> = newest
             .into_iter()
             .zip(first..)
-            .map(|((class, version), leaf)| SubjectKey {
+            .map(|(((class, cohort), version), leaf)| SubjectKey {
                 leaf,
                 subject,
                 class: class.to_owned(),
                 version: version + 1,
                 created_at: now,
                 state: KeyState::Active,
+                cohort,
+                ended: false,
             })
             .collect();
         let made = |old: &SubjectKey| {
-            let fresh = fresh.iter().find(|fresh| fresh.class == old.class)?;
+            let fresh = fresh.iter().find(|fresh| (&fresh.class, fresh.cohort) == (&old.class, old.cohort))?;
             Some(Move { from: old.leaf, to: fresh.leaf, version: fresh.version })
         };
         let moves = plan.old.iter().filter_map(made).collect();

@@ -1,29 +1,17 @@
-//! `lacuna call`: calls of a contact centre.
+//! `lacuna call upsert`, `show` and `list`.
 
 use anyhow::Context as _;
-use clap::Subcommand;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 
-use super::client::Remote;
-use super::failure::Result;
-use super::names::{Direction, Disposition, Role};
-use super::page::Paging;
-use super::print::{self, Answer};
-use super::token::Redaction;
-use super::{table, value};
+use crate::cli::client::Remote;
+use crate::cli::failure::Result;
+use crate::cli::names::{Direction, Disposition, Role};
+use crate::cli::page::Paging;
+use crate::cli::print::{self, Answer};
+use crate::cli::token::Redaction;
+use crate::cli::{table, value};
 use crate::proto::v1;
-
-/// What can be done with calls.
-#[derive(Subcommand)]
-pub enum Verb {
-    /// Record a leg of a call, or a higher revision of one.
-    Upsert(Box<Upsert>),
-    /// Describe a call; with a purpose, with its values.
-    Show(Show),
-    /// List calls, oldest recorded first; never a value.
-    List(List),
-}
 
 /// What `call upsert` records.
 #[derive(clap::Args)]
@@ -141,18 +129,9 @@ pub struct List {
     paging: Paging,
 }
 
-/// Carries out a verb and shows the answer.
-pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
-    let answer = match verb {
-        Verb::Upsert(upsert) => upsert.run(&remote).await,
-        Verb::Show(show) => show.run(&remote).await,
-        Verb::List(list) => list.run(&remote).await,
-    };
-    remote.output.show(&answer?)
-}
-
 impl Upsert {
-    async fn run(self, remote: &Remote) -> Result<Answer> {
+    /// Tells of a leg.
+    pub async fn run(self, remote: &Remote) -> Result<Answer> {
         let request = v1::UpsertCallRequest {
             source_system: self.system,
             source_call_id: self.source_call_id,
@@ -196,7 +175,8 @@ fn parties(from: &str) -> anyhow::Result<Vec<v1::PartyInput>> {
 }
 
 impl Show {
-    async fn run(self, remote: &Remote) -> Result<Answer> {
+    /// Shows the call.
+    pub async fn run(self, remote: &Remote) -> Result<Answer> {
         let request = v1::GetCallRequest {
             call: self.call,
             purpose: self.purpose,
@@ -212,7 +192,8 @@ impl Show {
 }
 
 impl List {
-    async fn run(self, remote: &Remote) -> Result<Answer> {
+    /// Lists calls.
+    pub async fn run(self, remote: &Remote) -> Result<Answer> {
         let mut vault = remote.open().await?;
         let Self { subject, agent, queue, from, until, paging } = self;
         let page = async |page_size, page_token| {

@@ -1,0 +1,33 @@
+//! `lacuna call`: the calls of a contact centre.
+
+mod lookup;
+mod record;
+
+use clap::Subcommand;
+
+use super::client::Remote;
+use super::failure::Result;
+
+/// What can be done with calls.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Tell who calls, and what an agent may see of them.
+    Lookup(lookup::Lookup),
+    /// Record a leg of a call, or a higher revision of one.
+    Upsert(Box<record::Upsert>),
+    /// Describe a call; with a purpose, with its values.
+    Show(record::Show),
+    /// List calls, oldest recorded first; never a value.
+    List(record::List),
+}
+
+/// Carries out a verb and shows the answer.
+pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
+    let answer = match verb {
+        Verb::Lookup(lookup) => lookup.run(&remote).await,
+        Verb::Upsert(upsert) => upsert.run(&remote).await,
+        Verb::Show(show) => show.run(&remote).await,
+        Verb::List(list) => list.run(&remote).await,
+    };
+    remote.output.show(&answer?)
+}

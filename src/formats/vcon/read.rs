@@ -1,0 +1,332 @@
+//! A document becomes a conversation, or is refused with the name of the field that is wrong.
+//!
+//! Three generations of the format are read alike: what the draft calls by another name today is taken by either. What it
+//! has no name for is kept apart ([`Others`](super::model::Others)).
+
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD};
+
+use super::clean::{self, CardRule, clean_text};
+use super::fields::{Fields, LABEL, TEXT};
+use super::model::{
+    Analysis, Attachment, BASES, Body, Changes, Content, Conversation, Earlier, Grant, LAWFUL_BASIS, LawfulBasis,
+    PARTY, Party, Role,
+};
+use super::read_dialog::dialog;
+use crate::crypto::SecretBytes;
+use crate::formats::{Json, Plain};
+use crate::model::{Error, Result};
+
+/// Most of what a conversation has.
+const MOST_PARTIES: usize = 256;
+const MOST_DIALOGS: usize = 10_000;
+const MOST_ANALYSES: usize = 2_000;
+const MOST_ATTACHMENTS: usize = 2_000;
+const MOST_NAMES: usize = 64;
+
+/// Versions of the format that are read.
+const VERSIONS: [&str; 7] = ["0.0.1", "0.0.2", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"];
+
+/// Extensions that are understood, so that a document may demand them.
+const UNDERSTOOD: [&str; 4] = ["CC", "cc", "lawful_basis", "lacuna_gaps"];
+
+/// Reads what is no longer signed.
+///
+/// # Errors
+/// `ValueInvalid` or `CardData`, with the field.
+pub fn conversation(mut document: Json, cards: CardRule) -> Result<(Conversation, Changes)> {
+    let mut changes = Changes::default();
+    clean::clean(&mut document, cards, &mut changes)?;
+    let mut reading = Reading { cards, changes };
+    let conversation = reading.conversation(document)?;
+    Ok((conversation, reading.changes))
+}
+
+/// How a document is read, and what that has changed so far.
+pub struct Reading {
+    cards: CardRule,
+    /// What was changed.
+    pub changes: Changes,
+}
+
+impl Reading {
+    fn conversation(&mut self, document: Json) -> Result<Conversation> {
+        let mut fields = Fields::of(document, "")?;
+        let uuid =
+            fields.uuid("uuid")?.ok_or_else(|| fields.refuse("uuid", "a conversation needs an id; add its UUID"))?;
+        fields.word("vcon", &VERSIONS)?;
+        let parties = self.each(fields.list("parties", MOST_PARTIES)?, "parties", Self::party)?;
+        let (created_at, updated_at) = (fields.time("created_at")?, fields.time("updated_at")?);
+        let subject = fields.text("subject", TEXT)?;
+        let (extensions, critical) = (fields.texts("extensions", MOST_NAMES)?, fields.texts("critical", MOST_NAMES)?);
+        if let Some(at) = critical.iter().position(|name| !UNDERSTOOD.contains(&name.expose())) {
+            let message = "it must not be read without an extension that is not known here";
+            return Err(Error::invalid(format!("critical[{at}]"), message));
+        }
+        let earlier = self.earlier(&mut fields)?;
+        if !fields.list("group", MOST_NAMES)?.is_empty() {
+            return Err(fields.refuse("group", "conversations within a conversation are not read; send each by itself"));
+        }
+        let dialogs = fields.list("dialog", MOST_DIALOGS)?;
+        let counts = (parties.len(), dialogs.len());
+        let dialog = self.each(dialogs, "dialog", |reading, json, path| dialog(reading, json, path, counts))?;
+        let attachments = fields.list("attachments", MOST_ATTACHMENTS)?;
+        let counts = (parties.len(), dialog.len(), attachments.len());
+        let listed = fields.list("analysis", MOST_ANALYSES)?;
+        let analysis = self.each(listed, "analysis", |reading, json, path| reading.analysis(json, path, counts))?;
+        let attachments =
+            self.each(attachments, "attachments", |reading, json, path| reading.attachment(json, path, counts))?;
+        let began = dialog.iter().map(|dialog| dialog.start).min();
+        let created_at = created_at.or(updated_at).or(began);
+        let created_at = created_at.ok_or_else(|| fields.refuse("created_at", "it does not say when it was made"))?;
+        self.changes.zones += fields.zones;
+        let others = fields.rest();
+        Ok(Conversation {
+            uuid,
+            created_at,
+            updated_at,
+            subject,
+            extensions,
+            critical,
+            earlier,
+            parties,
+            dialog,
+            analysis,
+            attachments,
+            others,
+        })
+    }
+
+    fn each<T>(
+        &mut self,
+        items: Vec<Json>,
+        name: &str,
+        mut read: impl FnMut(&mut Self, Json, &str) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        items.into_iter().enumerate().map(|(at, item)| read(self, item, &format!("{name}[{at}]"))).collect()
+    }
+
+    /// What it was made from: `amended` was once `appended`, and both were once there with nothing in them.
+    fn earlier(&mut self, fields: &mut Fields) -> Result<Option<Earlier>> {
+        let mut found = None;
+        for name in ["redacted", "amended", "appended"] {
+            let Some(json) = fields.take(name) else { continue };
+            if matches!(&json, Json::Object(members) if members.is_empty()) {
+                continue;
+            }
+            let mut inner = Fields::of(json, name)?;
+            let redaction = inner.text("type", LABEL)?;
+            if name == "redacted" && redaction.is_none() {
+                return Err(inner.refuse("type", "it does not say what kind of redaction it is"));
+            }
+            if found.is_some() {
+                return Err(fields.refuse(name, "it is made from one conversation, not from two; leave one out"));
+            }
+            found = Some(Earlier {
+                redaction: if name == "redacted" { redaction } else { None },
+                uuid: inner.uuid("uuid")?,
+                url: address(&mut inner)?,
+                hashes: inner.texts("content_hash", MOST_NAMES)?,
+            });
+        }
+        Ok(found)
+    }
+
+    fn party(&mut self, json: Json, path: &str) -> Result<Party> {
+        let mut fields = Fields::of(json, path)?;
+        let mut party = Party { role: role(&mut fields)?, ..Party::default() };
+        for name in PARTY {
+            let aliases: &[&str] = if name == "mailto" { &["mailto", "email"] } else { &[name] };
+            // What proves a caller's number is longer than anything else.
+            if let Some(text) = fields.any_text(aliases, if name == "stir" { 16 << 10 } else { LABEL })? {
+                party.told.push((name, text));
+            }
+        }
+        if let Some(civic) = fields.take("civicaddress") {
+            let mut inner = Fields::of(civic, &fields.at("civicaddress"))?;
+            for name in CIVIC {
+                if let Some(text) = inner.text(name, LABEL)? {
+                    party.civic.push((name.into(), text));
+                }
+            }
+        }
+        party.others = fields.rest();
+        Ok(party)
+    }
+
+    fn analysis(&mut self, json: Json, path: &str, counts: (usize, usize, usize)) -> Result<Analysis> {
+        let mut fields = Fields::of(json, path)?;
+        let kind = fields.text("type", LABEL)?;
+        Ok(Analysis {
+            kind: kind
+                .ok_or_else(|| fields.refuse("type", "it does not say what was made: transcript, summary, ..."))?,
+            vendor: fields.text("vendor", LABEL)?,
+            product: fields.text("product", LABEL)?,
+            schema: fields.text("schema", LABEL)?,
+            dialogs: fields.indices("dialog", counts.1)?,
+            attachments: fields.indices("attachment", counts.2)?,
+            content: self.content(&mut fields)?,
+            others: fields.rest(),
+        })
+    }
+
+    fn attachment(&mut self, json: Json, path: &str, counts: (usize, usize, usize)) -> Result<Attachment> {
+        let mut fields = Fields::of(json, path)?;
+        let purpose = fields.any_text(&["purpose", "type"], LABEL)?;
+        let start = fields.time("start")?;
+        // A writer has to tell both, and tells the first where there is none.
+        let party = fields.index("party", counts.0.max(1))?.filter(|at| *at < counts.0);
+        let dialog = fields.index("dialog", counts.1.max(1))?.filter(|at| *at < counts.1);
+        let mut content = self.content(&mut fields)?;
+        let mut basis = None;
+        if purpose.as_ref().is_some_and(|purpose| purpose.expose() == LAWFUL_BASIS) {
+            let message = "what the processing rests on is told as a JSON object";
+            let Some(Body::Json(json)) = content.body.take() else { return Err(fields.refuse("body", message)) };
+            basis = Some(self.basis(json, &fields.at("body"))?);
+        }
+        self.changes.zones += fields.zones;
+        Ok(Attachment { purpose, start, party, dialog, content, basis, others: fields.rest() })
+    }
+
+    fn basis(&mut self, json: Json, path: &str) -> Result<LawfulBasis> {
+        let mut fields = Fields::of(json, path)?;
+        let basis = fields.word("lawful_basis", &BASES)?;
+        let basis = basis.ok_or_else(|| fields.refuse("lawful_basis", "it does not say which basis there is"))?;
+        let expiration = fields.time("expiration")?;
+        let grants = fields.list("purpose_grants", MOST_NAMES)?;
+        let grants = self.each(grants, &fields.at("purpose_grants"), |reading, json, path| {
+            let mut fields = Fields::of(json, path)?;
+            let purpose = fields.text("purpose", LABEL)?;
+            let purpose = purpose.ok_or_else(|| fields.refuse("purpose", "it does not say what for"))?;
+            let Some(Json::Bool(granted)) = fields.take("granted") else {
+                return Err(fields.refuse("granted", "true or false is expected"));
+            };
+            let granted_at = fields.time("granted_at")?;
+            reading.changes.zones += fields.zones;
+            Ok(Grant { purpose, granted, granted_at, conditions: fields.texts("conditions", MOST_NAMES)? })
+        })?;
+        self.changes.zones += fields.zones;
+        Ok(LawfulBasis { basis, expiration, grants, others: fields.rest() })
+    }
+
+    /// What was recorded or written. An older form names digests by `alg` and `signature`, and kinds by `mimetype`.
+    pub fn content(&mut self, fields: &mut Fields) -> Result<Content> {
+        let kind = if fields.has("mediatype") { "mediatype" } else { "mimetype" };
+        let mediatype = fields.text(kind, LABEL)?;
+        if mediatype.as_ref().is_some_and(|text| !is_mediatype(text.expose())) {
+            return Err(fields.refuse(kind, "a media type is expected, as audio/wav"));
+        }
+        let filename = fields.text("filename", LABEL)?;
+        let url = address(fields)?;
+        let mut hashes = fields.texts("content_hash", MOST_NAMES)?;
+        let (alg, signature) = (fields.text("alg", LABEL)?, fields.text("signature", LABEL)?);
+        if let (Some(alg), Some(signature)) = (alg, signature) {
+            let name = alg.expose().replace("SHA-", "sha").to_ascii_lowercase();
+            hashes.push(format!("{name}-{}", signature.expose()).into());
+        }
+        if let Some(at) = hashes.iter().position(|hash| !is_hash(hash.expose())) {
+            let field = format!("{}[{at}]", fields.at("content_hash"));
+            return Err(Error::invalid(
+                field,
+                "a digest is expected: its algorithm, a dash, and base64url, as sha512-...",
+            ));
+        }
+        let body = self.body(fields, mediatype.as_ref())?;
+        Ok(Content { mediatype, filename, body, url, hashes })
+    }
+
+    fn body(&mut self, fields: &mut Fields, mediatype: Option<&Plain>) -> Result<Option<Body>> {
+        let encoding = fields.word("encoding", &["base64url", "json", "none"])?;
+        let Some(body) = fields.take("body") else { return Ok(None) };
+        let body = match (encoding, body) {
+            (Some("base64url"), Json::Text(text)) => {
+                let bytes = decode(text.expose()).ok_or_else(|| fields.refuse("body", "it is not base64url"))?;
+                return self.bytes(bytes, mediatype, fields).map(Some);
+            }
+            (Some("base64url"), _) => return Err(fields.refuse("body", "base64url is expected, in quotation marks")),
+            (Some("json"), body) => Body::Json(body),
+            (_, Json::Text(text)) if text.expose().len() > TEXT => {
+                return Err(fields.refuse("body", "the text is too long; 4 MiB are the most"));
+            }
+            (_, Json::Text(text)) => Body::Text(text),
+            (_, body @ (Json::List(_) | Json::Object(_))) => Body::Json(body),
+            _ => return Err(fields.refuse("body", "a text is expected, in quotation marks, or a document")),
+        };
+        if matches!(&body, Body::Json(json) if json.repeats()) {
+            return Err(fields.refuse("body", "a member has the same name as another one; which of them is meant?"));
+        }
+        Ok(Some(body))
+    }
+
+    /// Bytes that are text become text, which is looked through like any other.
+    fn bytes(&mut self, bytes: Vec<u8>, mediatype: Option<&Plain>, fields: &Fields) -> Result<Body> {
+        let is_text = mediatype.is_none_or(|kind| {
+            let essence = essence(kind.expose());
+            essence.starts_with("text/") || essence.ends_with("json") || essence.starts_with("message/")
+        });
+        let bytes = SecretBytes::new(bytes);
+        match std::str::from_utf8(bytes.expose()) {
+            Ok(text) if is_text && text.len() <= TEXT => {
+                let mut text = Plain::from(text);
+                clean_text(&mut text, &fields.at("body"), self.cards, &mut self.changes)?;
+                Ok(Body::Text(text))
+            }
+            _ => Ok(Body::Bytes(bytes)),
+        }
+    }
+}
+
+/// What a party is. Some systems tell it beside the format, and some by another word.
+fn role(fields: &mut Fields) -> Result<Option<Role>> {
+    let told = fields.text("role", LABEL)?;
+    let aside = fields.peek("meta").and_then(|meta| meta.get("role")).and_then(Json::text);
+    let Some(word) = told.as_ref().map(Plain::expose).or(aside) else { return Ok(None) };
+    let word = word.to_ascii_lowercase();
+    Ok(match word.as_str() {
+        "contact" | "caller" => Some(Role::Customer),
+        word => Role::ALL.into_iter().find(|role| role.name() == word),
+    })
+}
+
+/// The parts of a postal address (RFC 5139).
+const CIVIC: [&str; 17] = [
+    "country", "a1", "a2", "a3", "a4", "a5", "a6", "prd", "pod", "sts", "hno", "hns", "lmk", "loc", "flr", "nam", "pc",
+];
+
+/// Where something is.
+fn address(fields: &mut Fields) -> Result<Option<Plain>> {
+    let Some(text) = fields.text("url", 4096)? else { return Ok(None) };
+    let url = url::Url::parse(text.expose()).ok();
+    let taken = |url: &url::Url| matches!(url.scheme(), "https" | "http" | "s3" | "gs") && url.has_host();
+    if !url.as_ref().is_some_and(taken) {
+        return Err(fields.refuse("url", "an address is expected, as https://example.com/call.wav"));
+    }
+    Ok(url.map(|mut url| {
+        url.set_query(None);
+        url.set_fragment(None);
+        let _unless_it_cannot_have_one = (url.set_username(""), url.set_password(None));
+        Plain::from(String::from(url))
+    }))
+}
+
+/// Base64url, and what some write instead.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let tries = [&BASE64URL_NOPAD, &BASE64URL, &BASE64_NOPAD, &BASE64];
+    tries.iter().find_map(|base| base.decode(text.as_bytes()).ok())
+}
+
+/// `text/plain` of `text/plain; charset=UTF-8`.
+pub fn essence(mediatype: &str) -> String {
+    mediatype.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_mediatype(text: &str) -> bool {
+    let token =
+        |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&c));
+    essence(text).split_once('/').is_some_and(|(kind, sub)| token(kind) && token(sub))
+}
+
+fn is_hash(text: &str) -> bool {
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphanumeric());
+    let base = |c: u8| c.is_ascii_alphanumeric() || b"-_+/=".contains(&c);
+    text.split_once('-').is_some_and(|(alg, digest)| word(alg) && !digest.is_empty() && digest.bytes().all(base))
+}

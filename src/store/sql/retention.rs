@@ -1,0 +1,248 @@
+use async_trait::async_trait;
+
+use super::super::super::retention::{ClockSeen, Counted, Due, Retentions, Undated};
+use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, lock};
+use crate::model::{Cohort, KeyState, RetentionRun, RetentionRunId, RunState, SubjectId, Time, TokenRow};
+
+macro_rules! columns {
+    () => {
+        "SELECT r.id, r.started_by, r.started_at, r.state, r.items, r.epoch, r.ended_at, r.receipt FROM retention_run r "
+    };
+}
+
+#[async_trait]
+impl Retentions for SqlTx {
+    async fn due_keys(&mut self, upto: &[(String, Cohort)], after: Option<u32>, limit: u32) -> Result<Vec<Due>> {
+        let mut rows = Rows::new();
+        for (class, cohort) in upto {
+            rows.row().text(class).number(cohort.number().into());
+        }
+        let found = sqlx::query(concat! {
+            "SELECT k.leaf, k.subject FROM ", each!("1"), " AS e CROSS JOIN subject_key k ",
+            "JOIN subject s ON s.id = k.subject WHERE k.class = e.value ->> 0 AND ",
+            "k.cohort <= CAST(e.value ->> 1 AS BIGINT) AND k.ended_by IS NULL AND s.state IN (1, 3) AND ",
+            "s.restricted_at IS NULL AND k.leaf > $2 ORDER BY k.leaf LIMIT $3"
+        })
+        .bind(rows.into_json())
+        .bind(after.map_or(-1, i64::from))
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        let due = |row: &Row| {
+            let mut columns = Columns::of(row);
+            let leaf = columns.unsigned("subject_key", "leaf")?;
+            Ok(Due { leaf, subject: SubjectId::from_bytes(columns.bytes("subject_key", "subject")?) })
+        };
+        found.iter().map(due).collect()
+    }
+
+    async fn undated_keys(&mut self, classes: &[String], after: Option<u32>, limit: u32) -> Result<Vec<Undated>> {
+        let found = sqlx::query(concat! {
+            "SELECT k.leaf, k.subject, COALESCE(MAX(t.created_at), k.created_at) FROM ", each!("1"),
+            " AS e CROSS JOIN subject_key k JOIN subject s ON s.id = k.subject ",
+            "LEFT JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
+            "WHERE k.class = e.value ->> 0 AND k.cohort IS NULL AND k.ended_by IS NULL AND s.state < 4 AND k.leaf > $2 ",
+            "GROUP BY k.leaf, k.subject, k.created_at ORDER BY k.leaf LIMIT $3"
+        })
+        .bind(texts(classes))
+        .bind(after.map_or(-1, i64::from))
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        let undated = |row: &Row| {
+            let mut columns = Columns::of(row);
+            let leaf = columns.unsigned("subject_key", "leaf")?;
+            let subject = SubjectId::from_bytes(columns.bytes("subject_key", "subject")?);
+            Ok(Undated { leaf, subject, newest_at: columns.time()? })
+        };
+        found.iter().map(undated).collect()
+    }
+
+    async fn date_keys(&mut self, keys: &[(u32, Cohort)]) -> Result<()> {
+        let mut rows = Rows::new();
+        for (leaf, cohort) in keys {
+            rows.row().number((*leaf).into()).number(cohort.number().into());
+        }
+        self.run(
+            concat! {
+                "UPDATE subject_key SET cohort = CAST(e.value ->> 1 AS BIGINT) FROM ", each!("1"),
+                " AS e WHERE subject_key.leaf = CAST(e.value ->> 0 AS BIGINT)"
+            },
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn end_keys(&mut self, leaves: &[u32], run: RetentionRunId) -> Result<()> {
+        sqlx::query(concat! {
+            "UPDATE subject_key SET state = $2, ended_by = $3 WHERE leaf IN (SELECT CAST(e.value ->> 0 AS BIGINT) FROM ",
+            each!("1"), " AS e)"
+        })
+        .bind(Rows::of_numbers(leaves.iter().map(|&leaf| leaf.into())).into_json())
+        .bind(i64::from(KeyState::Retired.number()))
+        .bind(run.as_bytes().as_slice())
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn end_tokens(&mut self, tokens: &[TokenRow], at: Time) -> Result<()> {
+        sqlx::query(concat! {
+            "UPDATE token SET sealed = NULL, ended_at = $2 WHERE id IN (SELECT ", blob!("0"), " FROM ", each!("1"),
+            " AS e)"
+        })
+        .bind(Rows::of_blobs(tokens.iter().map(TokenRow::as_bytes)).into_json())
+        .bind(at.micros())
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn count_cohorts(&mut self, classes: &[String]) -> Result<Vec<Counted>> {
+        let found = sqlx::query(concat! {
+            "SELECT c.class, c.cohort, c.restricted, COUNT(DISTINCT c.subject), COUNT(*) FROM (SELECT k.class, k.cohort, ",
+            "k.subject, CAST(CASE WHEN s.state = 2 OR s.restricted_at IS NOT NULL THEN 1 ELSE 0 END AS BIGINT) AS restricted FROM ",
+            each!("1"), " AS e CROSS JOIN subject_key k JOIN subject s ON s.id = k.subject ",
+            "JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
+            "WHERE k.class = e.value ->> 0 AND s.state < 4 AND t.sealed IS NOT NULL) AS c ",
+            "GROUP BY c.class, c.cohort, c.restricted ORDER BY c.class, COALESCE(c.cohort, -1), c.restricted"
+        })
+        .bind(texts(classes))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        let counted = |row: &Row| {
+            let mut columns = Columns::of(row);
+            Ok(Counted {
+                class: columns.take()?,
+                cohort: cohort(columns.take()?)?,
+                restricted: columns.unsigned::<u32>("subject", "restricted")? > 0,
+                subjects: columns.unsigned("subject_key", "count")?,
+                values: columns.unsigned("token", "count")?,
+            })
+        };
+        found.iter().map(counted).collect()
+    }
+
+    async fn run_waits(&mut self, run: RetentionRunId, epoch: u64) -> Result<bool> {
+        let found = sqlx::query(concat! {
+            "SELECT 1 FROM punctured p JOIN subject_key k ON k.leaf >= p.first AND k.leaf <= p.last ",
+            "WHERE p.epoch > $2 AND k.ended_by = $1 LIMIT 1"
+        })
+        .bind(run.as_bytes().as_slice())
+        .bind(epoch.cast_signed())
+        .fetch_optional(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(found.is_some())
+    }
+
+    async fn put_run(&mut self, run: &RetentionRun) -> Result<()> {
+        sqlx::query(concat! {
+            "INSERT INTO retention_run (id, started_by, started_at, state, items, epoch, ended_at, receipt) ",
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET state = excluded.state, ",
+            "items = excluded.items, epoch = excluded.epoch, ended_at = excluded.ended_at, receipt = excluded.receipt"
+        })
+        .bind(run.id.as_bytes().as_slice())
+        .bind(&run.started_by)
+        .bind(run.started_at.micros())
+        .bind(i64::from(run.state.number()))
+        .bind(serde_json::to_string(&run.items).map_err(Error::internal)?)
+        .bind(run.epoch.map(u64::cast_signed))
+        .bind(run.ended_at.map(Time::micros))
+        .bind(run.receipt.as_deref())
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn lock_run(&mut self, id: RetentionRunId) -> Result<Option<RetentionRun>> {
+        let row = sqlx::query(concat! { columns!(), "WHERE r.id = $1", lock!("r") })
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(self.connection())
+            .await
+            .map_err(failed)?;
+        row.as_ref().map(run).transpose()
+    }
+
+    async fn retention_run(&mut self, id: RetentionRunId) -> Result<Option<RetentionRun>> {
+        let row = sqlx::query(concat! { columns!(), "WHERE r.id = $1" })
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(self.connection())
+            .await
+            .map_err(failed)?;
+        row.as_ref().map(run).transpose()
+    }
+
+    async fn pending_runs(&mut self) -> Result<Vec<RetentionRun>> {
+        let rows = sqlx::query(concat! { columns!(), "WHERE r.state = $1 ORDER BY r.id" })
+            .bind(i64::from(RunState::Pending.number()))
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(run).collect()
+    }
+
+    async fn list_runs(&mut self, after: Option<RetentionRunId>, limit: u32) -> Result<Vec<RetentionRun>> {
+        let rows = sqlx::query(concat! { columns!(), "WHERE r.id < $1 ORDER BY r.id DESC LIMIT $2" })
+            .bind(after.map_or_else(|| vec![0xff; 17], |id| id.as_bytes().to_vec()))
+            .bind(i64::from(limit))
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(run).collect()
+    }
+
+    async fn retention_clock(&mut self) -> Result<ClockSeen> {
+        let row = sqlx::query("SELECT c.seen_at, c.trusted_at FROM retention_clock c")
+            .fetch_one(self.connection())
+            .await
+            .map_err(failed)?;
+        let mut columns = Columns::of(&row);
+        Ok(ClockSeen { seen_at: columns.time()?, trusted_at: columns.time()? })
+    }
+
+    async fn put_retention_clock(&mut self, seen: &ClockSeen) -> Result<()> {
+        sqlx::query("UPDATE retention_clock SET seen_at = $1, trusted_at = $2")
+            .bind(seen.seen_at.micros())
+            .bind(seen.trusted_at.micros())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn texts(texts: &[String]) -> String {
+    let mut rows = Rows::new();
+    for text in texts {
+        rows.row().text(text);
+    }
+    rows.into_json()
+}
+
+pub(super) fn cohort(number: Option<i64>) -> Result<Option<Cohort>> {
+    let read = |number: i64| u32::try_from(number).ok().map(Cohort::from_number);
+    number.map(|number| read(number).ok_or_else(|| inconsistent("subject_key", "cohort"))).transpose()
+}
+
+fn run(row: &Row) -> Result<RetentionRun> {
+    let mut columns = Columns::of(row);
+    Ok(RetentionRun {
+        id: RetentionRunId::from_bytes(columns.bytes("retention_run", "id")?),
+        started_by: columns.take()?,
+        started_at: columns.time()?,
+        state: RunState::from_number(columns.unsigned("retention_run", "state")?)
+            .ok_or_else(|| inconsistent("retention_run", "state"))?,
+        items: serde_json::from_str(columns.take()?).map_err(|_| inconsistent("retention_run", "items"))?,
+        epoch: columns.take::<Option<i64>>()?.map(i64::cast_unsigned),
+        ended_at: columns.maybe_time()?,
+        receipt: columns.take()?,
+    })
+}
