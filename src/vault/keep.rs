@@ -113,6 +113,7 @@ impl<'c> Keeping<'c> {
                 Owner::Known(id) => Some(id),
                 Owner::New(_) => None,
             })
+            .chain(replaced.iter().map(|token| token.subject))
             .collect();
         known.sort_unstable();
         known.dedup();

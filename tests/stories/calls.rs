@@ -159,6 +159,7 @@ on_both_stores! {
     async fn an_agent_is_one_subject_in_every_call_and_sees_nothing_of_others(house: House) {
         let mut house = house;
         let (one, _) = house.upsert(leg("4.1", 1, vec![customer(ADA, "Ada"), agent("a-7", "Bob")])).await;
+        house.clock.advance(Duration::from_secs(1));
         let (two, _) = house.upsert(leg("4.2", 1, vec![customer("+4989111222", "Bea"), agent("a-7", "Bob")])).await;
         let bob = one.parties[1].subject.clone();
         assert_eq!(two.parties[1].subject, bob);
@@ -291,6 +292,7 @@ on_both_stores! {
         for minute in 0..5 {
             let told = leg(&format!("9.{minute}"), 1, vec![customer(ADA, "")]);
             house.upsert(v1::UpsertCallRequest { start_time: at(minute), end_time: at(10), ..told }).await;
+            house.clock.advance(Duration::from_secs(1));
         }
         let other = v1::UpsertCallRequest { queue: "sales".to_owned(), ..leg("9.9", 1, vec![customer(ADA, "")]) };
         house.upsert(other).await;

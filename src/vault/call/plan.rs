@@ -75,12 +75,9 @@ impl Plan {
             planning.take(tx, told, before).await.map_err(|error| error.within(&format!("parties[{at}]")))?;
         }
         let mut plan = planning.plan;
-        // Nobody is opened who came to be no party.
-        let parties = &plan.parties;
-        plan.owners.retain(|owned| match &owned.owner {
-            Owner::Known(_) => true,
-            Owner::New(subject) => parties.iter().any(|party| party.subject == subject.id),
-        });
+        // Nobody is opened, and nothing kept of anybody, who came to be no party.
+        let parties = || whole.iter().flat_map(|whole| &whole.parties).chain(&plan.parties);
+        plan.owners.retain(|owned| parties().any(|party| party.subject == owned.owner.subject()));
         Ok(plan)
     }
 
