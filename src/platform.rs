@@ -102,6 +102,52 @@ pub fn may_write(directory: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
+/// Makes a file in a directory that has no name, readable by its owner only: it is gone when it is closed, however this process
+/// ends. An error where the system, or the file system, knows no such file.
+pub fn nameless_file(directory: &Path) -> io::Result<fs::File> {
+    nameless::make(directory)
+}
+
+/// Gives such a file a name in the directory that it was made in. A name that something has is refused.
+pub fn name_file(file: &fs::File, path: &Path) -> io::Result<()> {
+    nameless::name(file, path)
+}
+
+#[cfg(target_os = "linux")]
+mod nameless {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd as _;
+    use std::path::Path;
+
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+
+    pub fn make(directory: &Path) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(open(directory, flags, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
+    pub fn name(file: &File, path: &Path) -> io::Result<()> {
+        let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod nameless {
+    use std::fs::File;
+    use std::io;
+    use std::path::Path;
+
+    pub fn make(_: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn name(_: &File, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod memory {
     use rustix::mm::{MlockAllFlags, mlockall};

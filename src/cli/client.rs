@@ -78,7 +78,7 @@ impl<V: clap::Subcommand> Noun<V> {
     /// Does it, and tells how it went.
     pub async fn run(self, run: impl AsyncFnOnce(Remote, V) -> Result<()>) -> ExitCode {
         let output = self.remote.output;
-        output.finish(run(self.remote, self.verb).await)
+        output.finish(Box::pin(run(self.remote, self.verb)).await)
     }
 }
 

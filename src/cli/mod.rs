@@ -22,9 +22,11 @@ mod drill;
 mod erasure;
 mod events;
 mod failure;
+mod fresh;
 mod honey;
 pub(crate) mod import;
 mod keys;
+mod media;
 pub(crate) mod names;
 mod notice;
 mod open;
@@ -124,6 +126,8 @@ enum Command {
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
     Events(Noun<events::Verb>),
+    /// Seal and open recordings that lie in an object store.
+    Media(media::Args),
     /// Make certificates for trying out TLS.
     Tls(tls::Args),
     /// See who may do what and why, and put an end to it.
@@ -172,6 +176,7 @@ impl Cli {
             Command::Audit(noun) => noun.run(audit::run).await,
             Command::Events(noun) => noun.run(events::run).await,
             Command::Call(noun) => noun.run(call::run).await,
+            Command::Media(args) => args.output.finish(media::run(args)),
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,
             Command::Approval(noun) => noun.run(approval::run).await,

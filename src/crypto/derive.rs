@@ -8,6 +8,7 @@ use super::bind::prefix;
 use super::{Secret, scrub_stack};
 
 const SUBJECT_KEY: &[u8] = b"lacuna/subject-key/v1";
+const MEDIA_KEY: &[u8] = b"lacuna/media/v1";
 const ROOT: &[u8] = b"lacuna/root";
 
 /// A new secret: HMAC-SHA256 of `parts` under `key`.
@@ -65,6 +66,13 @@ pub fn descend(seed: &[u8; 32], path: u32, steps: u32) -> Secret<32> {
 #[must_use]
 pub fn subject_key(leaf_seed: &Secret<32>, tree: &[u8; 16], subject: &[u8], class: &str, version: u32) -> Secret<32> {
     mac(leaf_seed, &[SUBJECT_KEY, tree, subject, class.as_bytes(), &version.to_be_bytes()])
+}
+
+/// The key of one file of a recording: a recording that is sealed again, under the same data key, has another salt and so
+/// another key.
+#[must_use]
+pub fn media_key(data_key: &Secret<32>, part: &[u8; 16], salt: &[u8; 32]) -> Secret<32> {
+    mac(data_key, &[MEDIA_KEY, part, salt])
 }
 
 /// SHA-256 of `parts` written one after the other. Nothing separates them: keep all but the last at a fixed length.

@@ -15,6 +15,7 @@ mod random;
 mod seal;
 mod secret;
 mod sign;
+pub mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -89,11 +89,13 @@ impl KeySet {
     }
 
     /// How many keys there are.
-    pub const fn len(&self) -> usize {
+    #[must_use]
+    pub const fn count(&self) -> usize {
         self.0.len()
     }
 
     /// The key of this name and algorithm; without a name the only one for that algorithm.
+    #[must_use]
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
         let fits = |named: &&Named| {
             named.key.algorithm() == algorithm && kid.is_none_or(|kid| named.kid.as_deref() == Some(kid))
@@ -200,7 +202,7 @@ mod tests {
             "{\"kty\":\"RSA\",\"n\":\"AQAB\",\"e\":\"AQAB\"}".to_owned(),
             "{\"kty\":\"new\"}".to_owned(),
         ] {
-            assert_eq!(set(&other).len(), 0, "{other}");
+            assert_eq!(set(&other).count(), 0, "{other}");
         }
         for bad in ["", "[]", "{}", "{\"keys\":{}}", "{\"keys\":[{}]}"] {
             assert!(KeySet::parse(bad.as_bytes()).is_err(), "{bad}");

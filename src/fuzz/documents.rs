@@ -6,12 +6,16 @@ use std::io::Cursor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Named, halves, text};
+use super::{Named, Repeated, halves, text};
 use crate::cli::consent::import::row::Defaults;
 use crate::cli::consent::import::source::{Format, Source};
 use crate::cli::import;
 use crate::config;
-use crate::model::{CollectionPoint, ConsentEvent, Notice, OutboxBody, Purpose, RetentionClass, Standing, Time};
+use crate::crypto::Secret;
+use crate::formats::media;
+use crate::model::{
+    CollectionPoint, ConsentEvent, Notice, OutboxBody, PartId, Purpose, RetentionClass, Standing, Time,
+};
 use crate::policy::{Policies, PolicyFile};
 use crate::vault::journal;
 use crate::vault::journal::record::Record;
@@ -24,6 +28,7 @@ pub const TARGETS: &[Named] = &[
     ("journal", journal),
     ("token_rows", token_rows),
     ("consent_rows_csv", |bytes| consent_rows(Format::Csv, bytes)),
+    ("media", envelopes),
     ("consent_rows_jsonl", |bytes| consent_rows(Format::Jsonl, bytes)),
 ];
 
@@ -112,4 +117,24 @@ fn consent_rows(format: Format, bytes: &[u8]) {
             assert!(!wanted.request.request_id.is_empty());
         }
     }
+}
+
+/// What opens is what this key sealed, and it is sealed anew and opened again. What does not open wrote no more than it was given.
+fn envelopes(bytes: &[u8]) {
+    let key = Secret::build(|key| (0..).zip(key).for_each(|(at, byte)| *byte = at));
+    let mut plain = Vec::new();
+    if let Ok((part, length)) = media::decrypt(&key, None, &mut &*bytes, &mut plain) {
+        assert_eq!(media::Header::read(&mut &*bytes).ok().map(|header| header.part), Some(part));
+        assert_eq!(media::plain_size(bytes.len() as u64), Some(length));
+    }
+    assert!(plain.len() <= bytes.len());
+    let (part, mut envelope, mut again) = (PartId::from_bytes([1; 16]), Vec::new(), Vec::new());
+    let sealed = media::encrypt(&key, part, &Repeated::default(), &mut &*bytes, &mut envelope);
+    let opened = media::decrypt(&key, Some(part), &mut &*envelope, &mut again);
+    assert_eq!((sealed.ok(), opened.ok()), (Some(bytes.len() as u64), Some((part, bytes.len() as u64))));
+    assert!(again == bytes, "another recording came out");
+    if let Some(last) = envelope.last_mut() {
+        *last ^= 1;
+    }
+    assert!(media::decrypt(&key, Some(part), &mut &*envelope, &mut Vec::new()).is_err());
 }

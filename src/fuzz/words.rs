@@ -9,7 +9,7 @@ use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
     CallId, ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label,
-    OpaqueToken, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId,
+    OpaqueToken, PartId, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId,
     SourceCallId, SubjectId, Time, Value, contains_card_number, looks_shaped, redact, shape,
 };
 use crate::store::journal::Mark;
@@ -53,6 +53,7 @@ fn ids(text: &str) {
     canonical(text, ErasureId::parse(text));
     canonical(text, EventId::parse(text));
     canonical(text, RetentionRunId::parse(text));
+    canonical(text, PartId::parse(text));
     canonical(text, RotationId::parse(text));
     canonical(text, KeyEventId::parse(text));
     canonical(text, OpaqueToken::parse(text));

@@ -186,6 +186,13 @@ pub struct RetentionRunId([u8; 16]);
 sixteen_bytes!(RetentionRunId);
 time_ordered!(RetentionRunId);
 shown!(RetentionRunId, "rtn_", "retention_run");
+/// One part of a call, such as a recording: `prt_…`. A file that is sealed under the part's key carries it in clear, so that
+/// the right key can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartId([u8; 16]);
+sixteen_bytes!(PartId);
+time_ordered!(PartId);
+shown!(PartId, "prt_", "part");
 
 /// One rotation of a key: `rot_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

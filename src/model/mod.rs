@@ -39,7 +39,7 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Region, Value, warm_up};
 pub use id::{
-    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, ReceiptId, RequestId,
+    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, PartId, ReceiptId, RequestId,
     RetentionRunId, RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};

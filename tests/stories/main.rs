@@ -67,6 +67,7 @@ mod landing;
 mod leaks;
 mod links;
 mod lookups;
+mod media;
 #[cfg(target_os = "linux")]
 mod memory;
 mod mismatches;

@@ -180,10 +180,16 @@ impl There {
             "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.
+            "GetKeyStatus" | "AuditConsents" | "VerifyAuditChain" | "GetCheckpoint" | "PreviewRetention"
+            | "RunRetention" => Vec::new(),
             whole if whole.starts_with("Rotate") || whole.starts_with("List") && !whole.contains("Consent") => {
                 Vec::new()
             }
-            "GetKeyStatus" | "AuditConsents" | "VerifyAuditChain" | "GetCheckpoint" => Vec::new(),
+            "DefineRetentionClass" => {
+                let (code, basis) = ("orders".to_owned(), v1::RetentionBasis::Contract.into());
+                let class = v1::RetentionClass { code, basis, ..Default::default() };
+                v1::DefineRetentionClassRequest { retention_class: Some(class), ..Default::default() }.encode_to_vec()
+            }
             other => self.ask_about_consent(other),
         }
     }

@@ -153,12 +153,12 @@ on_both_stores! {
             request
         };
         let wrong = [
-            (with(|class| class.code = "Orders".to_owned()), "retention_class.code"),
+            (with(|class| "Orders".clone_into(&mut class.code)), "retention_class.code"),
             (with(|class| class.code.clear()), "retention_class.code"),
             (with(|class| class.basis = 0), "retention_class.basis"),
             (with(|class| class.basis = 99), "retention_class.basis"),
-            (with(|class| class.period = "two years".to_owned()), "retention_class.period"),
-            (with(|class| class.period = "P101Y".to_owned()), "retention_class.period"),
+            (with(|class| "two years".clone_into(&mut class.period)), "retention_class.period"),
+            (with(|class| "P101Y".clone_into(&mut class.period)), "retention_class.period"),
             (with(|class| class.title = "x".repeat(201)), "retention_class.title"),
             (with(|class| class.counting = 99), "retention_class.counting"),
             (with(|class| { class.period.clear(); class.counting = 2; }), "retention_class.counting"),

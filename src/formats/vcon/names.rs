@@ -37,15 +37,14 @@ pub struct Word {
 /// The letters of a character that tell names apart: lower case, without accents.
 fn letters(c: char) -> impl Iterator<Item = char> {
     let plain = |c: char| match c {
-        'ø' => 'o',
+        // Of those of two letters, the one where others write two.
+        'ø' | 'œ' => 'o',
         'ł' => 'l',
         'đ' | 'ð' => 'd',
         'ħ' => 'h',
         'ı' => 'i',
         'þ' => 't',
-        // One letter where others write two.
         'æ' => 'a',
-        'œ' => 'o',
         other => other,
     };
     let upper = c.to_uppercase().flat_map(char::to_lowercase);

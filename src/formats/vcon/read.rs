@@ -54,7 +54,8 @@ impl Reading {
         let uuid =
             fields.uuid("uuid")?.ok_or_else(|| fields.refuse("uuid", "a conversation needs an id; add its UUID"))?;
         fields.word("vcon", &VERSIONS)?;
-        let parties = self.each(fields.list("parties", MOST_PARTIES)?, "parties", Self::party)?;
+        let parties =
+            self.each(fields.list("parties", MOST_PARTIES)?, "parties", |_, json, path| Self::party(json, path))?;
         let (created_at, updated_at) = (fields.time("created_at")?, fields.time("updated_at")?);
         let subject = fields.text("subject", TEXT)?;
         let (extensions, critical) = (fields.texts("extensions", MOST_NAMES)?, fields.texts("critical", MOST_NAMES)?);
@@ -62,7 +63,7 @@ impl Reading {
             let message = "it must not be read without an extension that is not known here";
             return Err(Error::invalid(format!("critical[{at}]"), message));
         }
-        let earlier = self.earlier(&mut fields)?;
+        let earlier = Self::earlier(&mut fields)?;
         if !fields.list("group", MOST_NAMES)?.is_empty() {
             return Err(fields.refuse("group", "conversations within a conversation are not read; send each by itself"));
         }
@@ -106,7 +107,7 @@ impl Reading {
     }
 
     /// What it was made from: `amended` was once `appended`, and both were once there with nothing in them.
-    fn earlier(&mut self, fields: &mut Fields) -> Result<Option<Earlier>> {
+    fn earlier(fields: &mut Fields) -> Result<Option<Earlier>> {
         let mut found = None;
         for name in ["redacted", "amended", "appended"] {
             let Some(json) = fields.take(name) else { continue };
@@ -131,7 +132,7 @@ impl Reading {
         Ok(found)
     }
 
-    fn party(&mut self, json: Json, path: &str) -> Result<Party> {
+    fn party(json: Json, path: &str) -> Result<Party> {
         let mut fields = Fields::of(json, path)?;
         let mut party = Party { role: role(&mut fields)?, ..Party::default() };
         for name in PARTY {
@@ -243,12 +244,11 @@ impl Reading {
                 return self.bytes(bytes, mediatype, fields).map(Some);
             }
             (Some("base64url"), _) => return Err(fields.refuse("body", "base64url is expected, in quotation marks")),
-            (Some("json"), body) => Body::Json(body),
-            (_, Json::Text(text)) if text.expose().len() > TEXT => {
+            (None | Some("none"), Json::Text(text)) if text.expose().len() > TEXT => {
                 return Err(fields.refuse("body", "the text is too long; 4 MiB are the most"));
             }
-            (_, Json::Text(text)) => Body::Text(text),
-            (_, body @ (Json::List(_) | Json::Object(_))) => Body::Json(body),
+            (None | Some("none"), Json::Text(text)) => Body::Text(text),
+            (Some("json"), body) | (_, body @ (Json::List(_) | Json::Object(_))) => Body::Json(body),
             _ => return Err(fields.refuse("body", "a text is expected, in quotation marks, or a document")),
         };
         if matches!(&body, Body::Json(json) if json.repeats()) {

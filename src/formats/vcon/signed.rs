@@ -67,7 +67,7 @@ pub fn open(document: Json, trust: Trust<'_>) -> Result<(Json, bool)> {
 struct Signature {
     path: String,
     protected: String,
-    signature: Vec<u8>,
+    bytes: Vec<u8>,
     algorithm: Algorithm,
     kid: Option<String>,
 }
@@ -95,7 +95,13 @@ impl Signature {
             kid = Fields::of(aside, &fields.at("header"))?.text("kid", LABEL)?;
         }
         let kid = kid.map(|kid| kid.expose().to_owned());
-        Ok(Self { path: fields.at("signature"), protected: protected.expose().to_owned(), signature, algorithm, kid })
+        Ok(Self {
+            path: fields.at("signature"),
+            protected: protected.expose().to_owned(),
+            bytes: signature,
+            algorithm,
+            kid,
+        })
     }
 }
 
@@ -106,7 +112,7 @@ fn verify(signatures: &[Signature], payload: &str, keys: &KeySet) -> Result<()> 
         let signed = format!("{}.{payload}", signature.protected);
         let mut known = false;
         for key in keys.candidates(signature.kid.as_deref(), signature.algorithm) {
-            if key.verify(signed.as_bytes(), &signature.signature) {
+            if key.verify(signed.as_bytes(), &signature.bytes) {
                 return Ok(());
             }
             known = true;

@@ -205,7 +205,7 @@ impl Issuer {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let others = keys.set != fetched;
         if others {
-            tracing::info!(issuer = self.name, keys = fetched.len(), "an issuer of tokens has other keys");
+            tracing::info!(issuer = self.name, keys = fetched.count(), "an issuer of tokens has other keys");
         }
         // What was verified with the former ones goes with them, and so does everything when the operator wants it.
         if others || why == Why::Wish {
