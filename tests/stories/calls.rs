@@ -140,6 +140,7 @@ on_both_stores! {
         let (ada, _) = house.tokenize("", vec![field(FieldType::Phone, ADA)]).await;
         let (known, _) = house.upsert(leg("3.1", 1, vec![customer("0049301234567", "")])).await;
         assert_eq!(known.parties[0].subject, ada);
+        house.clock.advance(Duration::from_secs(1));
         let (bea, _) = house.tokenize("", vec![field(FieldType::Phone, ADA)]).await;
         let (shared, _) = house.upsert(leg("3.2", 1, vec![customer(ADA, "")])).await;
         let party = &shared.parties[0];

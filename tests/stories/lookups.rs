@@ -17,7 +17,7 @@ use crate::policies::{as_member, entries, with_roles};
 const NUMBER: &str = "+49301234567";
 
 /// Slow machines are no story of their own.
-const PATIENT: u32 = 10_000;
+pub const PATIENT: u32 = 10_000;
 
 async fn door(house: &House) -> CallServiceClient<Link> {
     CallServiceClient::with_interceptor(house.channel().await, Bearer(house.bearer()))

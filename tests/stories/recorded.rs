@@ -14,6 +14,7 @@ use crate::asks::{CARE, HOUR, correct, detokenize, erase, text, tokenize};
 use crate::consents::{FORM, NEWS, NOTICE, Office, notice, purpose};
 use crate::doors::{call, credential, rpcs};
 use crate::house::{House, Somebody, field, on_both_stores, reason};
+use crate::lookups::PATIENT;
 
 /// Every entry of the audit, oldest first, read past the vault.
 async fn entries(house: &House) -> Vec<Value> {
@@ -257,6 +258,9 @@ fn rank(rpc: &str) -> usize {
 
 on_both_stores! {
     async fn every_rpc_is_on_record_before_it_is_answered(house: House) {
+        let mut house = house;
+        house.config.limits.lookup_milliseconds = PATIENT;
+        house.reopen().await;
         let mut office = Office::open(house).await;
         let there = There::of(&mut office).await;
         let house = &office.house;
