@@ -15,8 +15,8 @@ use crate::process::{Place, run, said};
 
 const ADA: &str = "+49 30 1234567";
 
-fn at(minute: i64) -> Option<Timestamp> {
-    Some(Timestamp { seconds: NOON / 1_000_000 + minute * 60, nanos: 0 })
+fn at(minute: i64) -> Timestamp {
+    Timestamp { seconds: NOON / 1_000_000 + minute * 60, nanos: 0 }
 }
 
 /// Somebody who calls.
@@ -40,8 +40,8 @@ pub fn leg(name: &str, revision: u64, parties: Vec<v1::PartyInput>) -> v1::Upser
         direction: v1::CallDirection::Inbound.into(),
         dialled: "+498001234".to_owned(),
         queue: "billing".to_owned(),
-        start_time: at(0),
-        end_time: at(5),
+        start_time: Some(at(0)),
+        end_time: Some(at(5)),
         parties,
         ..Default::default()
     }
@@ -102,7 +102,7 @@ on_both_stores! {
         assert_eq!(merged.parties[0], call.parties[0], "whoever was in it stays as they were");
         let transfer = v1::UpsertCallRequest {
             group_id,
-            start_time: at(5),
+            start_time: Some(at(5)),
             end_time: None,
             ..leg("1.2", 1, vec![customer("0049 30 / 1234567", "Ada"), agent("a-8", "Cy")])
         };
@@ -126,7 +126,7 @@ on_both_stores! {
         let mut house = house;
         let (call, _) = house.upsert(leg("2.1", 1, vec![customer(ADA, "Ada Lovelac")])).await;
         let old = call.parties[0].values.iter().find(|value| value.field() == CallField::Name).unwrap().token.clone();
-        assert_eq!(house.reveal(&[old.clone()], CARE).await, [Ok("Ada Lovelac".to_owned())]);
+        assert_eq!(house.reveal(std::slice::from_ref(&old), CARE).await, [Ok("Ada Lovelac".to_owned())]);
         house.upsert(leg("2.1", 2, vec![customer(ADA, "Ada Lovelace")])).await;
         let shown = house.call(&call, 0).await;
         assert_eq!(value(&shown, 0, CallField::Name).as_deref(), Some("Ada Lovelace"));
@@ -272,7 +272,7 @@ on_both_stores! {
             ("revision", v1::UpsertCallRequest { revision: 0, ..good() }),
             ("dialled", v1::UpsertCallRequest { direction: outbound, ..good() }),
             ("start_time", v1::UpsertCallRequest { start_time: None, ..good() }),
-            ("end_time", v1::UpsertCallRequest { end_time: at(-1), ..good() }),
+            ("end_time", v1::UpsertCallRequest { end_time: Some(at(-1)), ..good() }),
             ("parties", v1::UpsertCallRequest { parties: Vec::new(), ..good() }),
             ("parties", v1::UpsertCallRequest { parties: vec![customer("", ""); 51], ..good() }),
             ("parties[0].agent_id", v1::UpsertCallRequest { parties: vec![agent("", "Bob")], ..good() }),
@@ -292,7 +292,7 @@ on_both_stores! {
     async fn calls_are_listed_by_queue_and_time_in_pages(house: House) {
         for minute in 0..5 {
             let told = leg(&format!("9.{minute}"), 1, vec![customer(ADA, "")]);
-            house.upsert(v1::UpsertCallRequest { start_time: at(minute), end_time: at(10), ..told }).await;
+            house.upsert(v1::UpsertCallRequest { start_time: Some(at(minute)), end_time: Some(at(10)), ..told }).await;
             house.clock.advance(Duration::from_secs(1));
         }
         let other = v1::UpsertCallRequest { queue: "sales".to_owned(), ..leg("9.9", 1, vec![customer(ADA, "")]) };
@@ -309,7 +309,7 @@ on_both_stores! {
             }
         }
         assert_eq!(seen.len(), 5);
-        let window = v1::ListCallsRequest { start_time: at(1), end_time: at(3), ..Default::default() };
+        let window = v1::ListCallsRequest { start_time: Some(at(1)), end_time: Some(at(3)), ..Default::default() };
         assert_eq!(house.listed(window).await, seen[1..3]);
     }
 }

@@ -179,7 +179,9 @@ impl Calls for SqlTx {
         let mut legs: Vec<&Leg> = legs.iter().collect();
         legs.sort_by_key(|leg| (&leg.system, &leg.source_id));
         let mut rows = Rows::new();
-        legs.into_iter().for_each(|leg| encode(&mut rows, leg));
+        for leg in legs {
+            encode(&mut rows, leg);
+        }
         self.run(
             concat! {
                 "INSERT INTO call_leg (source_system, source_call_id, call, revision, digest, parties, direction, dialled, ",

@@ -103,30 +103,26 @@ impl Planning<'_> {
         let subject = self.owned(at)?.owner.subject();
         let all = known.iter().chain(&self.plan.parties);
         let present = all.clone().find(|party| party.role == told.role && party.subject == subject);
-        let number = match present {
-            Some(party) => party.number,
-            None => {
-                if let Some(erased) = self.whole.and_then(Whole::erased_customer)
-                    && told.role == erased.role
-                {
-                    self.plan.positions.push(erased.number);
-                    return Ok(());
-                }
-                let number = all.map(|party| party.number).max().unwrap_or_default().saturating_add(1);
-                if usize::from(number) > MOST_PARTIES {
-                    return Err(Error::invalid(
-                        "role",
-                        format!("is one more than the {MOST_PARTIES} parties of a call"),
-                    ));
-                }
-                let (call, role) = (self.plan.call, told.role);
-                self.plan.parties.push(Party { call, number, role, subject, candidates });
-                let owned = self.owned(at)?;
-                // All values of whoever comes to the call are new, so they are pushed next, in order.
-                let field = owned.fields.len();
-                owned.sought.extend(sought.map(|sought| Sought { field: field + sought.field, ..sought }));
-                number
+        let number = if let Some(party) = present {
+            party.number
+        } else {
+            if let Some(erased) = self.whole.and_then(Whole::erased_customer)
+                && told.role == erased.role
+            {
+                self.plan.positions.push(erased.number);
+                return Ok(());
             }
+            let number = all.map(|party| party.number).max().unwrap_or_default().saturating_add(1);
+            if usize::from(number) > MOST_PARTIES {
+                return Err(Error::invalid("role", format!("is one more than the {MOST_PARTIES} parties of a call")));
+            }
+            let (call, role) = (self.plan.call, told.role);
+            self.plan.parties.push(Party { call, number, role, subject, candidates });
+            let owned = self.owned(at)?;
+            // All values of whoever comes to the call are new, so they are pushed next, in order.
+            let field = owned.fields.len();
+            owned.sought.extend(sought.map(|sought| Sought { field: field + sought.field, ..sought }));
+            number
         };
         self.plan.positions.push(number);
         self.take_values(at, number, told)

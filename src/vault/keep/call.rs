@@ -29,7 +29,7 @@ pub struct Calls {
     found: HashMap<Spot, Vec<Found>>,
     /// Values by which somebody new is found, once this is committed.
     opened: HashSet<Spot>,
-    new_calls: Vec<Call>,
+    begun: Vec<Call>,
     changed: Vec<Call>,
     new_legs: Vec<Leg>,
     new_parties: Vec<Party>,
@@ -165,7 +165,7 @@ impl Keeping<'_> {
         if new.read.is_some() {
             self.calls.changed.push(call);
         } else {
-            self.calls.new_calls.push(call);
+            self.calls.begun.push(call);
         }
         self.calls.new_legs.push(leg);
         self.calls.new_parties.extend(new.parties.iter().cloned());
@@ -176,7 +176,7 @@ impl Keeping<'_> {
     pub(super) async fn store_calls(&mut self, tx: &mut dyn Tx) -> Result<()> {
         let calls = std::mem::take(&mut self.calls);
         // On another node somebody may have been faster, whom nobody here has seen yet: then it is all to be done anew.
-        if tx.insert_calls(&calls.new_calls).await? < calls.new_calls.len() as u64 {
+        if tx.insert_calls(&calls.begun).await? < calls.begun.len() as u64 {
             return Err(moved());
         }
         tx.update_calls(&calls.changed).await?;
