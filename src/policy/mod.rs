@@ -62,6 +62,8 @@ pub enum Upkeep {
     Index,
     /// To see whether a person is of age.
     Age,
+    /// To see whether it is what is told again.
+    Compare,
     /// To seal it again under another key.
     Reseal,
     /// To remember that its person objects to direct marketing, or to forget that.
@@ -74,7 +76,7 @@ pub enum Upkeep {
 #[must_use]
 pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
     match work {
-        Upkeep::Index | Upkeep::Age | Upkeep::Reseal | Upkeep::Suppression | Upkeep::Drill => {
+        Upkeep::Index | Upkeep::Age | Upkeep::Compare | Upkeep::Reseal | Upkeep::Suppression | Upkeep::Drill => {
             Permit { row, redaction: Redaction::Redacted }
         }
     }

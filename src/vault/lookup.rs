@@ -50,7 +50,7 @@ pub struct Candidate {
     pub subject: SubjectId,
     /// The token of the number.
     pub token: String,
-    /// When a value of theirs was last added.
+    /// When a value of theirs was last added, or a call recorded in which they took part.
     pub active_at: Time,
 }
 

@@ -10,6 +10,7 @@ pub mod access;
 mod answer;
 pub mod audit;
 pub mod brake;
+pub mod call;
 pub mod consent;
 pub mod erasure;
 pub mod event;

@@ -43,7 +43,7 @@ impl Vault {
                 }
                 Ok(spent)
             }
-            Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
+            Written::Call | Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
         }
     }
 

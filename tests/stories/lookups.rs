@@ -17,7 +17,7 @@ use crate::policies::{as_member, entries, with_roles};
 const NUMBER: &str = "+49301234567";
 
 /// Slow machines are no story of their own.
-const PATIENT: u32 = 10_000;
+pub const PATIENT: u32 = 10_000;
 
 async fn door(house: &House) -> CallServiceClient<Link> {
     CallServiceClient::with_interceptor(house.channel().await, Bearer(house.bearer()))
@@ -136,6 +136,23 @@ on_both_stores! {
         let named: Vec<_> = told.candidates.iter().map(|one| (one.subject.as_str(), one.token.as_str())).collect();
         assert_eq!(named, [(bob.as_str(), tokens[0].as_str()), (ada.subject.as_str(), ada.tokens[2].as_str())]);
         let times: Vec<_> = told.candidates.iter().map(|one| one.last_activity_time.unwrap().seconds).collect();
+        assert_eq!(times[0] - times[1], 60);
+    }
+
+    async fn whoever_called_last_is_the_most_recently_active(house: House) {
+        let mut house = house;
+        let ada = with_ada(&mut house).await;
+        house.clock.advance(Duration::from_mins(1));
+        let (bob, _) = house.tokenize("", vec![field(FieldType::Phone, NUMBER)]).await;
+        assert_eq!(who(&house, NUMBER).await.candidates[0].subject, bob);
+        house.clock.advance(Duration::from_mins(1));
+        // Nothing of hers that is new comes with it.
+        let party = v1::PartyInput { subject: ada.subject.clone(), ..crate::calls::customer("", "") };
+        let parties = vec![crate::calls::agent("a-7", "Cy"), party];
+        house.calls().await.upsert_call(crate::calls::leg("1.1", 1, parties)).await.unwrap();
+        let told = who(&house, NUMBER).await.candidates;
+        let times: Vec<_> = told.iter().map(|one| one.last_activity_time.unwrap().seconds).collect();
+        assert_eq!((told[0].subject.as_str(), told[1].subject.as_str()), (ada.subject.as_str(), bob.as_str()));
         assert_eq!(times[0] - times[1], 60);
     }
 

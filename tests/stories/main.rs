@@ -26,6 +26,8 @@ mod brakes;
 mod breach;
 #[cfg(feature = "s3")]
 mod buckets;
+mod calls;
+mod calls_apart;
 mod certificates;
 mod cli_client;
 mod configuration;
