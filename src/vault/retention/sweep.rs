@@ -191,7 +191,8 @@ impl Vault {
         let people = tx.lock_subjects(&subjects).await?;
         let free: Vec<SubjectId> = people.iter().filter(|person| may_end(person)).map(|person| person.id).collect();
         // By the present definitions: they may have changed since the page was read.
-        let over = over(&self.library.read_in(&mut *tx).await?, now);
+        let catalogue = self.library.read_in(&mut *tx).await?;
+        let over = over(&catalogue, now);
         let ending = ending(&mut *tx, &free, due, &over).await?;
         let (mut live, mut gone) = (Vec::new(), Vec::new());
         for key in &ending.keys {
