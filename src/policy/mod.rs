@@ -13,7 +13,7 @@ mod tests;
 
 pub use action::{Action, Over};
 pub use authority::{About, Authority, Caller, Decision, Inquiry, Registered, Term, not_permitted};
-pub use catalogue::{Catalogue, Reconfirm, Seeds, default_classes, default_purposes};
+pub use catalogue::{Catalogue, Reconfirm, SCORES, Seeds, default_classes, default_purposes};
 pub use cedar::{Named, Policies, PolicyFile, SCHEMA, Unusable};
 pub use permission::{Permission, Question, is_there, permission};
 

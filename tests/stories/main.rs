@@ -89,6 +89,7 @@ mod request;
 mod restore;
 mod retention;
 mod retention_crash;
+mod retention_runs;
 mod reuse;
 mod reviews;
 mod rewrapping;
