@@ -189,7 +189,7 @@ impl ConsentService for Consents {
     ) -> Result<Response<v1::RecordConsentResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("RecordConsent", async {
-            let given = self.vault.record_consent(&caller, record(request.into_inner())?).await?;
+            let given = Box::pin(self.vault.record_consent(&caller, record(request.into_inner())?)).await?;
             Ok(v1::RecordConsentResponse { events: given.into_iter().map(wire_event).collect() })
         })
         .await

@@ -108,17 +108,15 @@ async fn renew_targets(tx: &mut dyn Tx, moves: &mut [Move], subject: SubjectId, 
         }
         let alike = |key: &&SubjectKey| (&key.class, key.cohort) == (&from.class, from.cohort);
         let newest = keys.iter().filter(alike).max_by_key(|key| key.version);
-        let fresh = match newest.filter(|key| fits(key)) {
-            Some(key) => key.clone(),
-            None => {
-                let version = newest.map_or(from.version, |key| key.version) + 1;
-                let leaf = tx.take_leaves(1).await?;
-                let fresh =
-                    SubjectKey { leaf, version, created_at: now, state: KeyState::Active, ended: false, ..from };
-                tx.insert_subject_keys(std::slice::from_ref(&fresh)).await?;
-                keys.push(fresh.clone());
-                fresh
-            }
+        let fresh = if let Some(key) = newest.filter(|key| fits(key)) {
+            key.clone()
+        } else {
+            let version = newest.map_or(from.version, |key| key.version) + 1;
+            let leaf = tx.take_leaves(1).await?;
+            let fresh = SubjectKey { leaf, version, created_at: now, state: KeyState::Active, ended: false, ..from };
+            tx.insert_subject_keys(std::slice::from_ref(&fresh)).await?;
+            keys.push(fresh.clone());
+            fresh
         };
         (made.to, made.version) = (fresh.leaf, fresh.version);
     }
