@@ -87,6 +87,8 @@ actions! {
     ReadErasures = "readErasures" on Vault ["GetErasure", "ListErasures", "GetReceipt", "VerifyErasure"],
     /// Ask whether a purpose is permitted.
     CheckPermission = "checkPermission" on Vault ["CheckPermission", "BatchCheckPermission"],
+    /// Ask whether a call may be recorded.
+    DecideRecording = "decideRecording" on Vault ["DecideRecording"],
     /// See consents and how they came to be.
     ReadConsents = "readConsents" on Vault ["ListConsents", "ListConsentEvents"],
     /// Have consents proven and receipts issued.

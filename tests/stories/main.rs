@@ -82,6 +82,7 @@ mod protocol;
 mod purposes;
 mod python_client;
 mod recorded;
+mod recordings;
 mod refusals;
 mod request;
 mod restore;
