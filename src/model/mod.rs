@@ -41,7 +41,7 @@ pub use id::{
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
 pub use presented::{Assurance, Presented};
-pub use recording::{Agreement, PartyRole, Recording, Stand};
+pub use recording::{Agreement, RecordingRole, Recording, Stand};
 pub use redact::{Redaction, redact};
 pub use retention::{Cohort, Counting, Ended, Period, RetentionBasis, RetentionClass, RetentionRun, RunState};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};

@@ -36,7 +36,7 @@ impl Recording {
 
 /// What somebody is in a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartyRole {
+pub enum RecordingRole {
     /// Works for whoever records.
     Agent,
     /// Whom the contact centre speaks with, whoever has called.

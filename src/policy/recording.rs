@@ -11,14 +11,14 @@ use std::fmt::Write as _;
 pub use law::{Law, RecordingRules};
 
 use crate::model::{
-    Agreement, Basis, Channel, ConsentState, PartyRole, Purpose, PurposeState, Reason, Recording, Stand,
+    Agreement, Basis, Channel, ConsentState, RecordingRole, Purpose, PurposeState, Reason, Recording, Stand,
 };
 
 /// Somebody who takes part in a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Present {
     /// What they are in it.
-    pub role: PartyRole,
+    pub role: RecordingRole,
     /// How they stand to the purpose; `None` when nobody knows who they are.
     pub stand: Option<Stand>,
 }
@@ -113,7 +113,7 @@ fn for_party(agreement: Agreement, basis: Basis, party: Present) -> Verdict {
 /// work there. What they have refused counts all the same.
 fn by_consent(agreement: Agreement, party: Present) -> Verdict {
     use Reason::{ConsentExpired, InvalidMethod, NoConsent, ReconfirmDue};
-    let agent = party.role == PartyRole::Agent;
+    let agent = party.role == RecordingRole::Agent;
     let Some(stand) = party.stand else {
         return if agent {
             Verdict::new(Recording::Record, None)

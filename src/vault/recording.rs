@@ -8,7 +8,7 @@ use super::audit::{Decided, Entry, Touched, outcome};
 use super::consent::{Check, Checked};
 use super::write::Record;
 use crate::model::{
-    Agreement, Basis, Channel, ConsentState, Error, Jurisdiction, Label, Notice, PartyRole, Purpose, Reason, Recording,
+    Agreement, Basis, Channel, ConsentState, Error, Jurisdiction, Label, Notice, RecordingRole, Purpose, Reason, Recording,
     Reference, Result, Stand, SubjectId,
 };
 use crate::policy::recording::{ForPurpose, Present, Verdict, closed, explain, for_print, for_purpose, strictest};
@@ -30,7 +30,7 @@ pub struct Party {
     /// Where, if that is known.
     pub jurisdiction: Option<Jurisdiction>,
     /// What they are in it.
-    pub role: PartyRole,
+    pub role: RecordingRole,
 }
 
 /// A call that is to be recorded.

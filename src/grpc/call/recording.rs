@@ -1,7 +1,7 @@
 //! Whether a call may be recorded.
 
 use crate::grpc::{parse, status};
-use crate::model::{Error, Jurisdiction, Label, PartyRole, Recording, Result, SubjectId};
+use crate::model::{Error, Jurisdiction, Label, RecordingRole, Recording, Result, SubjectId};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;
@@ -47,9 +47,9 @@ fn asked(ask: v1::DecideRecordingRequest) -> Result<DecideRecording> {
 
 fn party(one: &v1::RecordingParty) -> Result<Party> {
     let role = match one.role() {
-        v1::RecordingRole::Caller => PartyRole::Caller,
-        v1::RecordingRole::Agent => PartyRole::Agent,
-        v1::RecordingRole::Other => PartyRole::Other,
+        v1::RecordingRole::Caller => RecordingRole::Caller,
+        v1::RecordingRole::Agent => RecordingRole::Agent,
+        v1::RecordingRole::Other => RecordingRole::Other,
         v1::RecordingRole::Unspecified => {
             return Err(Error::invalid("role", "is missing, or not a RecordingRole that this vault knows"));
         }

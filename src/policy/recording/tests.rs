@@ -29,7 +29,7 @@ fn stand() -> impl Strategy<Value = Stand> {
 #[derive(Clone, Debug)]
 struct Somebody {
     agreement: Agreement,
-    role: PartyRole,
+    role: RecordingRole,
     stands: Option<Vec<Stand>>,
 }
 
@@ -37,7 +37,7 @@ const MOST: usize = 4;
 
 fn somebody() -> impl Strategy<Value = Somebody> {
     let agreement = prop_oneof![Just(Agreement::OneParty), Just(Agreement::AllParty)];
-    let role = prop_oneof![Just(PartyRole::Agent), Just(PartyRole::Caller), Just(PartyRole::Other)];
+    let role = prop_oneof![Just(RecordingRole::Agent), Just(RecordingRole::Caller), Just(RecordingRole::Other)];
     let stands = proptest::option::of(proptest::collection::vec(stand(), MOST));
     (agreement, role, stands).prop_map(|(agreement, role, stands)| Somebody { agreement, role, stands })
 }
@@ -123,7 +123,7 @@ proptest! {
         for one in &people {
             let party = Present { role: one.role, stand: one.stands.as_ref().map(|stands| stands[0]) };
             let verdict = for_purpose(agreement, Basis::Consent, None, &[party]).recording;
-            if verdict == Recording::Record && one.role != PartyRole::Agent {
+            if verdict == Recording::Record && one.role != RecordingRole::Agent {
                 let stand = party.stand.unwrap();
                 prop_assert!(stand.refusal.is_none() && stand.said.is_yes(), "{stand:?}");
             }
@@ -134,7 +134,7 @@ proptest! {
 }
 
 fn caller(refusal: Option<Reason>, said: ConsentState) -> Present {
-    Present { role: PartyRole::Caller, stand: Some(Stand { refusal, said }) }
+    Present { role: RecordingRole::Caller, stand: Some(Stand { refusal, said }) }
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn each_ground_has_its_answer() {
     let erased = caller(Some(Reason::SubjectErased), ConsentState::Unknown);
     let assumed = caller(None, ConsentState::Unknown);
     let said_no = caller(None, ConsentState::Refused);
-    let stranger = Present { role: PartyRole::Caller, stand: None };
+    let stranger = Present { role: RecordingRole::Caller, stand: None };
     for (agreement, basis, party, expected, reason) in [
         (AllParty, Basis::Consent, silent, Ask, Some(Reason::NoConsent)),
         (AllParty, Basis::Consent, stranger, Ask, Some(Reason::NoConsent)),
