@@ -27,6 +27,8 @@
 //! | `lacuna_erasures_total` | `state` | erasures carried out or left pending |
 //! | `lacuna_erasures_pending` | | erasures that wait for something |
 //! | `lacuna_retention_ended_total` | | values destroyed because they were kept long enough |
+//! | `lacuna_retention_failed_total` | | keys that were due and could not be ended, at each try |
+//! | `lacuna_retention_overdue` | | keys that were due and still there when the vault last looked |
 //! | `lacuna_retention_clock_doubted` | | 1 while the clock is not believed, so that nothing is destroyed by it |
 //! | `lacuna_event_streams` | | streams of events that are open |
 //! | `lacuna_event_consumer_behind`, `lacuna_event_consumer_behind_seconds` | `consumer` | how far a consumer is behind |

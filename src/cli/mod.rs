@@ -120,12 +120,12 @@ enum Command {
     /// See who did what, whether the log is as it was written, and who is affected by a breach.
     #[command(after_help = EXIT_STATUS)]
     Audit(Noun<audit::Verb>),
+    /// Tell who calls a contact centre, record calls, and look at them.
+    #[command(after_help = EXIT_STATUS)]
+    Call(Noun<call::Verb>),
     /// Follow what changes, and see which systems have been told.
     #[command(after_help = EXIT_STATUS)]
     Events(Noun<events::Verb>),
-    /// Tell who calls a contact centre.
-    #[command(after_help = EXIT_STATUS)]
-    Call(Noun<call::Verb>),
     /// Seal and open recordings that lie in an object store.
     Media(media::Args),
     /// Make certificates for trying out TLS.

@@ -53,6 +53,12 @@ named! {
     Mode: ConsentMode { OptIn, OptOut }
     /// How much a new version changes; a person decides that.
     Change: VersionChange { Minor, Major }
+    /// Which way a leg of a call goes.
+    Direction: CallDirection { Inbound, Outbound, Internal }
+    /// How a leg of a call ended.
+    Disposition: CallDisposition { Answered, NoAnswer, Busy, Failed, Congestion, Abandoned, Voicemail }
+    /// What a party is in a call.
+    Role: PartyRole { Customer, Agent, Supervisor, Sme, ThirdParty }
     /// On what ground values are kept.
     Ground: RetentionBasis {
         Consent, Contract, LegalObligation, LegitimateInterests, LegalClaims, PublicTask, VitalInterests,

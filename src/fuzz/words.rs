@@ -8,9 +8,9 @@ use crate::cli::value as argument;
 use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
-    ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label, OpaqueToken,
-    PartId, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId, SubjectId, Time,
-    Value, contains_card_number, looks_shaped, redact, shape,
+    CallId, ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label,
+    OpaqueToken, PartId, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId,
+    SourceCallId, SubjectId, Time, Value, contains_card_number, looks_shaped, redact, shape,
 };
 use crate::store::journal::Mark;
 use crate::trace::Parent;
@@ -48,6 +48,7 @@ fn reads_back<T: Debug + Display + PartialEq>(text: &str, read: impl Fn(&str) ->
 fn ids(text: &str) {
     canonical(text, SubjectId::parse(text));
     canonical(text, ConsentEventId::parse(text));
+    canonical(text, CallId::parse(text));
     canonical(text, ReceiptId::parse(text));
     canonical(text, ErasureId::parse(text));
     canonical(text, EventId::parse(text));
@@ -120,6 +121,9 @@ fn labels(text: &str) {
         assert!(!contains_card_number(text) && !text.contains('@') && text.chars().count() <= 128);
         let digits = |run: &str| run.len() > 8 && run.bytes().all(|byte| byte.is_ascii_digit());
         assert!(!text.split(|c: char| !c.is_ascii_digit()).any(digits), "a number of somebody");
+    }
+    if let Ok(name) = SourceCallId::parse("source_call_id", text) {
+        assert!(name.as_str() == text && !contains_card_number(text) && !text.contains(['@', '+']));
     }
     if let Ok(jurisdiction) = Jurisdiction::parse(text) {
         assert_eq!((jurisdiction.as_str(), jurisdiction.country().len()), (text, 2));

@@ -66,6 +66,8 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::ApprovalUnknown => (Code::NotFound, ErrorReason::ApprovalUnknown),
         Reason::AuditUnavailable => (Code::Unavailable, ErrorReason::AuditUnavailable),
         Reason::BatchTooLarge => (Code::InvalidArgument, ErrorReason::BatchTooLarge),
+        Reason::CallConflict => (Code::AlreadyExists, ErrorReason::CallConflict),
+        Reason::CallUnknown => (Code::NotFound, ErrorReason::CallUnknown),
         Reason::CallerDisabled => (Code::PermissionDenied, ErrorReason::CallerDisabled),
         Reason::CallerUnknown => (Code::Unauthenticated, ErrorReason::CallerUnknown),
         Reason::CardData => (Code::InvalidArgument, ErrorReason::CardData),

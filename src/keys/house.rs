@@ -19,6 +19,8 @@ pub enum HouseKey {
     Suppression,
     /// The journal in the sinks.
     Journal,
+    /// Tells apart what is told of a call.
+    CallContent,
 }
 
 impl HouseKey {
@@ -27,6 +29,7 @@ impl HouseKey {
             Self::WithdrawalLink => "withdrawal-link",
             Self::Suppression => "suppression",
             Self::Journal => "journal",
+            Self::CallContent => "call-content",
         }
     }
 }
@@ -62,6 +65,14 @@ impl Keyring {
     /// `StoreUnavailable` while this process holds no keys.
     pub(super) fn name_own(&self, which: HouseKey, parts: &[&[u8]]) -> Result<[u8; 32]> {
         Ok(derive::tag(&*self.house_key(which)?, parts))
+    }
+
+    /// A digest of what is told of a call, to tell it from something else that is told of it.
+    ///
+    /// # Errors
+    /// `StoreUnavailable` while this process holds no keys.
+    pub fn call_digest(&self, content: &[u8]) -> Result<[u8; 32]> {
+        self.name_own(HouseKey::CallContent, &[b"lacuna/call/v1", content])
     }
 
     /// Seals what only this vault can open again. Whoever sees two seals cannot tell whether they hold the same.

@@ -13,6 +13,8 @@ pub enum Reason {
     ApprovalUnknown,
     AuditUnavailable,
     BatchTooLarge,
+    CallConflict,
+    CallUnknown,
     CallerDisabled,
     CallerUnknown,
     CardData,

@@ -166,6 +166,13 @@ sixteen_bytes!(EventId);
 time_ordered!(EventId);
 shown!(EventId, "evt_", "event");
 
+/// One call of a contact centre, of one or more legs: `call_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId([u8; 16]);
+sixteen_bytes!(CallId);
+time_ordered!(CallId);
+shown!(CallId, "call_", "call");
+
 /// One request for approval: `apr_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApprovalId([u8; 16]);

@@ -4,6 +4,7 @@
 //! a state that changes here may refuse. It must not know how anything is stored, sealed or sent.
 
 mod approval;
+mod call;
 mod card;
 mod clock;
 pub(crate) mod consent;
@@ -23,6 +24,10 @@ mod subject;
 mod token;
 
 pub use approval::{Approval, ApprovalState, Bulk};
+pub use call::{
+    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, Party, PartyRole, PartyValue, SourceCallId,
+    check_dialled,
+};
 pub(crate) use card::digit;
 pub use card::{contains_card_number, luhn_valid, mask_card_numbers};
 pub use clock::{Clock, SystemClock, Time};
@@ -35,13 +40,13 @@ pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Region, Value, warm_up};
 pub use id::{
-    ApprovalId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, PartId, ReceiptId, RequestId,
+    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, PartId, ReceiptId, RequestId,
     RetentionRunId, RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
-pub use presented::{Assurance, Presented};
-pub use recording::{Agreement, RecordingRole, Recording, Stand};
+pub use presented::{Assurance, Presented, is_withheld};
+pub use recording::{Agreement, Recording, RecordingRole, Stand};
 pub use redact::{Redaction, redact};
 pub use retention::{Cohort, Counting, Ended, Period, RetentionBasis, RetentionClass, RetentionRun, RunState};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};

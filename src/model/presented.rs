@@ -102,7 +102,8 @@ fn user(text: &str) -> Option<(String, bool)> {
 }
 
 /// Whether it says that nothing is said, in a word or in the word's keys on a telephone.
-fn is_withheld(user: &str) -> bool {
+#[must_use]
+pub fn is_withheld(user: &str) -> bool {
     let lower = user.to_ascii_lowercase();
     WITHHELD.contains(&lower.as_str())
         || user.strip_prefix('+').is_some_and(|digits| WITHHELD.iter().any(|word| keys(word) == digits))

@@ -127,6 +127,13 @@ impl Cohort {
         self.0
     }
 
+    /// Its first moment.
+    #[must_use]
+    pub fn begins(self) -> Time {
+        let begins = self.date().to_zoned(jiff::tz::TimeZone::UTC);
+        begins.map_or(Time::LAST, |begins| Time::from_micros(begins.timestamp().as_microsecond()))
+    }
+
     fn date(self) -> jiff::civil::Date {
         let year = i16::try_from(1970 + self.0 / 12).unwrap_or(9999).min(9999);
         let month = i8::try_from(self.0 % 12 + 1).unwrap_or(1);
@@ -194,16 +201,6 @@ impl RetentionClass {
         Some(end.map_or(Time::LAST, |end| Time::from_micros(end.timestamp().as_microsecond())))
     }
 
-    /// The newest month of which everything has been kept long enough.
-    #[must_use]
-    pub fn over(&self, now: Time) -> Option<Cohort> {
-        let mut newest = Cohort::of(now).0;
-        while self.ends(Cohort(newest))? > now {
-            newest = newest.checked_sub(1)?;
-        }
-        Some(Cohort(newest))
-    }
-
     /// Makes this the version after `before`, at `now`.
     ///
     /// # Errors
@@ -225,6 +222,8 @@ pub enum RunState {
     Pending = 1,
     /// Their keys are gone from every copy.
     Done = 2,
+    /// Values are being taken out of the rows.
+    Sweeping = 3,
 }
 
 impl RunState {
@@ -240,6 +239,7 @@ impl RunState {
         match number {
             1 => Some(Self::Pending),
             2 => Some(Self::Done),
+            3 => Some(Self::Sweeping),
             _ => None,
         }
     }
@@ -283,7 +283,7 @@ impl RetentionRun {
     /// A run that has destroyed nothing yet.
     #[must_use]
     pub fn begin(id: RetentionRunId, started_by: &str, now: Time) -> Self {
-        let (state, items) = (RunState::Pending, Vec::new());
+        let (state, items) = (RunState::Sweeping, Vec::new());
         let started_by = started_by.to_owned();
         Self { id, started_by, started_at: now, state, items, epoch: None, ended_at: None, receipt: None }
     }
@@ -334,13 +334,10 @@ mod tests {
         ] {
             let (class, end) = (class(period, counting), time(end));
             assert_eq!(class.ends(november), Some(end), "{period}");
-            assert!(class.over(end).unwrap() >= november, "{period}");
-            let before = class.over(Time::from_micros(end.micros() - 1)).unwrap();
-            assert!(before < november && class.ends(before).unwrap() < end, "{period}");
         }
         let endless = RetentionClass { period: None, ..class("P1D", Counting::FromCreation) };
-        assert_eq!((endless.ends(november), endless.over(time("2999-01-01T00:00:00Z"))), (None, None));
-        assert_eq!(class("P100Y", Counting::FromCreation).over(time("2026-11-01T00:00:00Z")), None);
+        assert_eq!(endless.ends(november), None);
+        assert_eq!(november.begins(), time("2026-11-01T00:00:00Z"));
         assert_eq!(class("P100Y", Counting::FromEndOfYear).ends(Cohort(u32::MAX)), Some(Time::LAST));
     }
 

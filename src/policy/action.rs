@@ -85,6 +85,10 @@ actions! {
     Erase = "erase" on Vault ["EraseSubject", "CancelErasure"],
     /// See erasures and what proves them.
     ReadErasures = "readErasures" on Vault ["GetErasure", "ListErasures", "GetReceipt", "VerifyErasure"],
+    /// Record calls.
+    RecordCalls = "recordCalls" on Vault ["UpsertCall"],
+    /// See what calls there are; their values need the right to each.
+    ReadCalls = "readCalls" on Vault ["GetCall", "ListCalls"],
     /// Ask whether a purpose is permitted.
     CheckPermission = "checkPermission" on Vault ["CheckPermission", "BatchCheckPermission"],
     /// Ask whether a call may be recorded.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
-    Change, CollectionPoint, Consent, Counting, Notice, Period, Purpose, RetentionBasis, RetentionClass, Time,
+    Change, Cohort, CollectionPoint, Consent, Counting, Notice, Period, Purpose, RetentionBasis, RetentionClass, Time,
 };
 
 /// What a new vault begins with.
@@ -52,6 +52,13 @@ pub fn default_classes() -> Vec<RetentionClass> {
     ]
 }
 
+/// How long a version of a retention class waits that ends values sooner than the version before: what was destroyed by mistake
+/// is gone.
+const DELAY: Duration = Duration::from_hours(7 * 24);
+
+/// Classes of scores are named so, and then after the class of which they are.
+pub const SCORES: &str = "score/";
+
 /// All documents, as of one generation. The texts of notices are left out: they decide nothing and are long.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
@@ -60,7 +67,7 @@ pub struct Catalogue {
     purposes: BTreeMap<String, Vec<Purpose>>,
     notices: BTreeMap<String, Vec<Notice>>,
     points: BTreeMap<String, CollectionPoint>,
-    classes: BTreeMap<String, RetentionClass>,
+    classes: BTreeMap<String, Vec<RetentionClass>>,
 }
 
 /// A consent that has to be confirmed, because what it was given under has changed.
@@ -91,20 +98,72 @@ impl Catalogue {
         self.points.insert(point.id.clone(), point);
     }
 
-    /// Adds a retention class, or puts it in place of the version before.
-    pub fn put_class(&mut self, class: RetentionClass) {
-        self.classes.insert(class.code.clone(), class);
+    /// Adds the next version of a retention class.
+    pub fn add_class(&mut self, class: RetentionClass) {
+        self.classes.entry(class.code.clone()).or_default().push(class);
     }
 
-    /// A retention class; `None` for one that is not defined, whose values have no period.
+    /// The present version of a retention class; `None` for one that is not defined.
     #[must_use]
     pub fn class(&self, code: &str) -> Option<&RetentionClass> {
-        self.classes.get(code)
+        self.classes.get(code).and_then(|versions| versions.last())
     }
 
-    /// Every retention class, by code.
+    /// The present version of every retention class, by code.
     pub fn classes(&self) -> impl Iterator<Item = &RetentionClass> {
-        self.classes.values()
+        self.classes.values().filter_map(|versions| versions.last())
+    }
+
+    /// The versions by which values of a class end: scores end as the class beside which theirs is, unless that is defined
+    /// itself. There are none for a class that is not defined, whose values have no period.
+    fn ending(&self, code: &str) -> &[RetentionClass] {
+        let defined = self.classes.get(code).or_else(|| self.classes.get(code.strip_prefix(SCORES)?));
+        defined.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether values of a class end by themselves.
+    #[must_use]
+    pub fn has_period(&self, code: &str) -> bool {
+        self.ending(code).last().is_some_and(|class| class.period.is_some())
+    }
+
+    /// The classes whose values end by themselves, by code, those of scores among them.
+    #[must_use]
+    pub fn ending_classes(&self) -> Vec<String> {
+        let of_scores = self.classes.keys().map(|code| format!("{SCORES}{code}"));
+        let mut codes: Vec<String> = self.classes.keys().cloned().chain(of_scores).collect();
+        codes.retain(|code| self.has_period(code));
+        codes.sort_unstable();
+        codes.dedup();
+        codes
+    }
+
+    /// When what was kept in a month has been kept long enough; `None` without a period. A version that ends it sooner than
+    /// the one before leaves that in force for [`DELAY`].
+    #[must_use]
+    pub fn ends(&self, code: &str, cohort: Cohort, now: Time) -> Option<Time> {
+        let versions = self.ending(code);
+        let mut end = versions.last()?.ends(cohort)?;
+        // Before the first version there was no period.
+        let before = std::iter::once(None).chain(versions.iter().map(Some));
+        for (before, next) in before.zip(versions) {
+            let until = Time::from_micros(next.defined_at).plus(DELAY);
+            if until > now {
+                let kept = before.and_then(|before| before.ends(cohort));
+                end = end.max(kept.map_or(until, |kept| kept.min(until)));
+            }
+        }
+        Some(end)
+    }
+
+    /// The newest month of which everything has been kept long enough.
+    #[must_use]
+    pub fn over(&self, code: &str, now: Time) -> Option<Cohort> {
+        let mut newest = Cohort::of(now);
+        while self.ends(code, newest, now)? > now {
+            newest = Cohort::from_number(newest.number().checked_sub(1)?);
+        }
+        Some(newest)
     }
 
     /// The present version of a purpose.
@@ -206,5 +265,69 @@ impl Catalogue {
             }));
         }
         reconfirm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Time {
+        Time::parse(text).unwrap()
+    }
+
+    fn catalogue(versions: &[(&str, Option<Period>)]) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        for (at, period) in versions {
+            let class = RetentionClass::seed("x", "", RetentionBasis::Contract, *period, Counting::FromCreation);
+            catalogue.add_class(RetentionClass { defined_at: time(at).micros(), ..class });
+        }
+        catalogue
+    }
+
+    const DAYS: Option<Period> = Some(Period::of(0, 0, 5));
+    const YEARS: Option<Period> = Some(Period::of(5, 0, 0));
+
+    #[test]
+    fn a_version_that_ends_values_sooner_leaves_the_one_before_in_force_for_a_week() {
+        let (january, now) = (Cohort::of(time("2026-01-15T00:00:00Z")), time("2026-11-21T00:00:00Z"));
+        let end = |versions: &[(&str, Option<Period>)], now| catalogue(versions).ends("x", january, now);
+        let defined = "2026-11-20T00:00:00Z";
+        let (seed, sooner) = (("1970-01-01T00:00:00Z", YEARS), (defined, DAYS));
+        let week = time("2026-11-27T00:00:00Z");
+        assert_eq!(end(&[seed], now), Some(time("2031-02-01T00:00:00Z")));
+        assert_eq!(end(&[seed, sooner], now), Some(week));
+        assert_eq!(end(&[seed, sooner], week), Some(time("2026-02-06T00:00:00Z")));
+        assert_eq!(end(&[sooner], now), Some(week), "before it there was no period");
+        assert_eq!(end(&[seed, (defined, None), sooner], now), Some(week));
+        assert_eq!(end(&[seed, sooner, (defined, YEARS)], now), end(&[seed], now), "a longer one counts at once");
+        assert_eq!(end(&[seed, sooner, (defined, None)], now), None);
+        assert_eq!(end(&[(seed.0, DAYS), (defined, YEARS)], now), end(&[seed], now));
+        let again = [seed, sooner, ("2026-11-24T00:00:00Z", Some(Period::of(0, 0, 1)))];
+        assert_eq!(end(&again, time("2026-11-25T00:00:00Z")), Some(week), "the mistake of a mistake");
+        assert_eq!(catalogue(&[seed, sooner]).over("x", now), Some(Cohort::of(time("2021-10-01T00:00:00Z"))));
+        assert_eq!(catalogue(&[seed, sooner]).over("x", week), Some(Cohort::of(time("2026-10-01T00:00:00Z"))));
+    }
+
+    #[test]
+    fn the_newest_month_that_is_over_is_the_last_that_ends() {
+        let catalogue = catalogue(&[("1970-01-01T00:00:00Z", Some(Period::of(0, 0, 90)))]);
+        for now in ["2027-02-28T23:59:59Z", "2027-03-01T00:00:00Z", "2028-02-29T12:00:00Z"].map(time) {
+            let over = catalogue.over("x", now).unwrap();
+            assert!(catalogue.ends("x", over, now).unwrap() <= now);
+            assert!(catalogue.ends("x", Cohort::from_number(over.number() + 1), now).unwrap() > now);
+        }
+        assert_eq!(catalogue.over("x", time("1970-02-01T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn scores_end_as_the_class_that_they_are_of() {
+        let mut catalogue = catalogue(&[("1970-01-01T00:00:00Z", DAYS)]);
+        let now = time("2026-11-21T00:00:00Z");
+        assert_eq!(catalogue.ending_classes(), ["score/x", "x"]);
+        assert_eq!(catalogue.over("score/x", now), catalogue.over("x", now));
+        let own = RetentionClass::seed("score/x", "", RetentionBasis::Contract, None, Counting::FromCreation);
+        catalogue.add_class(own);
+        assert_eq!((catalogue.ending_classes(), catalogue.over("score/x", now)), (vec!["x".to_owned()], None));
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 pub use action::{Action, Over};
 pub use authority::{About, Authority, Caller, Decision, Inquiry, Registered, Term, not_permitted};
-pub use catalogue::{Catalogue, Reconfirm, Seeds, default_classes, default_purposes};
+pub use catalogue::{Catalogue, Reconfirm, SCORES, Seeds, default_classes, default_purposes};
 pub use cedar::{Named, Policies, PolicyFile, SCHEMA, Unusable};
 pub use permission::{Permission, Question, is_there, permission};
 pub use recording::{Law, RecordingRules};
@@ -64,6 +64,8 @@ pub enum Upkeep {
     Index,
     /// To see whether a person is of age.
     Age,
+    /// To see whether it is what is told again.
+    Compare,
     /// To seal it again under another key.
     Reseal,
     /// To remember that its person objects to direct marketing, or to forget that.
@@ -76,7 +78,7 @@ pub enum Upkeep {
 #[must_use]
 pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
     match work {
-        Upkeep::Index | Upkeep::Age | Upkeep::Reseal | Upkeep::Suppression | Upkeep::Drill => {
+        Upkeep::Index | Upkeep::Age | Upkeep::Compare | Upkeep::Reseal | Upkeep::Suppression | Upkeep::Drill => {
             Permit { row, redaction: Redaction::Redacted }
         }
     }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 pub use law::{Law, RecordingRules};
 
 use crate::model::{
-    Agreement, Basis, Channel, ConsentState, RecordingRole, Purpose, PurposeState, Reason, Recording, Stand,
+    Agreement, Basis, Channel, ConsentState, Purpose, PurposeState, Reason, Recording, RecordingRole, Stand,
 };
 
 /// Somebody who takes part in a call.

@@ -15,6 +15,11 @@ pub enum Counted {
     Lookups = 3,
 }
 
+impl Counted {
+    /// All that is counted.
+    pub const ALL: [Self; 3] = [Self::Reveals, Self::Misses, Self::Lookups];
+}
+
 /// What was counted of one caller in one part of time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Used {
@@ -47,8 +52,9 @@ pub trait Brakes: Send {
     /// Adds to what a process has counted.
     async fn add_used(&mut self, process: &[u8; 16], used: &[Used]) -> Result<()>;
 
-    /// What all other processes have counted in parts of time that end after `since`.
-    async fn used_elsewhere(&mut self, process: &[u8; 16], since: Time) -> Result<Vec<Used>>;
+    /// What all other processes have counted in parts of time that end after `since`, which is named for each of what is
+    /// asked for.
+    async fn used_elsewhere(&mut self, process: &[u8; 16], since: &[(Counted, Time)]) -> Result<Vec<Used>>;
 
     /// All honey, in the order of the subjects' ids.
     async fn honey(&mut self) -> Result<Vec<Honey>>;
@@ -59,6 +65,6 @@ pub trait Brakes: Send {
     /// Lifts honey. Answers whether there was any.
     async fn remove_honey(&mut self, subject: SubjectId) -> Result<bool>;
 
-    /// Removes counts of parts of time that ended before.
-    async fn remove_used_before(&mut self, time: Time) -> Result<()>;
+    /// Removes counts of parts of time that ended before, which is named for each of what is counted.
+    async fn remove_used_before(&mut self, before: &[(Counted, Time)]) -> Result<()>;
 }

@@ -15,6 +15,7 @@ pub mod access;
 pub mod approval;
 pub mod audit;
 pub mod brake;
+pub mod call;
 pub mod consent;
 pub mod erasure;
 pub mod index;
@@ -108,6 +109,7 @@ pub trait Tx:
     + approval::Approvals
     + audit::Audits
     + brake::Brakes
+    + call::Calls
     + consent::Consents
     + erasure::Erasures
     + index::Indexes

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::node::NodeId;
 use crate::model::{Cohort, Result, RetentionRun, RetentionRunId, SubjectId, Time, TokenRow};
 
 /// A key that may have been kept long enough.
@@ -11,16 +12,16 @@ pub struct Due {
     pub leaf: u32,
     /// Whose.
     pub subject: SubjectId,
+    /// Its month.
+    pub cohort: Cohort,
 }
 
-/// A key of a class with a period that was made before the class had one.
+/// Keys of one subject and class that were made before the class had a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Undated {
-    /// Its leaf.
-    pub leaf: u32,
     /// Whose.
     pub subject: SubjectId,
-    /// When the newest value under it was kept; when it was made, if there is none.
+    /// When the newest value under any of them was kept; when the newest was made, if there is none.
     pub newest_at: Time,
 }
 
@@ -44,22 +45,37 @@ pub struct Counted {
 pub struct ClockSeen {
     /// When somebody last looked.
     pub seen_at: Time,
-    /// From when on it is believed.
+    /// When a doubt ends; [`Time::LAST`] when only a person can end it.
     pub trusted_at: Time,
+    /// The highest time that was believed.
+    pub believed_at: Time,
 }
 
 /// The operations on retention.
 #[async_trait]
 pub trait Retentions {
-    /// A page of keys that nobody has ended, by leaf, of classes each up to a month; of people who are neither restricted
+    /// A page of keys of a class that nobody has ended, up to a month, by month and leaf; of people who are neither restricted
     /// nor erased.
-    async fn due_keys(&mut self, upto: &[(String, Cohort)], after: Option<u32>, limit: u32) -> Result<Vec<Due>>;
+    async fn due_keys(
+        &mut self,
+        class: &str,
+        upto: Cohort,
+        after: Option<(Cohort, u32)>,
+        limit: u32,
+    ) -> Result<Vec<Due>>;
 
-    /// A page of keys of the classes that have no month, by leaf; of people who are not erased.
-    async fn undated_keys(&mut self, classes: &[String], after: Option<u32>, limit: u32) -> Result<Vec<Undated>>;
+    /// Subjects, in order, with keys of a class that have no month and under which nothing is younger than `before`; who are
+    /// not erased. All keys of a subject count as one: a rotation may be moving values between them.
+    async fn undated_keys(
+        &mut self,
+        class: &str,
+        before: Time,
+        after: Option<SubjectId>,
+        limit: u32,
+    ) -> Result<Vec<Undated>>;
 
-    /// Gives keys a month. Their subjects must be locked.
-    async fn date_keys(&mut self, keys: &[(u32, Cohort)]) -> Result<()>;
+    /// Gives the keys of a subject and class that have no month one. The subjects must be locked.
+    async fn date_keys(&mut self, class: &str, keys: &[(SubjectId, Cohort)]) -> Result<()>;
 
     /// Retires keys because their retention has ended. Their subjects must be locked.
     async fn end_keys(&mut self, leaves: &[u32], run: RetentionRunId) -> Result<()>;
@@ -73,8 +89,23 @@ pub trait Retentions {
     /// Whether a key that the run has ended is to go with an epoch after this one.
     async fn run_waits(&mut self, run: RetentionRunId, epoch: u64) -> Result<bool>;
 
-    /// Adds a run, or writes what may change of it.
-    async fn put_run(&mut self, run: &RetentionRun) -> Result<()>;
+    /// Adds a run that a node makes, or writes what it has destroyed. `false` when the run is not that node's any more.
+    async fn sweep_run(&mut self, run: &RetentionRun, owner: &NodeId) -> Result<bool>;
+
+    /// Has a node go on with a run. `false` when it is not SWEEPING, or another node that is there makes it.
+    async fn adopt_run(&mut self, run: RetentionRunId, owner: &NodeId) -> Result<bool>;
+
+    /// Ends the sweep of a run that a node makes: it is PENDING from then on. `false` as in `sweep_run`.
+    async fn close_run(&mut self, run: RetentionRunId, owner: &NodeId) -> Result<bool>;
+
+    /// Writes that a PENDING run is done, with its receipt.
+    async fn settle_run(&mut self, run: &RetentionRun) -> Result<()>;
+
+    /// Lets go of the runs that a node makes.
+    async fn leave_runs(&mut self, owner: &NodeId) -> Result<()>;
+
+    /// The oldest run that is SWEEPING and that this node may go on with.
+    async fn left_run(&mut self, owner: &NodeId) -> Result<Option<RetentionRunId>>;
 
     /// One run, locked until the transaction ends.
     async fn lock_run(&mut self, run: RetentionRunId) -> Result<Option<RetentionRun>>;
@@ -82,7 +113,7 @@ pub trait Retentions {
     /// One run.
     async fn retention_run(&mut self, run: RetentionRunId) -> Result<Option<RetentionRun>>;
 
-    /// Those that are not done, oldest first.
+    /// Those that are PENDING, oldest first.
     async fn pending_runs(&mut self) -> Result<Vec<RetentionRun>>;
 
     /// A page, newest first.

@@ -24,7 +24,7 @@ pub trait Tokens {
     /// The facts of a subject's newest values that can be shown more than once, at most `each` of a type, for a purpose.
     async fn newest_facts(&mut self, subject: SubjectId, purpose: &str, each: u32) -> Result<Vec<Facts>>;
 
-    /// When a value of each of the subjects was last added.
+    /// When a value of each of the subjects was last added, or a call recorded in which they took part.
     async fn last_added(&mut self, subjects: &[SubjectId]) -> Result<Vec<(SubjectId, Time)>>;
 
     /// Writes what may change of each.

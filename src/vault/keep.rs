@@ -1,5 +1,6 @@
 //! Keeping values within a shared transaction: what is read for all writes at once, what each may do, what is stored.
 
+mod call;
 mod record;
 mod suppression;
 
@@ -53,6 +54,7 @@ struct Keeping<'c> {
     new_tokens: Vec<Token>,
     new_entries: Vec<index::Entry>,
     new_answers: Vec<Answer>,
+    calls: call::Calls,
     /// What is to be recorded: what was kept, and who was told of a token that was there already, which is a lookup.
     found: Vec<Entry>,
 }
@@ -65,35 +67,40 @@ pub async fn keep_tokens(
     writes: &[&Write],
     now: Time,
 ) -> Result<(HashMap<usize, Result<Written>>, Vec<Entry>, Option<Doubt>)> {
-    let news: Vec<(usize, &NewTokens)> = writes
-        .iter()
-        .enumerate()
-        .filter_map(|(at, write)| match write {
-            Write::Tokens(new) => Some((at, &**new)),
-            Write::Record(_) => None,
-        })
-        .collect();
-    if news.is_empty() {
+    if writes.iter().all(|write| matches!(write, Write::Record(_))) {
         return Ok((HashMap::new(), Vec::new(), None));
     }
-    let mut keeping = Keeping::read(custody, tx, &news, now).await?;
-    let mut outcomes: HashMap<usize, Result<Tokenized>> =
-        news.iter().map(|(at, new)| (*at, keeping.plan(new))).collect();
+    let news: Vec<&NewTokens> = writes.iter().flat_map(|write| write.tokens()).collect();
+    let replaced: Vec<&Token> = writes.iter().flat_map(|write| write.replaced()).collect();
+    let mut keeping = Keeping::read(custody, tx, &news, &replaced, now).await?;
+    keeping.read_calls(tx, writes).await?;
+    let plan = |(at, write): (usize, &&Write)| match write {
+        Write::Call(new) => Some((at, keeping.plan_call(new).map(|()| Written::Call))),
+        Write::Record(_) => None,
+        Write::Tokens(new) => Some((at, keeping.plan(new).map(Written::Tokens))),
+    };
+    let mut outcomes: HashMap<usize, Result<Written>> = writes.iter().enumerate().filter_map(plan).collect();
     let (redrawn, doubt) = keeping.store(tx, &news).await?;
-    for tokenized in outcomes.values_mut().flatten() {
+    for written in outcomes.values_mut().flatten() {
+        let Written::Tokens(tokenized) = written else { continue };
         for (token, _) in &mut tokenized.tokens {
             if let Some(shape) = redrawn.get(&token.row) {
                 token.shaped = Some(shape.clone());
             }
         }
     }
-    let outcomes = outcomes.into_iter().map(|(at, outcome)| (at, outcome.map(Written::Tokens))).collect();
     Ok((outcomes, keeping.found, doubt))
 }
 
 impl<'c> Keeping<'c> {
-    async fn read(custody: &'c Custody, tx: &mut dyn Tx, news: &[(usize, &NewTokens)], now: Time) -> Result<Self> {
-        let requests: Vec<_> = news.iter().filter_map(|(_, new)| Some((new.caller.clone(), new.request?))).collect();
+    async fn read(
+        custody: &'c Custody,
+        tx: &mut dyn Tx,
+        news: &[&NewTokens],
+        replaced: &[&Token],
+        now: Time,
+    ) -> Result<Self> {
+        let requests: Vec<_> = news.iter().filter_map(|new| Some((new.caller.clone(), new.request?))).collect();
         let answered: HashMap<_, _> = tx
             .answers(&requests)
             .await?
@@ -102,10 +109,11 @@ impl<'c> Keeping<'c> {
             .collect();
         let mut known: Vec<SubjectId> = news
             .iter()
-            .filter_map(|(_, new)| match new.owner {
+            .filter_map(|new| match new.owner {
                 Owner::Known(id) => Some(id),
                 Owner::New(_) => None,
             })
+            .chain(replaced.iter().map(|token| token.subject))
             .collect();
         known.sort_unstable();
         known.dedup();
@@ -119,7 +127,7 @@ impl<'c> Keeping<'c> {
                 keys.entry(key.subject).or_default().push(key);
             }
         }
-        let fresh: Vec<u32> = news.iter().flat_map(|(_, new)| &new.keys).map(|key| key.leaf).collect();
+        let fresh: Vec<u32> = news.iter().flat_map(|new| &new.keys).map(|key| key.leaf).collect();
         let held = tx.hold_leaves(&fresh).await?.into_iter().collect();
         let mut keeping = Self {
             custody,
@@ -140,12 +148,13 @@ impl<'c> Keeping<'c> {
             new_tokens: Vec::new(),
             new_entries: Vec::new(),
             new_answers: Vec::new(),
+            calls: call::Calls::default(),
             found: Vec::new(),
         };
-        keeping.lock_index(tx, news).await?;
+        keeping.lock_index(tx, news, replaced).await?;
         keeping.read_same(tx, news).await?;
         // Once the buckets are locked: whoever puts one of these values on the list has done so, or waits.
-        let names: Vec<Name> = news.iter().flat_map(|(_, new)| &new.fields).filter_map(|field| field.name).collect();
+        let names: Vec<Name> = news.iter().flat_map(|new| &new.fields).filter_map(|field| field.name).collect();
         keeping.suppressed = tx.suppressed(&names).await?;
         keeping.read_earlier(tx).await?;
         Ok(keeping)
@@ -153,9 +162,9 @@ impl<'c> Keeping<'c> {
 
     /// Locks all buckets that will be written, in one order: somebody else may be locking some of them too. Until the
     /// commit nobody else can add a token to them.
-    async fn lock_index(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<()> {
-        let fields: Vec<&NewToken> = news.iter().flat_map(|(_, new)| &new.fields).collect();
-        if fields.iter().all(|field| field.value.normal().is_none()) {
+    async fn lock_index(&mut self, tx: &mut dyn Tx, news: &[&NewTokens], replaced: &[&Token]) -> Result<()> {
+        let fields: Vec<&NewToken> = news.iter().flat_map(|new| &new.fields).collect();
+        if replaced.is_empty() && fields.iter().all(|field| field.value.normal().is_none()) {
             return Ok(());
         }
         let custody = self.custody;
@@ -167,7 +176,11 @@ impl<'c> Keeping<'c> {
                 let missing = generations.iter().filter(|generation| !field.is_in(generation)).copied();
                 buckets.extend(custody.spots_near(&field.value, &missing.collect::<Vec<_>>())?);
             }
-            Ok(buckets.into_iter().map(|spot| spot.bucket).collect())
+            let mut buckets: BTreeSet<u32> = buckets.into_iter().map(|spot| spot.bucket).collect();
+            for token in replaced {
+                buckets.extend(custody.buckets_of_token(token, generations)?);
+            }
+            Ok(buckets)
         };
         self.generations = index::lock(tx, &self.generations, touched).await?;
         custody.see_generations(&self.generations);
@@ -181,9 +194,9 @@ impl<'c> Keeping<'c> {
     }
 
     /// Reads the tokens that deduplicated values may be answered with.
-    async fn read_same(&mut self, tx: &mut dyn Tx, news: &[(usize, &NewTokens)]) -> Result<()> {
+    async fn read_same(&mut self, tx: &mut dyn Tx, news: &[&NewTokens]) -> Result<()> {
         let mut spots = BTreeSet::new();
-        for field in news.iter().flat_map(|(_, new)| &new.fields).filter(|field| field.deduplicate) {
+        for field in news.iter().flat_map(|new| &new.fields).filter(|field| field.deduplicate) {
             spots.extend(self.spot(field)?);
         }
         if spots.is_empty() {
@@ -224,10 +237,21 @@ impl<'c> Keeping<'c> {
             self.record_repeated(new, &repeated);
             return Ok(repeated);
         }
+        self.admit(new)?;
+        let (tokenized, planned) = self.make(new)?;
+        self.record_kept(new, &planned);
+        self.remember(new, &tokenized)?;
+        Ok(tokenized)
+    }
+
+    /// Refuses what may not be kept, or not under these keys.
+    fn admit(&self, new: &NewTokens) -> Result<()> {
         self.check_owner(new)?;
-        if !new.keys.iter().all(|key| self.held.contains(&key.leaf)) {
-            return Err(leaves::given_up());
-        }
+        if new.keys.iter().all(|key| self.held.contains(&key.leaf)) { Ok(()) } else { Err(leaves::given_up()) }
+    }
+
+    /// Makes the tokens that are not there yet; answers all of them, and which are new.
+    fn make(&mut self, new: &NewTokens) -> Result<(Tokenized, Vec<(Token, bool)>)> {
         let planned: Vec<(Token, bool)> =
             new.fields.iter().map(|field| self.reuse_or_make(new, field)).collect::<Result<_>>()?;
         let opens = planned.is_empty() || planned.iter().any(|(_, made)| *made);
@@ -248,10 +272,8 @@ impl<'c> Keeping<'c> {
         let used: HashSet<u32> = planned.iter().filter(|(_, made)| *made).map(|(token, _)| token.leaf).collect();
         new.leaves.iter().filter(|leaf| used.contains(&leaf.number())).for_each(Leaf::spend);
         self.new_keys.extend(new.keys.iter().filter(|key| used.contains(&key.leaf)).cloned());
-        self.record_kept(new, &planned);
-        let tokens: Vec<_> = planned.into_iter().map(|(token, _)| (token, TokenState::Active)).collect();
-        self.remember(new, subject, &tokens, objection)?;
-        Ok(Tokenized { subject, tokens, objection })
+        let tokens: Vec<_> = planned.iter().map(|(token, _)| (token.clone(), TokenState::Active)).collect();
+        Ok((Tokenized { subject, tokens, objection }, planned))
     }
 
     fn check_owner(&self, new: &NewTokens) -> Result<()> {
@@ -335,26 +357,21 @@ impl<'c> Keeping<'c> {
         Ok(Tokenized { subject: answer.subject, tokens, objection })
     }
 
-    fn remember(
-        &mut self,
-        new: &NewTokens,
-        subject: Option<SubjectId>,
-        tokens: &[(Token, TokenState)],
-        objection: Objection,
-    ) -> Result<()> {
+    fn remember(&mut self, new: &NewTokens, tokenized: &Tokenized) -> Result<()> {
         let Some(id) = new.request else { return Ok(()) };
+        let Tokenized { subject, tokens, objection } = tokenized;
         let rows: Vec<String> = tokens.iter().map(|(token, _)| hex(token.row.as_bytes())).collect();
         let answer = Answer {
             caller: new.caller.clone(),
             id,
             deed: new.deed.to_owned(),
-            subject,
+            subject: *subject,
             answer: serde_json::to_string(&rows).map_err(Error::internal)?,
             created_at: self.now,
         };
         // Two requests of the same id may share this transaction: the second gets the first one's answer as well.
         for (token, _) in tokens {
-            let suppressed_at = (objection > Objection::None).then_some(self.now);
+            let suppressed_at = (*objection > Objection::None).then_some(self.now);
             self.earlier.entry(token.row).or_insert_with(|| Facts { suppressed_at, ..fresh(token) });
         }
         self.answered.insert((new.caller.clone(), id), answer.clone());
@@ -366,7 +383,7 @@ impl<'c> Keeping<'c> {
     async fn store(
         &mut self,
         tx: &mut dyn Tx,
-        news: &[(usize, &NewTokens)],
+        news: &[&NewTokens],
     ) -> Result<(HashMap<TokenRow, String>, Option<Doubt>)> {
         tx.insert_subjects(&self.new_subjects).await?;
         tx.insert_subject_keys(&self.new_keys).await?;
@@ -377,21 +394,18 @@ impl<'c> Keeping<'c> {
             doubt = Some(self.custody.doubt(index::buckets(&self.new_entries)));
             index::insert(&self.custody.ring, tx, &self.new_entries).await?;
         }
+        self.store_calls(tx).await?;
         tx.insert_answers(&self.new_answers).await?;
         Ok((redrawn, doubt))
     }
 
-    async fn insert_tokens(
-        &mut self,
-        tx: &mut dyn Tx,
-        news: &[(usize, &NewTokens)],
-    ) -> Result<HashMap<TokenRow, String>> {
+    async fn insert_tokens(&mut self, tx: &mut dyn Tx, news: &[&NewTokens]) -> Result<HashMap<TokenRow, String>> {
         let mut redrawn = HashMap::new();
         let mut waiting = std::mem::take(&mut self.new_tokens);
         while !waiting.is_empty() {
             let inserted: HashSet<TokenRow> = tx.insert_tokens(&waiting).await?.into_iter().collect();
             waiting.retain(|token| !inserted.contains(&token.row));
-            let fields = news.iter().flat_map(|(_, new)| &new.fields);
+            let fields = news.iter().flat_map(|new| &new.fields);
             let values: HashMap<TokenRow, &NewToken> = fields.map(|field| (field.token.row, field)).collect();
             for token in &mut waiting {
                 let field = values.get(&token.row).ok_or_else(|| Error::internal("a token without a value"))?;

@@ -50,7 +50,7 @@ pub struct Candidate {
     pub subject: SubjectId,
     /// The token of the number.
     pub token: String,
-    /// When a value of theirs was last added.
+    /// When a value of theirs was last added, or a call recorded in which they took part.
     pub active_at: Time,
 }
 
@@ -70,8 +70,8 @@ pub struct Looked {
 impl Vault {
     /// Tells who calls. A number that is withheld is nobody's, and is not looked for.
     ///
-    /// When that takes too long it is given up: what was not answered leaves no record of its own, but may leave the record
-    /// of an answer that nobody got.
+    /// When that takes too long it is given up. That nothing was told is recorded as soon as it can be, and the record of an
+    /// answer that nobody got may be left beside it.
     pub async fn look_up(&self, caller: &Caller, ask: Lookup) -> Result<Looked> {
         let claim = self.claim(caller, Action::Find);
         let catalogue = self.admit_search(&claim, DEED, FieldType::Phone, &ask.purpose).await?;
@@ -94,6 +94,11 @@ impl Vault {
         }
         // Nothing is told of anybody. Waiting for a record of that would be waiting for what was too slow just now.
         call::note(false);
+        self.record_later(Entry {
+            purpose: ask.purpose.clone(),
+            justification: justification(&ask),
+            ..Entry::new(&caller.name, DEED, self.clock.now())
+        });
         count("degraded");
         tracing::warn!(caller = caller.name, "the number of a caller was not looked up in time");
         Ok(Looked { degraded: true, ..Looked::default() })
@@ -109,10 +114,8 @@ impl Vault {
     ) -> Result<Looked> {
         let normals: Vec<&[u8]> = forms.iter().filter_map(Value::normal).collect();
         let flight = self.custody.flights.begin();
-        let reading = trace::stage("store.read");
-        let mut tx = self.custody.store().read().await?;
         let search = Search { claim, deed: DEED, kind: FieldType::Phone, normals: &normals, purpose: &ask.purpose };
-        let searched = self.search(&mut *tx, &search, catalogue).await?;
+        let searched = self.search(&search, catalogue).await?;
         // The surest form decides; what was kept in another one is looked at when there is nothing under it.
         let matched = searched.found.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
         let mut people: BTreeMap<SubjectId, &Facts> = BTreeMap::new();
@@ -120,13 +123,15 @@ impl Vault {
             people.entry(facts.token.subject).or_insert(facts);
         }
         let subjects: Vec<SubjectId> = people.keys().copied().collect();
-        let active: HashMap<SubjectId, Time> =
-            if subjects.is_empty() { HashMap::new() } else { tx.last_added(&subjects).await?.into_iter().collect() };
-        let values = match subjects.as_slice() {
-            [one] => tx.newest_facts(*one, &ask.purpose, u32::try_from(MOST_SHOWN).unwrap_or(u32::MAX)).await?,
-            _ => Vec::new(),
-        };
-        drop((tx, reading));
+        let (mut active, mut values) = (HashMap::new(), Vec::new());
+        if !subjects.is_empty() {
+            let _reading = trace::stage("store.read");
+            let mut tx = self.custody.store().read().await?;
+            active.extend(tx.last_added(&subjects).await?);
+            if let [one] = subjects.as_slice() {
+                values = tx.newest_facts(*one, &ask.purpose, u32::try_from(MOST_SHOWN).unwrap_or(u32::MAX)).await?;
+            }
+        }
         let candidate = |(subject, facts): (SubjectId, &Facts)| Candidate {
             subject,
             token: self.describe(facts.token.clone(), TokenState::Active).name,
@@ -182,13 +187,17 @@ impl Vault {
     async fn record_found_only(&self, caller: &Caller, ask: &Lookup, by: By, nobody: bool) -> Result<()> {
         let entry = Entry {
             purpose: ask.purpose.clone(),
-            justification: ask.justification.as_ref().map(|one| one.as_str().to_owned()).unwrap_or_default(),
+            justification: justification(ask),
             unknown: u64::from(nobody),
             touched: by.found,
             ..Entry::new(&caller.name, DEED, self.clock.now())
         };
         self.record(Record { used: by.used, ..Record::of(entry) }).await.map(drop)
     }
+}
+
+fn justification(ask: &Lookup) -> String {
+    ask.justification.as_ref().map(|one| one.as_str().to_owned()).unwrap_or_default()
 }
 
 /// The values to be shown of one person: how to address them first, then one of each type, the newest first.

@@ -10,6 +10,7 @@ pub mod access;
 mod answer;
 pub mod audit;
 pub mod brake;
+pub mod call;
 pub mod consent;
 pub mod erasure;
 pub mod event;
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
-use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Reason, Result, Time};
+use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Reason, Result};
 use crate::policy::{Authority, RecordingRules, Registered, Seeds};
 
 /// How a vault is kept.
@@ -72,8 +73,8 @@ pub struct Vault {
     writes: write::Writes,
     shreds: Shreds,
     rotations: rotation::Rotations,
-    /// When retention last had nothing left to destroy, and whether the clock was believed then.
-    swept: tokio::sync::Mutex<Option<(Time, bool)>>,
+    /// How far retention has come, for one sweep at a time.
+    swept: tokio::sync::Mutex<retention::Swept>,
     /// What is known of the journal, for one at a time.
     journal: tokio::sync::Mutex<journal::Progress>,
 }

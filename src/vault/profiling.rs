@@ -8,12 +8,9 @@ use super::token::Field;
 use super::{PATIENCE, Vault, renew_root};
 use crate::keys::{Custody, condemn};
 use crate::model::{Error, FieldType, KeyState, Label, Reason, Result, Subject, SubjectId};
-use crate::policy::Caller;
+use crate::policy::{Caller, SCORES};
 use crate::store::Tx;
 use crate::store::key::Punctured;
-
-/// What the retention classes of scores begin with.
-const SCORES: &str = "score/";
 
 /// How often the root is changed for leaves that a run under way may not have known of.
 const ATTEMPTS: usize = 3;

@@ -43,8 +43,19 @@ impl Vault {
                 }
                 Ok(spent)
             }
-            Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
+            Written::Call | Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
         }
+    }
+
+    /// Records what is answered meanwhile because it tells nothing of anybody.
+    pub(super) fn record_later(&self, entry: Entry) {
+        let writes = self.writes.clone();
+        tokio::spawn(async move {
+            let written = writes.call(Write::Record(Box::new(Record::of(entry)))).await;
+            if let Err(error) = written.map_err(Error::from).flatten() {
+                tracing::error!(%error, "an answer that tells of nobody is not on record");
+            }
+        });
     }
 
     /// Records that a whole call was refused, and answers the refusal; or that even this could not be recorded.

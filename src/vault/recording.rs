@@ -8,8 +8,8 @@ use super::audit::{Decided, Entry, Touched, outcome};
 use super::consent::{Check, Checked};
 use super::write::Record;
 use crate::model::{
-    Agreement, Basis, Channel, ConsentState, Error, Jurisdiction, Label, Notice, RecordingRole, Purpose, Reason, Recording,
-    Reference, Result, Stand, SubjectId,
+    Agreement, Basis, Channel, ConsentState, Error, Jurisdiction, Label, Notice, Purpose, Reason, Recording,
+    RecordingRole, Reference, Result, Stand, SubjectId,
 };
 use crate::policy::recording::{ForPurpose, Present, Verdict, closed, explain, for_print, for_purpose, strictest};
 use crate::policy::{self, Action, Caller, Catalogue, Claim, Law};

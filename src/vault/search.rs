@@ -10,7 +10,6 @@ use super::write::Record;
 use crate::keys::index;
 use crate::model::{Error, Facts, FieldType, Redaction, Result, Time, TokenState, Value};
 use crate::policy::{self, Action, Caller, Catalogue, Claim};
-use crate::store::Tx;
 use crate::trace;
 
 /// Values to be looked for.
@@ -46,11 +45,9 @@ impl Vault {
             Error::invalid("type", "values of this type, or as long as this one, cannot be searched for")
         })?;
         let flight = self.custody.flights.begin();
-        let reading = trace::stage("store.read");
-        let mut tx = self.custody.store().read().await?;
         let search = Search { claim: &claim, deed: "FindTokens", kind: value.kind(), normals: &[normal], purpose };
-        let searched = self.search(&mut *tx, &search, catalogue).await?;
-        drop((tx, value, reading));
+        let searched = self.search(&search, catalogue).await?;
+        drop(value);
         let found: Vec<Facts> = searched.found.into_iter().flatten().collect();
         let touched = found.iter().map(|facts| Touched::facts(facts, outcome::OK)).collect();
         let entry =
@@ -75,16 +72,18 @@ impl Vault {
         }
     }
 
-    /// Searches, in one transaction. A refusal is recorded.
-    pub(super) async fn search(
-        &self,
-        tx: &mut dyn Tx,
-        search: &Search<'_>,
-        catalogue: Arc<Catalogue>,
-    ) -> Result<Searched> {
-        let under = index::find(&self.custody.ring, tx, search.kind, search.normals).await?;
-        let asked: Vec<_> = under.iter().flatten().map(|row| (*row, search.purpose)).collect();
-        let facts = tx.facts_for(&asked, &[]).await?;
+    /// Searches. A refusal is recorded.
+    pub(super) async fn search(&self, search: &Search<'_>, catalogue: Arc<Catalogue>) -> Result<Searched> {
+        let (under, facts) = {
+            let _reading = trace::stage("store.read");
+            // Given back before anything else is asked of the database: who holds one connection and waits for another keeps
+            // both from everybody.
+            let mut tx = self.custody.store().read().await?;
+            let under = index::find(&self.custody.ring, &mut *tx, search.kind, search.normals).await?;
+            let asked: Vec<_> = under.iter().flatten().map(|row| (*row, search.purpose)).collect();
+            let facts = tx.facts_for(&asked, &[]).await?;
+            (under, facts)
+        };
         self.callers_at_least(facts.iter().map(|facts| facts.callers).max()).await?;
         let generation = facts.iter().map(|facts| facts.catalogue).max().unwrap_or(0);
         let catalogue = self.catalogue_since(catalogue, generation).await?;

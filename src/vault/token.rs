@@ -29,7 +29,7 @@ use crate::trace;
 pub const MOST: usize = 1000;
 
 /// How often a value is sealed anew whose key is rotated away, or given up with the root, meanwhile.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 
 /// The retention class of a value that names none.
 pub const DEFAULT_CLASS: &str = "default";
@@ -91,7 +91,7 @@ impl Vault {
         for (at, field) in ask.fields.iter_mut().enumerate() {
             field.class = class_of(field).map_err(|error| error.within(&format!("fields[{at}]")))?;
         }
-        self.check_fields(caller, &ask.fields, now).await?;
+        self.check_fields(caller, "Tokenize", &ask.fields, now).await?;
         let over = ask.fields.iter().position(|field| field.expires_at.is_some_and(|time| time <= now));
         // Unless it is the repetition of a request that was made in time.
         if let Some(at) = over
@@ -122,7 +122,13 @@ impl Vault {
     }
 
     /// Refuses values that the caller may not hand over, whoever they are about. A refusal is recorded.
-    async fn check_fields(&self, caller: &Caller, fields: &[Field], now: Time) -> Result<()> {
+    pub(super) async fn check_fields(
+        &self,
+        caller: &Caller,
+        deed: &'static str,
+        fields: &[Field],
+        now: Time,
+    ) -> Result<()> {
         for (at, field) in fields.iter().enumerate() {
             let (kind, class) = (Some(field.value.kind()), field.class.as_str());
             let about = About::Value { kind, class, state: SubjectState::Active, jurisdiction: "" };
@@ -130,14 +136,21 @@ impl Vault {
             let inquiry = Inquiry { deduplicate: field.deduplicate, ..inquiry };
             if let Err(error) = self.authority.check(&inquiry, now) {
                 let error = error.with("field", format!("fields[{at}]"));
-                return Err(self.record_refusal(caller, "Tokenize", error).await);
+                return Err(self.record_refusal(caller, deed, error).await);
             }
         }
         Ok(())
     }
 
     async fn try_to_tokenize(&self, caller: &Caller, ask: &Tokenize, now: Time) -> Result<Tokenized> {
-        let (owner, keys, leaves, places) = self.owner_with_keys(ask, now).await?;
+        let (owner, known) = if let Some(id) = ask.subject {
+            (Owner::Known(id), self.custody.store().read().await?.subject_keys(&[id]).await?)
+        } else {
+            let id = SubjectId::new(now, self.custody.ring.random());
+            let kind = Label::stored(DEFAULT_KIND.to_owned());
+            (Owner::New(Subject::open(id, kind, None, ask.source.clone(), true, now)), Vec::new())
+        };
+        let (keys, leaves, places) = self.keys_for(owner.subject(), &known, &ask.fields, now).await?;
         let fields = self.seal_all(&owner, &places, ask, now)?;
         let (caller, call, request) = (caller.name.clone(), trace::request(), ask.request);
         self.write_tokens(NewTokens { caller, call, deed: "Tokenize", request, owner, keys, leaves, fields }).await
@@ -152,31 +165,30 @@ impl Vault {
                 call::note(false);
                 Ok(tokenized)
             }
-            Written::Recorded(_) => Err(Error::internal("a write was answered as a record")),
+            Written::Call | Written::Recorded(_) => Err(Error::internal("a write was answered as a record")),
         }
     }
 
-    /// Whose values these are, the keys that are new, and for each class the leaf and version of its key.
-    async fn owner_with_keys(&self, ask: &Tokenize, now: Time) -> Result<(Owner, Vec<SubjectKey>, Vec<Leaf>, Places)> {
-        let (owner, known) = if let Some(id) = ask.subject {
-            (Owner::Known(id), self.custody.store().read().await?.subject_keys(&[id]).await?)
-        } else {
-            let id = SubjectId::new(now, self.custody.ring.random());
-            let kind = Label::stored(DEFAULT_KIND.to_owned());
-            (Owner::New(Subject::open(id, kind, None, ask.source.clone(), true, now)), Vec::new())
-        };
+    /// Of a subject with these keys, the keys that are new, and for each class of the values the leaf and version of its key.
+    pub(super) async fn keys_for(
+        &self,
+        subject: SubjectId,
+        known: &[SubjectKey],
+        fields: &[Field],
+        now: Time,
+    ) -> Result<(Vec<SubjectKey>, Vec<Leaf>, Places)> {
         let active = known.iter().filter(|key| key.state == KeyState::Active);
         let place = |key: &SubjectKey| ((key.class.clone(), key.cohort), (key.leaf, key.version));
         let mut places: Places = active.map(place).collect();
         let (mut keys, mut leaves) = (Vec::new(), Vec::new());
-        for field in &ask.fields {
+        for field in fields {
             let (class, cohort) = (field.class.as_str(), self.cohort_of(field.class.as_str(), now));
             if !places.contains_key(&(class.to_owned(), cohort)) {
                 let leaf = self.custody.take_leaf(cohort.map(|cohort| (class.to_owned(), cohort))).await?;
                 let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
                 let key = SubjectKey {
                     leaf: leaf.number(),
-                    subject: owner.subject(),
+                    subject,
                     class: class.to_owned(),
                     version: versions.max().unwrap_or_default() + 1,
                     created_at: now,
@@ -189,7 +201,7 @@ impl Vault {
                 leaves.push(leaf);
             }
         }
-        Ok((owner, keys, leaves, places))
+        Ok((keys, leaves, places))
     }
 
     /// Seals the values, each under the leaf of its class.
@@ -205,7 +217,7 @@ impl Vault {
         ask.fields.iter().enumerate().map(seal).collect()
     }
 
-    fn seal_new(
+    pub(super) fn seal_new(
         &self,
         subject: SubjectId,
         places: &Places,
@@ -441,7 +453,7 @@ impl Vault {
 }
 
 /// For each retention class, and month where it has a period, the leaf of its key and the key's version.
-type Places = HashMap<(String, Option<Cohort>), (u32, u32)>;
+pub(super) type Places = HashMap<(String, Option<Cohort>), (u32, u32)>;
 
 /// Refuses a request id that was used for another token.
 fn check_same(answer: &Answer, text: &str) -> Result<()> {

@@ -11,6 +11,7 @@ impl Vault {
         self.publish_brakes();
         // What is due is due once, by one clock.
         if !self.custody().leads() {
+            self.leave_retention().await?;
             return Ok(0);
         }
         let rotations = self.take_up_rotations().await?;

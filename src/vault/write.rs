@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use super::audit::{Entry, Head, outcome};
 use super::brake::honey::Pot;
 use super::brake::{self, Alarm, enumeration};
+use super::call::Choice;
 use super::keep::keep_tokens;
 use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
@@ -20,7 +21,8 @@ use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
 use crate::model::{
-    Clock, Cohort, Error, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId, Time, Token, TokenRow, TokenState,
+    Call, CallField, Clock, Cohort, Error, Leg, OutboxEvent, Party, Reason, RequestId, Result, Subject, SubjectId,
+    Time, Token, TokenRow, TokenState,
 };
 use crate::store::Tx;
 use crate::store::brake::Used;
@@ -31,6 +33,8 @@ use crate::store::suppression::Name;
 
 /// Something to be made durable.
 pub enum Write {
+    /// A call, or what is new of one, with the values of its parties.
+    Call(Box<NewCall>),
     /// Values with their tokens, and perhaps the subject they are of.
     Tokens(Box<NewTokens>),
     /// A record of what is about to be answered.
@@ -39,6 +43,8 @@ pub enum Write {
 
 /// What came of it.
 pub enum Written {
+    /// Of [`Write::Call`].
+    Call,
     /// Of [`Write::Tokens`].
     Tokens(Tokenized),
     /// Of [`Write::Record`]: the single-use tokens that this record, and no other, has spent.
@@ -63,6 +69,52 @@ pub struct NewTokens {
     pub leaves: Vec<Leaf>,
     /// The values.
     pub fields: Vec<NewToken>,
+}
+
+/// A call, or what is new of one, as it is to be if nobody has changed it since it was read.
+pub struct NewCall {
+    /// Who asks.
+    pub caller: String,
+    /// The id of the rpc's call.
+    pub request_name: String,
+    /// The rpc.
+    pub deed: &'static str,
+    /// Makes the write idempotent.
+    pub request: Option<RequestId>,
+    /// The version that was read; `None` of a call that is new.
+    pub read: Option<u64>,
+    /// What it is then.
+    pub call: Call,
+    /// The leg that is told.
+    pub leg: Leg,
+    /// Who comes to it.
+    pub parties: Vec<Party>,
+    /// Everybody in the leg, for the audit.
+    pub subjects: Vec<SubjectId>,
+    /// Values to be kept, by whose they are.
+    pub told: Vec<Told>,
+    /// Tokens whose values others take the place of.
+    pub replaced: Vec<Token>,
+}
+
+/// Values of one subject that are told with a call.
+pub struct Told {
+    /// The values.
+    pub new: NewTokens,
+    /// Of each, which party's and what it is; `None` for what is no party's.
+    pub of: Vec<Option<(u8, CallField)>>,
+    /// By what the subject was looked for, and who was found.
+    pub sought: Vec<Sought>,
+}
+
+/// How a subject was looked for by a value.
+pub struct Sought {
+    /// Which of the values.
+    pub field: usize,
+    /// The mark of an agent's name; `None` of whoever is no agent.
+    pub agent: Option<String>,
+    /// What was found.
+    pub choice: Choice,
 }
 
 /// Whose values are kept.
@@ -99,6 +151,25 @@ pub struct NewToken {
     /// For another shape, should this one be taken; another seal, should its key be retiring; another place, should
     /// the index be rotated.
     pub value: Arc<crate::model::Value>,
+}
+
+impl Write {
+    /// The values that it keeps, by whose they are.
+    pub fn tokens(&self) -> Vec<&NewTokens> {
+        match self {
+            Self::Call(call) => call.told.iter().map(|told| &told.new).collect(),
+            Self::Record(_) => Vec::new(),
+            Self::Tokens(new) => vec![new],
+        }
+    }
+
+    /// Tokens whose values others take the place of.
+    pub fn replaced(&self) -> &[Token] {
+        match self {
+            Self::Call(call) => &call.replaced,
+            Self::Record(_) | Self::Tokens(_) => &[],
+        }
+    }
 }
 
 impl NewToken {
@@ -172,7 +243,7 @@ pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId, brakes
 
 fn weigh(write: &Write) -> usize {
     match write {
-        Write::Tokens(new) => 1 + new.fields.len(),
+        Write::Call(_) | Write::Tokens(_) => write.tokens().iter().map(|new| 1 + new.fields.len()).sum(),
         Write::Record(record) => 1 + record.entry.touched.len(),
     }
 }
@@ -249,7 +320,7 @@ impl Writer {
     async fn count(&self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
         let used = writes.iter().flat_map(|write| match write {
             Write::Record(record) => record.used.as_slice(),
-            Write::Tokens(_) => &[],
+            Write::Call(_) | Write::Tokens(_) => &[],
         });
         let used = brake::together(used);
         if used.is_empty() { Ok(()) } else { tx.add_used(&self.process, &used).await }
@@ -289,7 +360,7 @@ async fn spend(tx: &mut dyn Tx, writes: &[&Write], now: Time) -> Result<HashSet<
         .iter()
         .filter_map(|write| match write {
             Write::Record(record) => Some(record.spend.iter().copied()),
-            Write::Tokens(_) => None,
+            Write::Call(_) | Write::Tokens(_) => None,
         })
         .flatten()
         .collect();

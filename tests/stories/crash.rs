@@ -20,7 +20,7 @@ use crate::retention_crash::ENDING;
 use crate::undone::assert_no_leaf_is_forgotten;
 
 /// Parts of the source that come by while a value is kept.
-const TOKENIZING: [&str; 1] = ["write"];
+pub const TOKENIZING: [&str; 1] = ["write"];
 /// While a person is erased.
 const ERASING: [&str; 7] = ["erase", "shred", "write", "slot", "token", "sink", "files"];
 /// While a vault is made.

@@ -11,6 +11,7 @@ use lacuna::model::{Clock, Time};
 use lacuna::proto::v1;
 use lacuna::proto::v1::access_service_client::AccessServiceClient;
 use lacuna::proto::v1::audit_service_client::AuditServiceClient;
+use lacuna::proto::v1::call_service_client::CallServiceClient;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
@@ -197,6 +198,11 @@ impl House {
     /// The same, with any credential.
     pub async fn consents_as(&self, token: &str) -> ConsentServiceClient<Link> {
         ConsentServiceClient::with_interceptor(self.channel().await, Bearer(token.to_owned()))
+    }
+
+    /// The door for a contact centre.
+    pub async fn calls(&self) -> CallServiceClient<Link> {
+        CallServiceClient::with_interceptor(self.channel().await, Bearer(self.bearer()))
     }
 
     /// The door for auditors.

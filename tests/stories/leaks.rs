@@ -17,6 +17,7 @@ use lacuna::proto::v1::detokenize_result::Outcome;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use crate::calls::{customer, leg};
 use crate::house::field;
 use crate::outside::{Door, free_address, metrics, outside_on_both_stores};
 use crate::process::setting;
@@ -433,6 +434,70 @@ async fn speak_of_subjects(door: &mut Door, values: &Values, subject: &str, ear:
     ask!(ear, door.subjects, get_receipt, v1::GetReceiptRequest { erasure: erasure.erasure }).unwrap();
 }
 
+/// Values where they belong in a call, and where they do not, in every rpc about calls.
+async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
+    let party = v1::PartyInput {
+        number: values.phone.clone(),
+        name: values.name.clone(),
+        place: values.address.clone(),
+        note: values.text.clone(),
+        ..customer("", "")
+    };
+    let good = leg("1.1", 1, vec![party.clone()]);
+    let kept = ask!(ear, door.calls, upsert_call, good.clone()).unwrap().call.unwrap();
+    ask!(ear, door.calls, upsert_call, good.clone()).unwrap();
+    // What is told last takes the place of what was there.
+    let corrected = v1::PartyInput { note: values.json.clone(), ..party.clone() };
+    ask!(ear, door.calls, upsert_call, v1::UpsertCallRequest { revision: 2, parties: vec![corrected], ..good.clone() });
+    ask!(ear, door.calls, upsert_call, v1::UpsertCallRequest { revision: 2, ..good.clone() });
+    let show = v1::GetCallRequest { call: kept.call, purpose: "customer_care".to_owned(), ..Default::default() };
+    for text in values.texts() {
+        let text = || text.clone();
+        let with = |change: fn(&mut v1::UpsertCallRequest, String)| {
+            let mut told = good.clone();
+            change(&mut told, text());
+            told
+        };
+        let changes: [fn(&mut v1::UpsertCallRequest, String); 12] = [
+            |told, text| told.source_system = text,
+            |told, text| told.source_call_id = text,
+            |told, text| told.group_id = text,
+            |told, text| told.queue = text,
+            |told, text| told.skill = text,
+            |told, text| told.campaign = text,
+            |told, text| told.contact_list = text,
+            |told, text| told.request_id = text,
+            |told, text| told.parties[0].subject = text,
+            |told, text| told.parties[0].agent_id = text,
+            |told, text| told.parties[0].retention_class = text,
+            // A number that nobody can dial is kept as a text.
+            |told, text| (told.source_call_id, told.parties[0].number) = ("1.2".to_owned(), text),
+        ];
+        for change in changes {
+            ask!(ear, door.calls, upsert_call, with(change));
+        }
+        ask!(ear, door.calls, get_call, v1::GetCallRequest { call: text(), ..show.clone() });
+        ask!(ear, door.calls, get_call, v1::GetCallRequest { purpose: text(), ..show.clone() });
+        ask!(ear, door.calls, get_call, v1::GetCallRequest { justification: text(), ..show.clone() });
+        let list = v1::ListCallsRequest::default();
+        ask!(ear, door.calls, list_calls, v1::ListCallsRequest { subject: text(), ..list.clone() });
+        ask!(ear, door.calls, list_calls, v1::ListCallsRequest { agent: text(), ..list.clone() });
+        ask!(ear, door.calls, list_calls, v1::ListCallsRequest { queue: text(), ..list.clone() });
+        ask!(ear, door.calls, list_calls, v1::ListCallsRequest { page_token: text(), ..list });
+    }
+    ask!(ear, door.calls, list_calls, v1::ListCallsRequest::default()).unwrap();
+    ear.asked(&show);
+    let mut shown = door.calls.get_call(show).await.unwrap();
+    ear.heard.push(("the Debug of a call".to_owned(), format!("{shown:?}").into_bytes()));
+    let parties = shown.get_mut().call.as_mut().unwrap().parties.iter_mut();
+    let shown_values: usize = parties
+        .flat_map(|party| &mut party.values)
+        .map(|value| usize::from(matches!(value.outcome.take(), Some(v1::call_value::Outcome::Value(_)))))
+        .sum();
+    assert_eq!(shown_values, 4, "number, name, place and note");
+    ear.answered(Ok(shown));
+}
+
 /// Stands between the vault and PostgreSQL and keeps all that the vault sends: what the server could log.
 struct Wire {
     address: SocketAddr,
@@ -546,6 +611,7 @@ outside_on_both_stores! {
         let revealed = door.tokens.detokenize(detokenize(&tokens)).await;
         let answer = ear.revealed(revealed).unwrap();
         speak_of_subjects(&mut door, &values, &subject, &mut ear).await;
+        speak_of_calls(&mut door, &values, &mut ear).await;
         part_of_a_trace(&mut door, &values, &tokens).await;
         assert!(ear.refusals > 500, "only {} of the bad calls were refused", ear.refusals);
 

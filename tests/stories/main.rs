@@ -26,6 +26,8 @@ mod brakes;
 mod breach;
 #[cfg(feature = "s3")]
 mod buckets;
+mod calls;
+mod calls_apart;
 mod certificates;
 mod cli_client;
 mod configuration;
@@ -88,6 +90,7 @@ mod request;
 mod restore;
 mod retention;
 mod retention_crash;
+mod retention_runs;
 mod reuse;
 mod reviews;
 mod rewrapping;

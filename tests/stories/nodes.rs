@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lacuna::proto::v1;
+use lacuna::proto::v1::call_service_client::CallServiceClient;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
@@ -32,6 +33,7 @@ pub struct Node {
     pub subjects: SubjectServiceClient<Link>,
     pub consents: ConsentServiceClient<Link>,
     pub events: EventServiceClient<Link>,
+    pub calls: CallServiceClient<Link>,
 }
 
 /// A vault with several nodes on this machine.
@@ -64,8 +66,9 @@ impl Vault {
         let tokens = TokenServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
         let events = EventServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
         let consents = ConsentServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
-        let subjects = SubjectServiceClient::with_interceptor(channel, Bearer(token));
-        Node { server, tokens, subjects, consents, events }
+        let subjects = SubjectServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
+        let calls = CallServiceClient::with_interceptor(channel, Bearer(token));
+        Node { server, tokens, subjects, consents, events, calls }
     }
 
     pub fn nodes(&self, number: usize) -> Vec<Node> {

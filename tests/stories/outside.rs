@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use lacuna::proto::v1;
 use lacuna::proto::v1::audit_service_client::AuditServiceClient;
+use lacuna::proto::v1::call_service_client::CallServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
 use lacuna::proto::v1::key_service_client::KeyServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
@@ -337,6 +338,7 @@ pub struct Door {
     pub events: EventServiceClient<Link>,
     pub keys: KeyServiceClient<Link>,
     pub audits: AuditServiceClient<Link>,
+    pub calls: CallServiceClient<Link>,
     pub channel: Channel,
 }
 
@@ -351,7 +353,8 @@ impl Door {
             subjects: SubjectServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             events: EventServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             keys: KeyServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            audits: AuditServiceClient::with_interceptor(channel.clone(), bearer),
+            audits: AuditServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            calls: CallServiceClient::with_interceptor(channel.clone(), bearer),
             channel,
         }
     }

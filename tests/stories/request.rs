@@ -317,8 +317,8 @@ pub fn check(path: &str, message: &[u8], refused: &Status) {
 
 /// Whatever in an answer has the form of an id or a token.
 pub fn named_in(answer: &[u8]) -> Vec<String> {
-    const FORMS: [&str; 12] =
-        ["tok_", "sub_", "ers_", "cev_", "rcp_", "evt_", "rot_", "rtn_", "kev_", "aud_", "cur_", "+999"];
+    const FORMS: [&str; 13] =
+        ["call_", "tok_", "sub_", "ers_", "cev_", "rcp_", "evt_", "rot_", "rtn_", "kev_", "aud_", "cur_", "+999"];
     let text: String = answer.iter().map(|byte| char::from(*byte)).collect();
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_-+".contains(c)));
     words.filter(|word| FORMS.iter().any(|form| word.starts_with(form))).map(str::to_owned).collect()

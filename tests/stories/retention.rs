@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use lacuna::keys::adversary::Spoils;
 use lacuna::keys::receipt::{self, Kind};
-use lacuna::model::{FieldType, SubjectId, TokenRow};
+use lacuna::model::{FieldType, KeyState, SubjectId, TokenRow};
 use lacuna::proto::v1;
 use lacuna::proto::v1::retention_service_client::RetentionServiceClient;
+use lacuna::store::key::SubjectKey;
 use tonic::{Code, Status};
 
 use crate::asks::{CARE, all_refused, correct, metadata, refusal, request_id, shared};
@@ -35,7 +36,7 @@ impl House {
         self.retention().await.define_retention_class(class(code, period)).await.unwrap();
     }
 
-    async fn try_run(&self, confirmed: bool) -> Result<v1::RunRetentionResponse, Status> {
+    pub async fn try_run(&self, confirmed: bool) -> Result<v1::RunRetentionResponse, Status> {
         let confirm_time = confirmed.then(|| self.in_time(Duration::ZERO));
         let request = v1::RunRetentionRequest { confirm_time, ..Default::default() };
         Ok(self.retention().await.run_retention(request).await?.into_inner())
@@ -68,7 +69,7 @@ impl House {
         self.tokenize(subject, addresses.iter().map(in_class).collect()).await.1
     }
 
-    async fn runs(&self) -> Vec<v1::RetentionRun> {
+    pub async fn runs(&self) -> Vec<v1::RetentionRun> {
         let request = v1::ListRetentionRunsRequest::default();
         self.retention().await.list_retention_runs(request).await.unwrap().into_inner().runs
     }
@@ -286,13 +287,15 @@ on_both_stores! {
         assert_eq!(house.end_retention().await, [item("orders", "2026-12", 2, 3)]);
         assert_eq!(house.reveal(&both(&after), CARE).await, all_refused(3, "RETENTION_ENDED"));
 
-        // Another period counts at once, for all that there is, and none is none.
+        // Another period counts for all that there is, and none is none.
         let kept = house.keep_in("orders", &ada.subject, &["kept@example.com"]).await;
         house.define("orders", "").await;
         house.clock.advance(DAY * 400);
         assert_eq!(house.end_retention().await, []);
         let endless = house.keep_in("orders", &ada.subject, &["endless@example.com"]).await;
         house.define("orders", "P12M").await;
+        assert_eq!(house.end_retention().await, [], "it ends values sooner, and waits");
+        house.clock.advance(DAY * 7);
         assert_eq!(house.end_retention().await, [item("orders", "2027-02", 1, 1)]);
         assert_eq!(house.reveal(&kept, CARE).await, all_refused(1, "RETENTION_ENDED"));
         assert_eq!(house.reveal(&endless, CARE).await, [Ok("endless@example.com".to_owned())]);
@@ -327,8 +330,22 @@ on_both_stores! {
         vault.upkeep().await.unwrap();
         let refused = house.try_run(false).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "CLOCK_DOUBTED"));
-        assert!(metadata(&refused).contains_key("trusted_time"));
+        assert!(!metadata(&refused).contains_key("trusted_time"), "no time will do for so far a leap");
         assert_eq!(house.reveal(&kept, CARE).await, [Ok("ada@example.org".to_owned())]);
+        // Whoever sets it to another wrong time, and whoever waits, has it destroy nothing either.
+        for back in [Duration::from_hours(2), DAY * 3000] {
+            house.clock.set_back(back);
+            vault.upkeep().await.unwrap();
+            assert_eq!(reason(&house.try_run(false).await.unwrap_err()), "CLOCK_DOUBTED", "{back:?}");
+        }
+        for _ in 0..50 {
+            house.clock.advance(Duration::from_hours(1));
+            vault.upkeep().await.unwrap();
+        }
+        assert_eq!(reason(&house.try_run(false).await.unwrap_err()), "CLOCK_DOUBTED");
+        assert_eq!(house.reveal(&kept, CARE).await, [Ok("ada@example.org".to_owned())]);
+        house.clock.advance(DAY * 3000 + Duration::from_hours(2));
+        house.clock.set_back(Duration::from_hours(50));
         let wrong = v1::RunRetentionRequest { confirm_time: Some(house.in_time(DAY * 2)), ..Default::default() };
         let refused = house.retention().await.run_retention(wrong).await.unwrap_err();
         assert_eq!(fields_at_fault(&refused), ["confirm_time"]);
@@ -356,18 +373,71 @@ on_both_stores! {
         assert!(!runs[0].receipt.is_empty());
     }
 
-    async fn the_same_request_is_answered_with_the_first_run(house: House) {
+    async fn a_period_that_was_shortened_by_mistake_is_taken_back_in_time(house: House) {
         let mut house = house;
         let ada = house.somebody("Ada").await;
-        house.keep_in("call.ops", &ada.subject, &["ada@example.org"]).await;
+        let kept = house.keep_in("mifid.voice", &ada.subject, &["ada@example.org"]).await;
+        house.clock.advance(DAY * 60);
+        house.define("mifid.voice", "P5D").await;
+        assert_eq!(house.end_retention().await, []);
+        house.clock.advance(DAY * 6);
+        assert_eq!(house.end_retention().await, [], "there are seven days to see it");
+        let preview = house.retention().await.preview_retention(v1::PreviewRetentionRequest {}).await.unwrap();
+        let shown = preview.into_inner().cohorts[0].end_time.unwrap().seconds;
+        let now = house.in_time(Duration::ZERO).seconds;
+        assert!(shown > now && shown <= now + 24 * 3600, "the preview says when");
+        house.define("mifid.voice", "P5Y").await;
+        house.clock.advance(DAY * 30);
+        assert_eq!(house.end_retention().await, []);
+        house.define("mifid.voice", "P5D").await;
+        house.clock.advance(DAY * 7);
+        assert_eq!(house.end_retention().await, [item("mifid.voice", "2026-11", 1, 1)]);
+        assert_eq!(house.reveal(&kept, CARE).await, all_refused(1, "RETENTION_ENDED"));
+    }
+
+    async fn values_that_a_rotation_is_moving_end_with_the_newest_of_them(house: House) {
+        let mut house = house;
+        let ada = house.somebody("Ada").await;
+        let id = SubjectId::parse(&ada.subject).unwrap();
+        let old = house.keep_in("orders", &ada.subject, &["old@example.com"]).await;
+        let vault = std::sync::Arc::clone(&house.running().vault);
+        let store = vault.custody().store();
+        // As in the midst of a rotation: what is old is under the new key already, and what is new still under the old one.
+        let mut tx = store.write().await.unwrap();
+        let mut first = tx.subject_keys(&[id]).await.unwrap();
+        first.retain(|key| key.class == "orders");
+        let first = first.remove(0);
+        let second = SubjectKey { leaf: tx.take_leaves(1).await.unwrap(), version: first.version + 1, ..first.clone() };
+        tx.insert_subject_keys(std::slice::from_ref(&second)).await.unwrap();
+        tx.put_key_states(&[first.leaf], KeyState::Retiring).await.unwrap();
+        tx.commit().await.unwrap();
+        house.clock.advance(TO_DECEMBER);
+        let newer = house.keep_in("orders", &ada.subject, &["newer@example.com"]).await;
+        let mut tx = store.write().await.unwrap();
+        tx.put_key_states(&[first.leaf], KeyState::Active).await.unwrap();
+        tx.put_key_states(&[second.leaf], KeyState::Retiring).await.unwrap();
+        tx.commit().await.unwrap();
+        drop(vault);
+
+        house.define("orders", "P1M").await;
+        house.clock.advance(DAY * 31);
+        assert_eq!(house.end_retention().await, [], "whatever they are under now");
+        let both = [old, newer].concat();
+        let values = ["old@example.com", "newer@example.com"].map(|value| Ok(value.to_owned()));
+        assert_eq!(house.reveal(&both, CARE).await, values);
+        house.clock.advance(DAY * 31);
+        assert_eq!(house.end_retention().await, [item("orders", "2026-12", 2, 2)]);
+        assert_eq!(house.reveal(&both, CARE).await, all_refused(2, "RETENTION_ENDED"));
+    }
+
+    async fn scores_end_with_the_class_that_they_were_kept_in(house: House) {
+        let mut house = house;
+        let ada = house.somebody("Ada").await;
+        let score = v1::FieldInput { retention_class: "call.ops".to_owned(), ..field(v1::FieldType::Score, "0.5") };
+        let kept = house.tokenize(&ada.subject, vec![score]).await.1;
         house.clock.advance(DAY * 200);
-        let confirm_time = Some(house.in_time(Duration::ZERO));
-        let request = v1::RunRetentionRequest { confirm_time, request_id: request_id(7) };
-        let mut door = house.retention().await;
-        let first = door.run_retention(request.clone()).await.unwrap().into_inner().run.unwrap();
-        assert_eq!(first.items.len(), 1);
-        assert_eq!(door.run_retention(request).await.unwrap().into_inner().run.unwrap(), first);
-        let page = v1::ListRetentionRunsRequest { page_size: 1, ..Default::default() };
-        assert_eq!(door.list_retention_runs(page).await.unwrap().into_inner().runs, [first]);
+        assert_eq!(house.preview().await, [("score/call.ops".to_owned(), "2026-11".to_owned(), true, false, 1)]);
+        assert_eq!(house.end_retention().await, [item("score/call.ops", "2026-11", 1, 1)]);
+        assert_eq!(house.reveal(&kept, CARE).await, all_refused(1, "RETENTION_ENDED"));
     }
 }

@@ -53,20 +53,13 @@ outside_on_both_stores! {
     async fn a_crash_while_values_end_leaves_them_there_or_gone_with_one_receipt(vault: Outside) {
         let mut door = vault.start();
         let ada = door.tokenize("ada").await;
-        let class = v1::RetentionClass {
-            code: "score/default".to_owned(),
-            basis: v1::RetentionBasis::Consent.into(),
-            period: "P1D".to_owned(),
-            ..Default::default()
-        };
-        let request = v1::DefineRetentionClassRequest { retention_class: Some(class), ..Default::default() };
-        retention(&vault, &door).define_retention_class(request).await.unwrap();
-        let score = tokenize(&ada.subject, vec![field(v1::FieldType::Score, "0.5")]);
+        let score = v1::FieldInput { retention_class: "call.ops".to_owned(), ..field(v1::FieldType::Score, "0.5") };
+        let score = tokenize(&ada.subject, vec![score]);
         let score = door.tokens.tokenize(score).await.unwrap().into_inner().tokens[0].token.clone();
         door.kill();
         // It is months old.
-        vault.sql("UPDATE subject_key SET cohort = 600 WHERE class = 'score/default'");
-        let mut points = points_of(&vault, &ENDING, &[]);
+        vault.sql("UPDATE subject_key SET cohort = 600 WHERE class = 'score/call.ops'");
+        let mut points = points_of(&vault, &ENDING, &["retention::begun"]);
         points.extend(["shred::checkpointed", "shred::written", "shred::advanced"].map(str::to_owned));
         for point in points {
             for times in 0..OFTEN {

@@ -2,6 +2,7 @@
 
 mod decide;
 mod lookup;
+mod record;
 
 use clap::Subcommand;
 
@@ -15,13 +16,22 @@ pub enum Verb {
     Decide(decide::Decide),
     /// Tell who calls, and what an agent may see of them.
     Lookup(lookup::Lookup),
+    /// Record a leg of a call, or a higher revision of one.
+    Upsert(Box<record::Upsert>),
+    /// Describe a call; with a purpose, with its values.
+    Show(record::Show),
+    /// List calls, oldest recorded first; never a value.
+    List(record::List),
 }
 
 /// Carries out a verb and shows the answer.
 pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
-        Verb::Decide(decide) => decide.run(&remote).await?,
-        Verb::Lookup(lookup) => lookup.run(&remote).await?,
+        Verb::Decide(decide) => decide.run(&remote).await,
+        Verb::Lookup(lookup) => lookup.run(&remote).await,
+        Verb::Upsert(upsert) => upsert.run(&remote).await,
+        Verb::Show(show) => show.run(&remote).await,
+        Verb::List(list) => list.run(&remote).await,
     };
-    remote.output.show(&answer)
+    remote.output.show(&answer?)
 }

@@ -2,16 +2,21 @@
 
 mod lookup;
 mod recording;
+mod wire;
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
 use super::identity::caller;
-use super::{answer, status};
+use super::landing::Landing;
+use super::{answer, parse, status};
+use crate::model::{CallFilter, CallId, Error, Label, Result, SubjectId};
+use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::call_service_server::CallService;
 use crate::vault::Vault;
+use crate::vault::call::Outcome;
 
 /// The service.
 pub struct Calls {
@@ -27,6 +32,28 @@ impl Calls {
 
 #[tonic::async_trait]
 impl CallService for Calls {
+    async fn upsert_call(
+        &self,
+        request: Request<v1::UpsertCallRequest>,
+    ) -> Result<Response<v1::UpsertCallResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("UpsertCall", upsert(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn get_call(&self, request: Request<v1::GetCallRequest>) -> Result<Response<v1::GetCallResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        let landing = Landing::default();
+        let answered = answer("GetCall", show(&self.vault, &caller, request.into_inner(), &landing)).await?;
+        Ok(landing.watch_over(answered))
+    }
+
+    async fn list_calls(
+        &self,
+        request: Request<v1::ListCallsRequest>,
+    ) -> Result<Response<v1::ListCallsResponse>, Status> {
+        answer("ListCalls", list(&self.vault, request.into_inner())).await
+    }
+
     async fn lookup_by_caller(
         &self,
         request: Request<v1::LookupByCallerRequest>,
@@ -42,4 +69,47 @@ impl CallService for Calls {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("DecideRecording", recording::decide(&self.vault, &caller, request.into_inner())).await
     }
+}
+
+async fn upsert(vault: &Vault, caller: &Caller, ask: v1::UpsertCallRequest) -> Result<v1::UpsertCallResponse> {
+    let (whole, outcome) = vault.upsert_call(caller, wire::upsert(ask)?).await?;
+    Ok(v1::UpsertCallResponse {
+        call: Some(wire::call(vault.describe_call(whole))),
+        outcome: wire::outcome(outcome).into(),
+        stale: outcome == Outcome::Stale,
+    })
+}
+
+async fn show(
+    vault: &Vault,
+    caller: &Caller,
+    ask: v1::GetCallRequest,
+    landing: &Landing,
+) -> Result<v1::GetCallResponse> {
+    let (shown, flight) = vault.show_call(caller, wire::show(ask)?).await?;
+    let call = wire::call(shown);
+    flight.map_or(Ok(()), |flight| landing.carry(flight))?;
+    Ok(v1::GetCallResponse { call: Some(call) })
+}
+
+async fn list(vault: &Vault, ask: v1::ListCallsRequest) -> Result<v1::ListCallsResponse> {
+    if !ask.subject.is_empty() && !ask.agent.is_empty() {
+        return Err(Error::invalid("agent", "cannot be given together with subject"));
+    }
+    let served = !ask.agent.is_empty();
+    let (field, subject) = if served { ("agent", &ask.agent) } else { ("subject", &ask.subject) };
+    let subject = parse::optional(subject).map(SubjectId::parse).transpose().map_err(|error| error.at(field))?;
+    let queue = parse::optional(&ask.queue).map(|code| Label::code("queue", code)).transpose()?;
+    let filter = CallFilter {
+        subject,
+        served,
+        queue: queue.map(|code| code.as_str().to_owned()),
+        from: ask.start_time.map(|time| parse::time("start_time", time)).transpose()?,
+        until: ask.end_time.map(|time| parse::time("end_time", time)).transpose()?,
+    };
+    let after = parse::page_token(&ask.page_token, CallId::parse)?;
+    let size = crate::vault::page_size(ask.page_size)?;
+    let (calls, next) = vault.list_calls(&filter, after, size).await?;
+    let next_page_token = next.map(|id| id.to_string()).unwrap_or_default();
+    Ok(v1::ListCallsResponse { calls: calls.into_iter().map(wire::call).collect(), next_page_token })
 }

@@ -1,7 +1,7 @@
 //! Whether a call may be recorded.
 
 use crate::grpc::{parse, status};
-use crate::model::{Error, Jurisdiction, Label, RecordingRole, Recording, Result, SubjectId};
+use crate::model::{Error, Jurisdiction, Label, Recording, RecordingRole, Result, SubjectId};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;

@@ -30,12 +30,13 @@ impl Brakes for SqlTx {
         Ok(())
     }
 
-    async fn used_elsewhere(&mut self, process: &[u8; 16], since: Time) -> Result<Vec<Used>> {
-        let rows = sqlx::query(
-            "SELECT u.counted, u.caller, u.part, CAST(SUM(u.count) AS BIGINT) FROM brake_use u \
-             WHERE u.part > $1 AND u.process <> $2 GROUP BY u.counted, u.caller, u.part",
-        )
-        .bind(since.micros())
+    async fn used_elsewhere(&mut self, process: &[u8; 16], since: &[(Counted, Time)]) -> Result<Vec<Used>> {
+        let rows = sqlx::query(concat! {
+            "SELECT u.counted, u.caller, u.part, CAST(SUM(u.count) AS BIGINT) FROM ", each!("1"), " AS e ",
+            "JOIN brake_use u ON u.counted = CAST(e.value ->> 0 AS BIGINT) AND u.part > CAST(e.value ->> 1 AS BIGINT) ",
+            "WHERE u.process <> $2 GROUP BY u.counted, u.caller, u.part"
+        })
+        .bind(times(since))
         .bind(process.as_slice())
         .fetch_all(self.connection())
         .await
@@ -74,14 +75,26 @@ impl Brakes for SqlTx {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn remove_used_before(&mut self, time: Time) -> Result<()> {
-        sqlx::query("DELETE FROM brake_use WHERE part < $1")
-            .bind(time.micros())
-            .execute(self.connection())
-            .await
-            .map_err(failed)?;
+    async fn remove_used_before(&mut self, before: &[(Counted, Time)]) -> Result<()> {
+        sqlx::query(concat! {
+            "DELETE FROM brake_use WHERE EXISTS (SELECT 1 FROM ", each!("1"), " AS e ",
+            "WHERE CAST(e.value ->> 0 AS BIGINT) = brake_use.counted AND CAST(e.value ->> 1 AS BIGINT) > brake_use.part)"
+        })
+        .bind(times(before))
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
         Ok(())
     }
+}
+
+/// A row for each.
+fn times(of: &[(Counted, Time)]) -> String {
+    let mut rows = Rows::new();
+    for (counted, time) in of {
+        rows.row().number(*counted as i64).number(time.micros());
+    }
+    rows.into_json()
 }
 
 fn honey(row: &Row) -> Result<Honey> {

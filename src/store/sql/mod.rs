@@ -5,6 +5,7 @@ mod access;
 mod approval;
 mod audit;
 mod brake;
+mod call;
 mod consent;
 mod erasure;
 mod index;

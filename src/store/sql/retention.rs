@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 
+use super::super::super::node::NodeId;
 use super::super::super::retention::{ClockSeen, Counted, Due, Retentions, Undated};
 use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, lock};
 use crate::model::{Cohort, KeyState, RetentionRun, RetentionRunId, RunState, SubjectId, Time, TokenRow};
@@ -12,19 +13,22 @@ macro_rules! columns {
 
 #[async_trait]
 impl Retentions for SqlTx {
-    async fn due_keys(&mut self, upto: &[(String, Cohort)], after: Option<u32>, limit: u32) -> Result<Vec<Due>> {
-        let mut rows = Rows::new();
-        for (class, cohort) in upto {
-            rows.row().text(class).number(cohort.number().into());
-        }
+    async fn due_keys(
+        &mut self,
+        class: &str,
+        upto: Cohort,
+        after: Option<(Cohort, u32)>,
+        limit: u32,
+    ) -> Result<Vec<Due>> {
         let found = sqlx::query(concat! {
-            "SELECT k.leaf, k.subject FROM ", each!("1"), " AS e CROSS JOIN subject_key k ",
-            "JOIN subject s ON s.id = k.subject WHERE k.class = e.value ->> 0 AND ",
-            "k.cohort <= CAST(e.value ->> 1 AS BIGINT) AND k.ended_by IS NULL AND s.state IN (1, 3) AND ",
-            "s.restricted_at IS NULL AND k.leaf > $2 ORDER BY k.leaf LIMIT $3"
+            "SELECT k.leaf, k.subject, k.cohort FROM subject_key k JOIN subject s ON s.id = k.subject ",
+            "WHERE k.class = $1 AND k.cohort <= $2 AND k.ended_by IS NULL AND (k.cohort, k.leaf) > ($3, $4) ",
+            "AND s.state IN (1, 3) AND s.restricted_at IS NULL ORDER BY k.cohort, k.leaf LIMIT $5"
         })
-        .bind(rows.into_json())
-        .bind(after.map_or(-1, i64::from))
+        .bind(class)
+        .bind(i64::from(upto.number()))
+        .bind(after.map_or(-1, |(month, _)| i64::from(month.number())))
+        .bind(after.map_or(-1, |(_, leaf)| i64::from(leaf)))
         .bind(i64::from(limit))
         .fetch_all(self.connection())
         .await
@@ -32,47 +36,55 @@ impl Retentions for SqlTx {
         let due = |row: &Row| {
             let mut columns = Columns::of(row);
             let leaf = columns.unsigned("subject_key", "leaf")?;
-            Ok(Due { leaf, subject: SubjectId::from_bytes(columns.bytes("subject_key", "subject")?) })
+            let subject = SubjectId::from_bytes(columns.bytes("subject_key", "subject")?);
+            let month = cohort(columns.take()?)?.ok_or_else(|| inconsistent("subject_key", "cohort"))?;
+            Ok(Due { leaf, subject, cohort: month })
         };
         found.iter().map(due).collect()
     }
 
-    async fn undated_keys(&mut self, classes: &[String], after: Option<u32>, limit: u32) -> Result<Vec<Undated>> {
+    async fn undated_keys(
+        &mut self,
+        class: &str,
+        before: Time,
+        after: Option<SubjectId>,
+        limit: u32,
+    ) -> Result<Vec<Undated>> {
         let found = sqlx::query(concat! {
-            "SELECT k.leaf, k.subject, COALESCE(MAX(t.created_at), k.created_at) FROM ", each!("1"),
-            " AS e CROSS JOIN subject_key k JOIN subject s ON s.id = k.subject ",
-            "LEFT JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
-            "WHERE k.class = e.value ->> 0 AND k.cohort IS NULL AND k.ended_by IS NULL AND s.state < 4 AND k.leaf > $2 ",
-            "GROUP BY k.leaf, k.subject, k.created_at ORDER BY k.leaf LIMIT $3"
+            "SELECT u.subject, u.newest FROM (SELECT k.subject, COALESCE((SELECT MAX(t.created_at) FROM token t ",
+            "JOIN subject_key o ON o.leaf = t.leaf WHERE t.subject = k.subject AND o.class = $1 AND o.cohort IS NULL ",
+            "AND o.ended_by IS NULL), MAX(k.created_at)) AS newest FROM subject_key k JOIN subject s ON s.id = k.subject ",
+            "WHERE k.class = $1 AND k.cohort IS NULL AND k.ended_by IS NULL AND s.state < 4 AND k.subject > $2 ",
+            "GROUP BY k.subject) AS u WHERE u.newest < $3 ORDER BY u.subject LIMIT $4"
         })
-        .bind(texts(classes))
-        .bind(after.map_or(-1, i64::from))
+        .bind(class)
+        .bind(after.map_or_else(Vec::new, |subject| subject.as_bytes().to_vec()))
+        .bind(before.micros())
         .bind(i64::from(limit))
         .fetch_all(self.connection())
         .await
         .map_err(failed)?;
         let undated = |row: &Row| {
             let mut columns = Columns::of(row);
-            let leaf = columns.unsigned("subject_key", "leaf")?;
             let subject = SubjectId::from_bytes(columns.bytes("subject_key", "subject")?);
-            Ok(Undated { leaf, subject, newest_at: columns.time()? })
+            Ok(Undated { subject, newest_at: columns.time()? })
         };
         found.iter().map(undated).collect()
     }
 
-    async fn date_keys(&mut self, keys: &[(u32, Cohort)]) -> Result<()> {
-        let mut rows = Rows::new();
-        for (leaf, cohort) in keys {
-            rows.row().number((*leaf).into()).number(cohort.number().into());
+    async fn date_keys(&mut self, class: &str, keys: &[(SubjectId, Cohort)]) -> Result<()> {
+        for (subject, cohort) in keys {
+            sqlx::query(concat! {
+                "UPDATE subject_key SET cohort = $3 WHERE subject = $1 AND class = $2 AND cohort IS NULL ",
+                "AND ended_by IS NULL"
+            })
+            .bind(subject.as_bytes().as_slice())
+            .bind(class)
+            .bind(i64::from(cohort.number()))
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
         }
-        self.run(
-            concat! {
-                "UPDATE subject_key SET cohort = CAST(e.value ->> 1 AS BIGINT) FROM ", each!("1"),
-                " AS e WHERE subject_key.leaf = CAST(e.value ->> 0 AS BIGINT)"
-            },
-            rows,
-        )
-        .await?;
         Ok(())
     }
 
@@ -109,7 +121,7 @@ impl Retentions for SqlTx {
             "k.subject, CAST(CASE WHEN s.state = 2 OR s.restricted_at IS NOT NULL THEN 1 ELSE 0 END AS BIGINT) AS restricted FROM ",
             each!("1"), " AS e CROSS JOIN subject_key k JOIN subject s ON s.id = k.subject ",
             "JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
-            "WHERE k.class = e.value ->> 0 AND s.state < 4 AND t.sealed IS NOT NULL) AS c ",
+            "WHERE k.class = e.value ->> 0 AND k.ended_by IS NULL AND s.state < 4 AND t.sealed IS NOT NULL) AS c ",
             "GROUP BY c.class, c.cohort, c.restricted ORDER BY c.class, COALESCE(c.cohort, -1), c.restricted"
         })
         .bind(texts(classes))
@@ -142,24 +154,90 @@ impl Retentions for SqlTx {
         Ok(found.is_some())
     }
 
-    async fn put_run(&mut self, run: &RetentionRun) -> Result<()> {
-        sqlx::query(concat! {
-            "INSERT INTO retention_run (id, started_by, started_at, state, items, epoch, ended_at, receipt) ",
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET state = excluded.state, ",
-            "items = excluded.items, epoch = excluded.epoch, ended_at = excluded.ended_at, receipt = excluded.receipt"
+    async fn sweep_run(&mut self, run: &RetentionRun, owner: &NodeId) -> Result<bool> {
+        let done = sqlx::query(concat! {
+            "INSERT INTO retention_run (id, started_by, started_at, state, owner, items) VALUES ($1, $2, $3, $4, $5, $6) ",
+            "ON CONFLICT (id) DO UPDATE SET items = excluded.items ",
+            "WHERE retention_run.state = excluded.state AND retention_run.owner = excluded.owner"
         })
         .bind(run.id.as_bytes().as_slice())
         .bind(&run.started_by)
         .bind(run.started_at.micros())
-        .bind(i64::from(run.state.number()))
+        .bind(i64::from(RunState::Sweeping.number()))
+        .bind(owner.as_slice())
         .bind(serde_json::to_string(&run.items).map_err(Error::internal)?)
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn adopt_run(&mut self, run: RetentionRunId, owner: &NodeId) -> Result<bool> {
+        let done = sqlx::query(concat! {
+            "UPDATE retention_run SET owner = $2 WHERE id = $1 AND state = $3 AND (owner IS NULL OR owner = $2 ",
+            "OR NOT EXISTS (SELECT 1 FROM node n WHERE n.id = retention_run.owner))"
+        })
+        .bind(run.as_bytes().as_slice())
+        .bind(owner.as_slice())
+        .bind(i64::from(RunState::Sweeping.number()))
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn close_run(&mut self, run: RetentionRunId, owner: &NodeId) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE retention_run SET state = $3, owner = NULL WHERE id = $1 AND state = $4 AND owner = $2",
+        )
+        .bind(run.as_bytes().as_slice())
+        .bind(owner.as_slice())
+        .bind(i64::from(RunState::Pending.number()))
+        .bind(i64::from(RunState::Sweeping.number()))
+        .execute(self.connection())
+        .await
+        .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn settle_run(&mut self, run: &RetentionRun) -> Result<()> {
+        sqlx::query(
+            "UPDATE retention_run SET state = $2, epoch = $3, ended_at = $4, receipt = $5 WHERE id = $1 AND state = $6",
+        )
+        .bind(run.id.as_bytes().as_slice())
+        .bind(i64::from(RunState::Done.number()))
         .bind(run.epoch.map(u64::cast_signed))
         .bind(run.ended_at.map(Time::micros))
         .bind(run.receipt.as_deref())
+        .bind(i64::from(RunState::Pending.number()))
         .execute(self.connection())
         .await
         .map_err(failed)?;
         Ok(())
+    }
+
+    async fn leave_runs(&mut self, owner: &NodeId) -> Result<()> {
+        sqlx::query("UPDATE retention_run SET owner = NULL WHERE state = $1 AND owner = $2")
+            .bind(i64::from(RunState::Sweeping.number()))
+            .bind(owner.as_slice())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn left_run(&mut self, owner: &NodeId) -> Result<Option<RetentionRunId>> {
+        let row = sqlx::query(concat! {
+            "SELECT r.id FROM retention_run r WHERE r.state = $1 AND (r.owner IS NULL OR r.owner = $2 ",
+            "OR NOT EXISTS (SELECT 1 FROM node n WHERE n.id = r.owner)) ORDER BY r.id LIMIT 1"
+        })
+        .bind(i64::from(RunState::Sweeping.number()))
+        .bind(owner.as_slice())
+        .fetch_optional(self.connection())
+        .await
+        .map_err(failed)?;
+        let id = |row: &Row| Ok(RetentionRunId::from_bytes(Columns::of(row).bytes("retention_run", "id")?));
+        row.as_ref().map(id).transpose()
     }
 
     async fn lock_run(&mut self, id: RetentionRunId) -> Result<Option<RetentionRun>> {
@@ -200,18 +278,19 @@ impl Retentions for SqlTx {
     }
 
     async fn retention_clock(&mut self) -> Result<ClockSeen> {
-        let row = sqlx::query("SELECT c.seen_at, c.trusted_at FROM retention_clock c")
+        let row = sqlx::query("SELECT c.seen_at, c.trusted_at, c.believed_at FROM retention_clock c")
             .fetch_one(self.connection())
             .await
             .map_err(failed)?;
         let mut columns = Columns::of(&row);
-        Ok(ClockSeen { seen_at: columns.time()?, trusted_at: columns.time()? })
+        Ok(ClockSeen { seen_at: columns.time()?, trusted_at: columns.time()?, believed_at: columns.time()? })
     }
 
     async fn put_retention_clock(&mut self, seen: &ClockSeen) -> Result<()> {
-        sqlx::query("UPDATE retention_clock SET seen_at = $1, trusted_at = $2")
+        sqlx::query("UPDATE retention_clock SET seen_at = $1, trusted_at = $2, believed_at = $3")
             .bind(seen.seen_at.micros())
             .bind(seen.trusted_at.micros())
+            .bind(seen.believed_at.micros())
             .execute(self.connection())
             .await
             .map_err(failed)?;

@@ -112,15 +112,18 @@ impl Tokens for SqlTx {
         let rows = self
             .fetch(
                 concat! {
-                    "SELECT t.subject, MAX(t.created_at) FROM ", each!("1"), " AS e CROSS JOIN token t ",
-                    "WHERE t.subject = ", blob!("0"), " GROUP BY t.subject"
+                    "SELECT t.subject, MAX(t.created_at), (SELECT c.created_at FROM call_party p CROSS JOIN call c ",
+                    "WHERE p.subject = t.subject AND c.id = p.call ORDER BY p.call DESC LIMIT 1) FROM ", each!("1"),
+                    " AS e CROSS JOIN token t WHERE t.subject = ", blob!("0"), " GROUP BY t.subject"
                 },
                 Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
             )
             .await?;
         let one = |row: &Row| {
             let mut columns = Columns::of(row);
-            Ok((SubjectId::from_bytes(columns.bytes("token", "subject")?), columns.time()?))
+            let subject = SubjectId::from_bytes(columns.bytes("token", "subject")?);
+            let (added, called) = (columns.time()?, columns.maybe_time()?);
+            Ok((subject, called.map_or(added, |called| called.max(added))))
         };
         rows.iter().map(one).collect()
     }

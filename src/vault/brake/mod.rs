@@ -196,17 +196,23 @@ impl Brakes {
         self.look_now(store, clock.now()).await
     }
 
-    /// The longest time over which anything is counted here.
-    fn longest(&self) -> Duration {
-        let windows = self.reveals.values().chain(self.misses.values());
-        let windows = windows.map(|window| window.lock().unwrap_or_else(PoisonError::into_inner).limit().window);
-        windows.fold(self.lookups.limit().window, Duration::max)
+    /// Of each that is counted here, the longest time over which it is, before `now`.
+    fn since(&self, now: Time) -> Vec<(Counted, Time)> {
+        let longest = |counted| match self.windows(counted) {
+            Some(windows) => windows
+                .values()
+                .map(|window| window.lock().unwrap_or_else(PoisonError::into_inner).limit().window)
+                .max()
+                .unwrap_or_default(),
+            None => self.lookups.limit().window,
+        };
+        Counted::ALL.into_iter().map(|counted| (counted, now.minus(longest(counted)))).collect()
     }
 
     async fn look_now(&self, store: &dyn Store, now: Time) -> Result<()> {
         let begun = Instant::now();
         let mut by_caller: HashMap<(Counted, String), BTreeMap<Time, u64>> = HashMap::new();
-        for used in store.read().await?.used_elsewhere(&self.process, now.minus(self.longest())).await? {
+        for used in store.read().await?.used_elsewhere(&self.process, &self.since(now)).await? {
             by_caller.entry((used.counted, used.caller)).or_default().insert(used.part, used.count);
         }
         for counted in [Counted::Reveals, Counted::Misses] {
@@ -244,8 +250,7 @@ impl Vault {
             return Ok(());
         }
         let mut tx = self.custody.store().write().await?;
-        let longest = self.brakes.longest();
-        tx.remove_used_before(self.clock.now().minus(longest + CLEAN)).await?;
+        tx.remove_used_before(&self.brakes.since(self.clock.now().minus(CLEAN))).await?;
         tx.remove_approvals_before(self.clock.now().minus(LONGEST)).await?;
         tx.commit().await?;
         *cleaned() = Some(Instant::now());

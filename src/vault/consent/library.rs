@@ -70,7 +70,7 @@ impl Library {
     }
 
     /// The catalogue as a transaction sees it.
-    pub(super) async fn read_in(&self, tx: &mut dyn Tx) -> Result<Arc<Catalogue>> {
+    pub(in crate::vault) async fn read_in(&self, tx: &mut dyn Tx) -> Result<Arc<Catalogue>> {
         let known = self.known();
         let documents = tx.documents(known.generation).await?;
         if documents.is_empty() {
@@ -98,7 +98,7 @@ fn add(catalogue: &mut Catalogue, document: &Document) -> Result<()> {
         DocumentKind::Purpose => catalogue.add_purpose(read(text)?),
         DocumentKind::Notice => catalogue.add_notice(read(text)?),
         DocumentKind::Point => catalogue.put_point(read(text)?),
-        DocumentKind::Retention => catalogue.put_class(read(text)?),
+        DocumentKind::Retention => catalogue.add_class(read(text)?),
     }
     catalogue.generation += 1;
     Ok(())

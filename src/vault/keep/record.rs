@@ -10,6 +10,12 @@ use crate::vault::write::{NewTokens, Owner, Tokenized};
 impl Keeping<'_> {
     /// Records what a write has kept. Whoever is told of a token that was there already has looked for a value.
     pub(super) fn record_kept(&mut self, new: &NewTokens, planned: &[(Token, bool)]) {
+        let touched = self.touched_by(new, planned);
+        self.record(new, touched);
+    }
+
+    /// Whom a write has kept something of, and what.
+    pub(super) fn touched_by(&self, new: &NewTokens, planned: &[(Token, bool)]) -> Vec<Touched<'static>> {
         let mut kept: BTreeMap<(&'static str, bool), u64> = BTreeMap::new();
         for (token, _) in planned.iter().filter(|(_, made)| *made) {
             *kept.entry((token.kind.name(), audit::is_special(token))).or_default() += 1;
@@ -23,7 +29,7 @@ impl Keeping<'_> {
             touched.push(owner);
         }
         touched.extend(planned.iter().filter(|(_, made)| !made).map(|(token, _)| Touched::token(token, outcome::SAME)));
-        self.record(new, touched);
+        touched
     }
 
     /// Records that a write had been made before.

@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{asked, over, with_period};
+use super::clock::Moment;
+use super::{asked, over};
 use crate::crash;
 use crate::keys::{condemn, index};
 use crate::model::{
-    Cohort, OutboxEvent, Result, RetentionRun, RetentionRunId, RunState, Subject, SubjectId, SubjectState, Time, Token,
-    TokenRow,
+    Cohort, Error, OutboxEvent, Result, RetentionRun, RetentionRunId, RunState, Subject, SubjectId, SubjectState, Time,
+    Token, TokenRow,
 };
-use crate::policy::Catalogue;
 use crate::store::Tx;
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
@@ -28,6 +28,23 @@ const ATTEMPTS: usize = 3;
 /// By which run a key has ended that a restored database had, and that was destroyed before.
 const FOUND: RetentionRunId = RetentionRunId::from_bytes([0; 16]);
 
+/// Where a sweep is, class by class.
+#[derive(Default)]
+pub(super) struct Place {
+    class: String,
+    /// The key that was looked at last.
+    after: Option<(Cohort, u32)>,
+}
+
+/// What came of a sweep.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Whether it has come to its end.
+    pub all: bool,
+    /// How many keys that are due it has left there.
+    pub kept: u64,
+}
+
 /// What one transaction ends.
 struct Ending {
     keys: Vec<SubjectKey>,
@@ -36,26 +53,65 @@ struct Ending {
 
 impl Vault {
     /// Takes everything that was kept long enough out of the rows, and condemns what it is under. Without trust in the clock
-    /// only what is under keys that are gone already. Answers whether nothing is left, after so many pages at most.
-    pub(super) async fn sweep(&self, run: &mut RetentionRun, trusted: bool, pages: u32) -> Result<bool> {
+    /// only what is under keys that are gone already. Goes on from `place`, for so many pages at most.
+    pub(super) async fn sweep(
+        &self,
+        run: &mut RetentionRun,
+        moment: Moment,
+        pages: u32,
+        place: &mut Place,
+    ) -> Result<Outcome> {
         // What was decided after a backup was made may be that something is kept longer, or that somebody is restricted.
         let mut progress = self.journal.lock().await;
         self.learn_from_journal(&mut progress).await?;
         drop(progress);
-        let (catalogue, now) = (self.library.refreshed().await?, self.clock.now());
-        self.date_keys(&catalogue, now).await?;
-        let over = over(&catalogue, now);
-        let mut after = None;
-        for _ in 0..pages {
-            let due = self.custody.store().read().await?.due_keys(&over, after, PAGE).await?;
-            let Some(last) = due.last() else { return Ok(true) };
-            after = Some(last.leaf);
-            let due = if trusted { due } else { self.gone(due)? };
-            if !due.is_empty() {
-                self.end_page(run, &due, trusted).await?;
+        let outcome = self.sweep_pages(run, moment, pages, place).await;
+        if !run.items.is_empty() {
+            // Once for all pages, also of a sweep that goes on later.
+            let mut tx = self.custody.store().write().await?;
+            want_root(&mut *tx).await?;
+            tx.commit().await?;
+        }
+        outcome
+    }
+
+    async fn sweep_pages(
+        &self,
+        run: &mut RetentionRun,
+        moment: Moment,
+        mut pages: u32,
+        place: &mut Place,
+    ) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let classes = self.library.refreshed().await?.ending_classes();
+        for class in classes {
+            if class < place.class {
+                continue;
+            }
+            if class != place.class {
+                self.date_keys(&class, moment.now, &mut pages).await?;
+                *place = Place { class: class.clone(), after: None };
+            }
+            loop {
+                // As it is now: a longer period stops a sweep that is under way.
+                let Some(upto) = self.library.refreshed().await?.over(&class, moment.now) else { break };
+                let due = self.custody.store().read().await?.due_keys(&class, upto, place.after, PAGE).await?;
+                let Some(last) = due.last() else { break };
+                if pages == 0 {
+                    return Ok(outcome);
+                }
+                pages -= 1;
+                let (all, after) = (due.len() as u64, (last.cohort, last.leaf));
+                let due = if moment.trusted { due } else { self.gone(due)? };
+                // Without trust, what is there stays.
+                outcome.kept += all - due.len() as u64;
+                outcome.kept += self.end_or_leave(run, &due, moment).await?;
+                place.after = Some(after);
             }
         }
-        Ok(false)
+        *place = Place::default();
+        outcome.all = true;
+        Ok(outcome)
     }
 
     fn gone(&self, mut due: Vec<Due>) -> Result<Vec<Due>> {
@@ -68,45 +124,81 @@ impl Vault {
         Ok(gone)
     }
 
-    /// Gives keys a month that were made before their class had a period: that of the newest value under each, once no value
-    /// can come to it any more.
-    async fn date_keys(&self, catalogue: &Catalogue, now: Time) -> Result<()> {
-        let (classes, month, mut after) = (with_period(catalogue), Cohort::of(now), None);
-        loop {
-            let page = self.custody.store().read().await?.undated_keys(&classes, after, PAGE).await?;
+    /// Gives keys a month that were made before their class had a period: that of the newest value under any of the person's,
+    /// once no value can come to them any more.
+    async fn date_keys(&self, class: &str, now: Time, pages: &mut u32) -> Result<()> {
+        let (begins, mut after) = (Cohort::of(now).begins(), None);
+        while *pages > 0 {
+            let page = self.custody.store().read().await?.undated_keys(class, begins, after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
-            let before = after.replace(last.leaf);
-            let past: BTreeSet<u32> =
-                page.iter().filter(|key| Cohort::of(key.newest_at) < month).map(|key| key.leaf).collect();
-            if past.is_empty() {
-                continue;
-            }
+            *pages -= 1;
+            let before = after.replace(last.subject);
             let mut tx = self.custody.store().write().await?;
             let subjects: BTreeSet<SubjectId> = page.iter().map(|key| key.subject).collect();
-            tx.lock_subjects(&subjects.into_iter().collect::<Vec<_>>()).await?;
+            tx.lock_subjects(&subjects.iter().copied().collect::<Vec<_>>()).await?;
             // Now that nobody can add to them.
-            let page = tx.undated_keys(&classes, before, PAGE).await?;
-            let dated = page.iter().map(|key| (key.leaf, Cohort::of(key.newest_at)));
-            let dated: Vec<_> = dated.filter(|(leaf, cohort)| *cohort < month && past.contains(leaf)).collect();
-            tx.date_keys(&dated).await?;
+            let page = tx.undated_keys(class, begins, before, PAGE).await?;
+            let locked = page.iter().filter(|key| subjects.contains(&key.subject));
+            let dated: Vec<_> = locked.map(|key| (key.subject, Cohort::of(key.newest_at))).collect();
+            tx.date_keys(class, &dated).await?;
             tx.commit().await?;
         }
+        Ok(())
     }
 
-    async fn end_page(&self, run: &mut RetentionRun, due: &[Due], trusted: bool) -> Result<()> {
+    /// Ends a page. When that fails, each person by themselves: nobody's values stay because somebody else's cannot be ended.
+    /// Answers how many keys are left.
+    async fn end_or_leave(&self, run: &mut RetentionRun, due: &[Due], moment: Moment) -> Result<u64> {
+        let Err(error) = self.end_page(run, due, moment).await else { return Ok(0) };
+        // Then it is about nobody.
+        self.custody.store().check().await?;
+        self.assert_ours(run).await?;
+        tracing::warn!(%error, "a page of what was kept long enough cannot be ended; each person is tried by themselves");
+        let mut people: BTreeMap<SubjectId, Vec<Due>> = BTreeMap::new();
+        for due in due {
+            people.entry(due.subject).or_default().push(*due);
+        }
+        let mut left = 0;
+        for (subject, due) in people {
+            if let Err(error) = self.end_page(run, &due, moment).await {
+                tracing::error!(%error, %subject, "what was kept long enough cannot be ended");
+                left += due.len() as u64;
+            }
+        }
+        metrics::counter!("lacuna_retention_failed_total").increment(left);
+        Ok(left)
+    }
+
+    /// Nobody else goes on with the run.
+    async fn assert_ours(&self, run: &RetentionRun) -> Result<()> {
+        let begun = self.custody.store().read().await?.retention_run(run.id).await?.is_some();
+        let mut tx = self.custody.store().write().await?;
+        if begun && !tx.adopt_run(run.id, &self.custody.node()).await? {
+            return Err(taken());
+        }
+        Ok(())
+    }
+
+    async fn end_page(&self, run: &mut RetentionRun, due: &[Due], moment: Moment) -> Result<()> {
+        if due.is_empty() {
+            return Ok(());
+        }
         let subjects: BTreeSet<SubjectId> = due.iter().map(|due| due.subject).collect();
         let subjects: Vec<SubjectId> = subjects.into_iter().collect();
         self.record_ending(&run.started_by, subjects.iter().copied().map(asked).collect()).await?;
-        let (custody, now) = (&*self.custody, self.clock.now());
+        let (custody, now) = (&*self.custody, moment.now);
         let mut tx = custody.store().write().await?;
         let people = tx.lock_subjects(&subjects).await?;
         let free: Vec<SubjectId> = people.iter().filter(|person| may_end(person)).map(|person| person.id).collect();
-        let ending = ending(&mut *tx, &free, due).await?;
+        // By the present definitions: they may have changed since the page was read.
+        let catalogue = self.library.read_in(&mut *tx).await?;
+        let over = over(&catalogue, now);
+        let ending = ending(&mut *tx, &free, due, &over).await?;
         let (mut live, mut gone) = (Vec::new(), Vec::new());
         for key in &ending.keys {
             if custody.ring.is_live(key.leaf)? { live.push(key.leaf) } else { gone.push(key.leaf) }
         }
-        if !trusted && !live.is_empty() {
+        if !moment.trusted && !live.is_empty() {
             // The tree in use has changed since.
             return Ok(());
         }
@@ -121,16 +213,15 @@ impl Vault {
         if live.is_empty() {
             return tx.commit().await;
         }
-        let before = run.items.clone();
-        count(run, &ending, &live);
+        let mut grown = run.clone();
+        count(&mut grown, &ending, &live);
         condemn(&mut *tx, live).await?;
-        tx.put_run(run).await?;
-        want_root(&mut *tx).await?;
-        crash::point("retention::before-commit");
-        if let Err(error) = tx.commit().await {
-            run.items = before;
-            return Err(error);
+        if !tx.sweep_run(&grown, &custody.node()).await? {
+            return Err(taken());
         }
+        crash::point("retention::before-commit");
+        tx.commit().await?;
+        *run = grown;
         metrics::counter!("lacuna_retention_ended_total").increment(ending.tokens.len() as u64);
         crash::point("retention::ended");
         Ok(())
@@ -156,8 +247,10 @@ impl Vault {
     /// Changes the root until it leads to nothing any more that a run has ended, and writes its receipt. Answers what that waits
     /// for, if it does: upkeep goes on with it.
     pub(super) async fn finish_run(&self, run: RetentionRun) -> Result<(RetentionRun, Option<String>)> {
-        if run.state == RunState::Done {
-            return Ok((run, None));
+        match run.state {
+            RunState::Done => return Ok((run, None)),
+            RunState::Sweeping => return Ok((run, Some("another node makes it; ask again".to_owned()))),
+            RunState::Pending => {}
         }
         let destroyed = tokio::time::timeout(PATIENCE, self.destroy_run(&run)).await;
         let waiting = match destroyed {
@@ -185,21 +278,30 @@ impl Vault {
                 run.epoch = Some(head.epoch);
                 run.receipt = Some(self.custody.sign_run(&run, (head.epoch, &head.root_id), now)?);
             }
-            tx.put_run(&run).await?;
+            tx.settle_run(&run).await?;
             tx.commit().await?;
         }
         Ok((run, None))
     }
 
     async fn destroy_run(&self, run: &RetentionRun) -> Result<bool> {
+        let mut listing: Option<BTreeMap<u32, u32>> = None;
         for attempt in 0..=ATTEMPTS {
             let mut tx = self.custody.store().read().await?;
             let epoch = tx.tree_head().await?.map_or(0, |head| head.epoch);
+            let dirty = tx.buckets_and_dirty(&[]).await?;
+            let dirty: BTreeMap<u32, u32> = dirty.iter().map(|bucket| (bucket.bucket, bucket.leaf)).collect();
+            let dying = tx.punctured_after(epoch).await?;
             let waits = tx.run_waits(run.id, epoch).await?;
-            // A change of the root that was under way may have known of the leaves, and not yet of the buckets.
-            let listed = !run.items.is_empty() && !tx.buckets_and_dirty(&[]).await?.is_empty();
             drop(tx);
-            if !waits && (!listed || attempt > 0) {
+            // A change of the root that was under way may have known of the run's leaves, and not of the buckets that list its
+            // values: these have to go under other leaves, and the old ones have to be gone.
+            let listing =
+                listing.get_or_insert_with(|| if run.items.is_empty() { BTreeMap::new() } else { dirty.clone() });
+            let lists = |(bucket, leaf): (&u32, &u32)| {
+                dirty.get(bucket) == Some(leaf) || dying.iter().any(|range| (range.first..=range.last).contains(leaf))
+            };
+            if !waits && !listing.iter().any(lists) {
                 return Ok(true);
             }
             if attempt < ATTEMPTS {
@@ -210,16 +312,22 @@ impl Vault {
     }
 }
 
+fn taken() -> Error {
+    Error::internal("another node goes on with this run of retention")
+}
+
 /// Whether what is kept of a person may end. What is restricted stays as it is (Art. 18 GDPR).
 fn may_end(person: &Subject) -> bool {
     matches!(person.state, SubjectState::Active | SubjectState::Scheduled) && person.restriction.is_none()
 }
 
 /// What is due, now that its people are locked.
-async fn ending(tx: &mut dyn Tx, free: &[SubjectId], due: &[Due]) -> Result<Ending> {
+async fn ending(tx: &mut dyn Tx, free: &[SubjectId], due: &[Due], over: &BTreeMap<String, Cohort>) -> Result<Ending> {
     let due: HashSet<u32> = due.iter().map(|due| due.leaf).collect();
     let mut keys = tx.subject_keys(free).await?;
-    keys.retain(|key| due.contains(&key.leaf) && !key.ended);
+    let is_over =
+        |key: &SubjectKey| over.get(&key.class).is_some_and(|over| key.cohort.is_some_and(|month| month <= *over));
+    keys.retain(|key| due.contains(&key.leaf) && !key.ended && is_over(key));
     let leaves: HashSet<u32> = keys.iter().map(|key| key.leaf).collect();
     let mut tokens = tx.sealed_tokens(free).await?;
     tokens.retain(|token| leaves.contains(&token.leaf));

@@ -95,6 +95,36 @@ impl Reseal {
     }
 }
 
+/// Takes a fresh key in place of each that nothing may come under any more: retention has ended it, or its values end in
+/// another month than those that are to come. The subject must be locked.
+async fn renew_targets(tx: &mut dyn Tx, moves: &mut [Move], subject: SubjectId, now: Time) -> Result<()> {
+    let mut keys = tx.subject_keys(&[subject]).await?;
+    let find = |keys: &[SubjectKey], leaf: u32| keys.iter().find(|key| key.leaf == leaf).cloned();
+    for made in moves {
+        let Some(from) = find(&keys, made.from).filter(|key| !key.ended) else { continue };
+        let fits = |to: &SubjectKey| to.state == KeyState::Active && !to.ended && to.cohort == from.cohort;
+        if find(&keys, made.to).is_some_and(|to| fits(&to)) {
+            continue;
+        }
+        let alike = |key: &&SubjectKey| (&key.class, key.cohort) == (&from.class, from.cohort);
+        let newest = keys.iter().filter(alike).max_by_key(|key| key.version);
+        let fresh = match newest.filter(|key| fits(key)) {
+            Some(key) => key.clone(),
+            None => {
+                let version = newest.map_or(from.version, |key| key.version) + 1;
+                let leaf = tx.take_leaves(1).await?;
+                let fresh =
+                    SubjectKey { leaf, version, created_at: now, state: KeyState::Active, ended: false, ..from };
+                tx.insert_subject_keys(std::slice::from_ref(&fresh)).await?;
+                keys.push(fresh.clone());
+                fresh
+            }
+        };
+        (made.to, made.version) = (fresh.leaf, fresh.version);
+    }
+    Ok(())
+}
+
 impl Worker {
     /// Seals the next values again; after the last, condemns the old keys.
     pub(super) async fn reseal(&self, seen: &Rotation, mut step: Reseal) -> Result<()> {
@@ -106,6 +136,7 @@ impl Worker {
             let detail = "the person was erased meanwhile, and every key of theirs with them".to_owned();
             return self.settle(tx, rotation, Next::End(RotationState::Done, detail)).await;
         }
+        renew_targets(&mut *tx, &mut step.moves, subject, self.clock.now()).await?;
         let mut page = tx.tokens_under(subject, &old, row_after(step.after.as_deref())?, PAGE).await?;
         let Some(last) = page.last() else { return self.retire(tx, rotation, &step, subject, old).await };
         step.after = Some(hex(last.row.as_bytes()));

@@ -1,0 +1,134 @@
+//! Showing calls: what is clear to whoever may read calls, values only as every value is shown, for a purpose.
+
+use std::collections::HashMap;
+
+use super::{Whole, unknown};
+use crate::keys::flight::Flight;
+use crate::model::{
+    Call, CallField, CallFilter, CallId, Channel, Content, Error, Leg, Party, Redaction, Reference, Result,
+};
+use crate::policy::Caller;
+use crate::vault::Vault;
+use crate::vault::audit::{Touched, call};
+use crate::vault::reveal::{By, Detokenize, Revealed};
+use crate::vault::token::MOST;
+
+/// What is to be shown of a call.
+pub struct Show {
+    /// Which call.
+    pub call: CallId,
+    /// What its values are needed for; empty to be shown none.
+    pub purpose: String,
+    /// How much of each is shown.
+    pub redaction: Redaction,
+    /// Which of them; all when empty.
+    pub fields: Vec<CallField>,
+    /// The party that it is shown to, who sees nothing of the others.
+    pub viewer: Option<u8>,
+    /// A ticket.
+    pub justification: Option<Reference>,
+}
+
+/// A call as it is shown.
+pub struct Shown {
+    /// What its legs have in common.
+    pub call: Call,
+    /// Its legs.
+    pub legs: Vec<Leg>,
+    /// Its parties.
+    pub parties: Vec<ShownParty>,
+}
+
+/// A party as it is shown.
+pub struct ShownParty {
+    /// The party.
+    pub party: Party,
+    /// Whether it is a placeholder for somebody who was erased.
+    pub erased: bool,
+    /// Its values.
+    pub values: Vec<ShownValue>,
+}
+
+/// A value of a party.
+pub struct ShownValue {
+    /// What it is.
+    pub field: CallField,
+    /// Its token.
+    pub token: String,
+    /// What it is, or why that is not shown; `None` when nobody asked, or it is hidden from the viewer.
+    pub outcome: Option<Result<Content>>,
+}
+
+impl Vault {
+    /// Describes a call, with those of its values that the caller may see for the purpose. What is shown is shown, decided
+    /// and recorded as `Detokenize` does it, and may leave only while its flight may land.
+    pub async fn show_call(&self, caller: &Caller, ask: Show) -> Result<(Shown, Option<Flight>)> {
+        let mut tx = self.custody.store().read().await?;
+        let whole = Whole::read(&mut *tx, &[ask.call]).await?.pop().ok_or_else(|| unknown(ask.call))?;
+        drop(tx);
+        call::touch(whole.people.values().map(Touched::described));
+        if ask.viewer.is_some_and(|viewer| whole.parties.iter().all(|party| party.number != viewer)) {
+            return Err(Error::invalid("viewer_party", "is no party of this call"));
+        }
+        if ask.purpose.is_empty() {
+            return Ok((self.shown_call(whole, HashMap::new()), None));
+        }
+        let wanted = |party: u8, field: CallField| {
+            ask.viewer.is_none_or(|viewer| viewer == party) && (ask.fields.is_empty() || ask.fields.contains(&field))
+        };
+        let values = whole.values.iter().filter(|value| wanted(value.party, value.field)).take(MOST);
+        let tokens: Vec<String> = values.map(|value| self.custody.ring.opaque(value.token).to_string()).collect();
+        let detokenize = Detokenize {
+            tokens,
+            purpose: ask.purpose,
+            channel: Channel::Any,
+            redaction: ask.redaction,
+            justification: ask.justification,
+            by: By::default(),
+        };
+        let (revealed, flight) = self.detokenize(caller, &detokenize).await?;
+        let outcomes = detokenize.tokens.into_iter().zip(revealed).collect();
+        Ok((self.shown_call(whole, outcomes), Some(flight)))
+    }
+
+    /// A page of calls, oldest recorded first, with the one after which the next page begins.
+    pub async fn list_calls(
+        &self,
+        filter: &CallFilter,
+        after: Option<CallId>,
+        size: u32,
+    ) -> Result<(Vec<Shown>, Option<CallId>)> {
+        let mut tx = self.custody.store().read().await?;
+        let mut calls = tx.list_calls(filter, after, size + 1).await?;
+        let more = calls.len() > size as usize;
+        calls.truncate(size as usize);
+        let next = calls.last().map(|call| call.id).filter(|_| more);
+        let wholes = Whole::of(&mut *tx, calls).await?;
+        drop(tx);
+        let people: HashMap<_, _> = wholes.iter().flat_map(|whole| &whole.people).collect();
+        call::touch(people.into_values().map(Touched::described));
+        Ok((wholes.into_iter().map(|whole| self.shown_call(whole, HashMap::new())).collect(), next))
+    }
+
+    /// A call without values.
+    #[must_use]
+    pub fn describe_call(&self, whole: Whole) -> Shown {
+        self.shown_call(whole, HashMap::new())
+    }
+
+    fn shown_call(&self, whole: Whole, mut outcomes: HashMap<String, Revealed>) -> Shown {
+        let party = |party: &Party| {
+            let own = whole.values.iter().filter(|value| value.party == party.number);
+            let value = |token: String, field| {
+                let outcome = outcomes.remove(&token).map(|revealed| revealed.outcome);
+                ShownValue { field, token, outcome }
+            };
+            let names = own.map(|value| (self.custody.ring.opaque(value.token).to_string(), value.field));
+            let mut value = value;
+            let values = names.map(|(token, field)| value(token, field)).collect();
+            ShownParty { erased: whole.is_erased(party), party: party.clone(), values }
+        };
+        let parties = whole.parties.iter().map(party).collect();
+        Shown { parties, call: whole.call, legs: whole.legs }
+    }
+}
