@@ -16,6 +16,7 @@ const PLAINTEXT: &[&str] = &[
     ".lacuna.v1.CreateSubjectRequest",
     ".lacuna.v1.CreateWithdrawalLinkRequest",
     ".lacuna.v1.CreateWithdrawalLinkResponse",
+    ".lacuna.v1.DecideRecordingRequest",
     ".lacuna.v1.DefineCollectionPointRequest",
     ".lacuna.v1.DefinePurposeRequest",
     ".lacuna.v1.DefineRetentionClassRequest",

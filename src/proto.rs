@@ -49,6 +49,7 @@ opaque_debug!(
     v1::CreateSubjectRequest,
     v1::CreateWithdrawalLinkRequest,
     v1::CreateWithdrawalLinkResponse,
+    v1::DecideRecordingRequest,
     v1::DefineCollectionPointRequest,
     v1::DefinePurposeRequest,
     v1::DefineRetentionClassRequest,

@@ -130,6 +130,7 @@ impl Running {
             audit: open::audit(config),
             brakes: config.brakes(),
             lookup_for: config.limits.lookup(),
+            recording: config.recording.rules(),
         };
         let (seeds, time) = (config.seeds(), Arc::clone(&clock));
         let vault = Arc::new(Vault::start(custody, time, seeds, settings, authority, registered).await?);

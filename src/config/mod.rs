@@ -39,6 +39,7 @@ mod issuer;
 mod limits;
 mod policy;
 mod process;
+mod recording;
 mod sink;
 pub mod slot;
 mod telemetry;
@@ -61,6 +62,7 @@ pub use issuer::{Algorithm, Claim, Issuer};
 pub use limits::Limits;
 pub use policy::{Authorization, Policy};
 pub use process::{CoreDumps, Process, Swap};
+pub use recording::{Queue, Recording};
 pub use sink::{Bucket, Sink};
 pub use slot::Slot;
 pub use telemetry::Telemetry;
@@ -120,8 +122,7 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// How many of them must have a change before it counts as saved: all.
     pub sinks_required: Option<usize>,
-    /// The purposes that a new vault begins with, by code; the built-in ones when there are none. Later ones are defined
-    /// by `DefinePurpose`.
+    /// The purposes that a new vault begins with, by code; built-in ones when there are none. See `DefinePurpose` for later.
     pub purposes: BTreeMap<String, Seed>,
     /// Who may call; a development credential is made when there are none.
     pub callers: Vec<Caller>,
@@ -131,6 +132,8 @@ pub struct Config {
     pub policy: Policy,
     /// What stops callers who ask for too much.
     pub brakes: Brakes,
+    /// Whether calls may be recorded.
+    pub recording: Recording,
     /// Events for other systems.
     pub events: Events,
     /// The audit.
@@ -216,6 +219,7 @@ impl Config {
         caller::check(self)?;
         self.slot.check()?;
         self.brakes.check()?;
+        self.recording.check()?;
         self.events.check()?;
         self.audit.check()?;
         self.telemetry.check()?;

@@ -20,14 +20,19 @@ const MOST_TAGS: usize = 10;
 
 /// Refuses an empty list, or one of more than [`MOST`].
 pub fn check_count(field: &'static str, count: usize) -> Result<()> {
-    match count {
-        0 => Err(Error::invalid(field, "must hold at least one")),
-        count if count > MOST => Err(Error::new(Reason::BatchTooLarge, format!("holds {count}; at most {MOST}"))
-            .at(field)
-            .with("count", count)
-            .with("maximum", MOST)),
-        _ => Ok(()),
+    if count == 0 {
+        return Err(Error::invalid(field, "must hold at least one"));
     }
+    check_most(field, count, MOST)
+}
+
+/// Refuses a list of more than `most`.
+pub fn check_most(field: &'static str, count: usize, most: usize) -> Result<()> {
+    if count <= most {
+        return Ok(());
+    }
+    let error = Error::new(Reason::BatchTooLarge, format!("holds {count}; at most {most}"));
+    Err(error.at(field).with("count", count).with("maximum", most))
 }
 
 /// Refuses values of more than [`LARGEST`] together.

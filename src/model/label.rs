@@ -56,6 +56,11 @@ impl Label {
         Self::parse("purpose", text, 64)
     }
 
+    /// A queue of a contact centre (`sales:de`): at most 64 characters.
+    pub fn queue(text: &str) -> Result<Self> {
+        Self::parse("queue", text, 64)
+    }
+
     /// The name of a system that is told what changes (`crm`, `mailer:eu`): at most 64 characters.
     pub fn consumer(text: &str) -> Result<Self> {
         Self::parse("consumer", text, 64)

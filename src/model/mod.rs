@@ -16,6 +16,7 @@ mod id;
 mod label;
 mod outbox;
 mod presented;
+mod recording;
 mod redact;
 mod retention;
 mod rotation;
@@ -45,6 +46,7 @@ pub use id::{
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
 pub use presented::{Assurance, Presented, is_withheld};
+pub use recording::{Agreement, Recording, RecordingRole, Stand};
 pub use redact::{Redaction, redact};
 pub use retention::{Cohort, Counting, Ended, Period, RetentionBasis, RetentionClass, RetentionRun, RunState};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};

@@ -91,6 +91,8 @@ actions! {
     ReadCalls = "readCalls" on Vault ["GetCall", "ListCalls"],
     /// Ask whether a purpose is permitted.
     CheckPermission = "checkPermission" on Vault ["CheckPermission", "BatchCheckPermission"],
+    /// Ask whether a call may be recorded.
+    DecideRecording = "decideRecording" on Vault ["DecideRecording"],
     /// See consents and how they came to be.
     ReadConsents = "readConsents" on Vault ["ListConsents", "ListConsentEvents"],
     /// Have consents proven and receipts issued.

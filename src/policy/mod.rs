@@ -8,6 +8,7 @@ mod authority;
 mod catalogue;
 mod cedar;
 mod permission;
+pub mod recording;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use authority::{About, Authority, Caller, Decision, Inquiry, Registered, Ter
 pub use catalogue::{Catalogue, Reconfirm, SCORES, Seeds, default_classes, default_purposes};
 pub use cedar::{Named, Policies, PolicyFile, SCHEMA, Unusable};
 pub use permission::{Permission, Question, is_there, permission};
+pub use recording::{Law, RecordingRules};
 
 use crate::model::{
     Channel, Error, Facts, FieldType, Label, PersonFacts, Purpose, Reason, Redaction, Result, SubjectState, Time,

@@ -28,6 +28,9 @@ pub struct Permission {
     pub channel: Channel,
     /// How the consent stands.
     pub state: ConsentState,
+    /// What the person has said of the purpose, also where it does not rest on consent; `Unknown` where something else
+    /// decided before that was looked at.
+    pub said: ConsentState,
     /// The event that decided; empty without one.
     pub event: String,
     /// The version of the notice under which consent was given; 0 without one.
@@ -42,6 +45,7 @@ impl Permission {
             outcome: Err(error),
             channel: Channel::Any,
             state: ConsentState::Unknown,
+            said: ConsentState::Unknown,
             event: String::new(),
             notice_version: 0,
             valid_until: None,
@@ -120,7 +124,7 @@ fn over(question: &Question<'_>, person: &PersonFacts, standing: &Standing, chan
         return refused(Reason::ProfilingOff, "the person has switched profiling off", "");
     }
     if purpose.basis != Basis::Consent {
-        return Permission { channel, ..Permission::granted() };
+        return Permission { channel, said: consent.state_at(question.at), ..Permission::granted() };
     }
     by_consent(question, person, &consent, channel)
 }
@@ -163,6 +167,7 @@ fn by_consent(question: &Question<'_>, person: &PersonFacts, consent: &Consent, 
         outcome: outcome.map_err(refusal),
         channel,
         state,
+        said: state,
         event: consent.event.clone(),
         notice_version: consent.notice_version,
     }

@@ -21,6 +21,7 @@ pub mod lookup;
 mod profiling;
 mod read;
 mod record;
+pub mod recording;
 pub mod retention;
 pub mod reveal;
 mod rotation;
@@ -38,7 +39,7 @@ use std::time::Duration;
 use crate::batch::{Batch, Limits};
 use crate::keys::Custody;
 use crate::model::{Clock, Erasure, ErasureId, ErasureState, Error, Reason, Result};
-use crate::policy::{Authority, Registered, Seeds};
+use crate::policy::{Authority, RecordingRules, Registered, Seeds};
 
 /// How a vault is kept.
 #[derive(Clone)]
@@ -51,6 +52,8 @@ pub struct Settings {
     pub brakes: brake::Settings,
     /// How long the look-up of a caller may take.
     pub lookup_for: Duration,
+    /// Whose law says what of recordings, and which calls have to be recorded.
+    pub recording: RecordingRules,
 }
 
 /// The vault: safe to share, and shared by every door.
@@ -65,6 +68,7 @@ pub struct Vault {
     audit: audit::keeper::Keeper,
     brakes: brake::Brakes,
     lookup_for: Duration,
+    recording: RecordingRules,
     reads: read::Reads,
     writes: write::Writes,
     shreds: Shreds,
@@ -119,6 +123,7 @@ impl Vault {
             audit,
             brakes,
             lookup_for: settings.lookup_for,
+            recording: settings.recording,
             shreds,
             custody,
             clock,

@@ -89,6 +89,11 @@ fn a_bad_configuration_is_refused_by_name() {
         ("data_dir = 'd'\n[slot]\ndirectory = 'd/slot'", "--slot-dir"),
         ("data_dir = 'd'\n[slot]\nkek_file = 'k'\nmirrors = ['d/mirror']", "--slot-dir"),
         ("[slot]\nmirrors = ['mirror']", "slot.kek_file"),
+        ("[recording.jurisdictions]\nGermany = 'all_party'", "recording.jurisdictions.Germany"),
+        ("[recording.jurisdictions]\nDE = 'nobody'", "nobody"),
+        ("[recording.queues.'Jane Doe']\npurposes = ['order']", "recording.queues"),
+        ("[recording.queues.orders]\npurposes = []", "recording.queues"),
+        ("[recording.queues.orders]\npurposes = ['no sense']", "no sense"),
         ("not toml at all", "lacuna.toml"),
     ];
     let place = Place::new();

@@ -84,6 +84,7 @@ mod protocol;
 mod purposes;
 mod python_client;
 mod recorded;
+mod recordings;
 mod refusals;
 mod request;
 mod restore;

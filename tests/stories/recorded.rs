@@ -114,6 +114,12 @@ impl There {
                 let (number, purpose) = (self.ada.phone.clone(), CARE.to_owned());
                 v1::LookupByCallerRequest { number, purpose, ..Default::default() }.encode_to_vec()
             }
+            "DecideRecording" => {
+                let role = v1::RecordingRole::Caller.into();
+                let parties = vec![v1::RecordingParty { subject: subject(), role, ..Default::default() }];
+                let purposes = vec![CARE.to_owned()];
+                v1::DecideRecordingRequest { parties, purposes, ..Default::default() }.encode_to_vec()
+            }
             "GetToken" => v1::GetTokenRequest { token: token(0) }.encode_to_vec(),
             "ListTokens" => v1::ListTokensRequest { subject: subject(), ..Default::default() }.encode_to_vec(),
             "UpdateToken" => correct(&token(2), "Ada K.").encode_to_vec(),

@@ -1,5 +1,6 @@
 //! `lacuna call`: the calls of a contact centre.
 
+mod decide;
 mod lookup;
 mod record;
 
@@ -11,6 +12,8 @@ use super::failure::Result;
 /// What can be done with calls.
 #[derive(Subcommand)]
 pub enum Verb {
+    /// Decide whether a call may be recorded; exit status 1 when it must not.
+    Decide(decide::Decide),
     /// Tell who calls, and what an agent may see of them.
     Lookup(lookup::Lookup),
     /// Record a leg of a call, or a higher revision of one.
@@ -24,6 +27,7 @@ pub enum Verb {
 /// Carries out a verb and shows the answer.
 pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
+        Verb::Decide(decide) => decide.run(&remote).await,
         Verb::Lookup(lookup) => lookup.run(&remote).await,
         Verb::Upsert(upsert) => upsert.run(&remote).await,
         Verb::Show(show) => show.run(&remote).await,

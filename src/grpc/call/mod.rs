@@ -1,6 +1,7 @@
 //! `CallService`.
 
 mod lookup;
+mod recording;
 mod wire;
 
 use std::sync::Arc;
@@ -59,6 +60,14 @@ impl CallService for Calls {
     ) -> Result<Response<v1::LookupByCallerResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         lookup::by_caller(&self.vault, &caller, request.into_inner()).await
+    }
+
+    async fn decide_recording(
+        &self,
+        request: Request<v1::DecideRecordingRequest>,
+    ) -> Result<Response<v1::DecideRecordingResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("DecideRecording", recording::decide(&self.vault, &caller, request.into_inner())).await
     }
 }
 

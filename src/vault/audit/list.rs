@@ -1,6 +1,7 @@
 //! Reading the log: which entries are meant, and a walk along them in the order of time.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -63,6 +64,17 @@ pub struct Told<'l> {
     /// How many tokens do not exist.
     #[serde(default)]
     pub unknown: u64,
+    /// What was decided about the recording of a call.
+    #[serde(default, borrow)]
+    pub recording: Option<ToldDecision<'l>>,
+}
+
+/// What an entry tells of a decision about the recording of a call.
+#[derive(Debug, Deserialize)]
+pub struct ToldDecision<'l> {
+    /// The purposes, each with its answer.
+    #[serde(borrow)]
+    pub purposes: BTreeMap<Cow<'l, str>, Cow<'l, str>>,
 }
 
 impl<'l> Told<'l> {
@@ -177,13 +189,19 @@ impl Filter {
             && self.end.is_none_or(|end| time < end)
             && same(&self.caller, &told.caller)
             && same(&self.rpc, &told.deed)
-            && same(&self.purpose, &told.purpose)
+            && (same(&self.purpose, &told.purpose) || self.means_decision(told))
             && same(&self.request, &told.request)
             && (!self.refused
                 || told.refused.is_some()
                 || told.touched.iter().any(|one| outcome::is_refusal(&one.outcome)))
             && (self.rows.is_empty() && shown.is_none() && self.kind.is_none()
                 || told.touched.iter().any(|one| self.means_touched(one, shown.as_deref())))
+    }
+
+    /// Whether it tells of a recording for the purpose that is meant.
+    fn means_decision(&self, told: &Told<'_>) -> bool {
+        let decided = told.recording.as_ref().zip(self.purpose.as_ref());
+        decided.is_some_and(|(told, purpose)| told.purposes.contains_key(purpose.as_str()))
     }
 
     /// Whether what an entry touched is meant.

@@ -17,6 +17,7 @@ pub mod proof;
 pub mod walk;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,29 @@ pub struct Entry {
     /// How many tokens the caller named that do not exist.
     #[serde(skip_serializing_if = "is_zero")]
     pub unknown: u64,
+    /// What was decided about the recording of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Decided>,
+}
+
+/// A decision about the recording of a call.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Decided {
+    /// The answer.
+    pub decision: &'static str,
+    /// The answer for each purpose.
+    pub purposes: BTreeMap<String, &'static str>,
+    /// The purpose of a voice print with its answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub biometrics: Option<(String, &'static str)>,
+    /// The queue.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub queue: String,
+    /// Whose law was the strictest.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub jurisdiction: String,
+    /// How many took part, also of whom nobody knows who they are.
+    pub parties: u64,
 }
 
 impl Entry {
