@@ -251,14 +251,18 @@ impl Pulse {
 }
 
 /// Measures a call and turns its error into a status.
-async fn answer<T>(
+fn answer<T>(
     rpc: &'static str,
     deed: impl Future<Output = Result<T, Error>>,
-) -> Result<tonic::Response<T>, tonic::Status> {
-    let begun = Instant::now();
-    let outcome = record::settle(rpc, deed).await;
-    let reason = outcome.as_ref().err().map_or("OK".to_owned(), |error| status::reason_name(error.reason));
-    metrics::counter!("lacuna_calls_total", "rpc" => rpc, "reason" => reason).increment(1);
-    metrics::histogram!("lacuna_call_seconds", "rpc" => rpc).record(begun.elapsed().as_secs_f64());
-    outcome.map(tonic::Response::new).map_err(|error| to_status(&error))
+) -> impl Future<Output = Result<tonic::Response<T>, tonic::Status>> {
+    // A deed may be large, and its future is moved about.
+    let deed = Box::pin(deed);
+    async move {
+        let begun = Instant::now();
+        let outcome = record::settle(rpc, deed).await;
+        let reason = outcome.as_ref().err().map_or("OK".to_owned(), |error| status::reason_name(error.reason));
+        metrics::counter!("lacuna_calls_total", "rpc" => rpc, "reason" => reason).increment(1);
+        metrics::histogram!("lacuna_call_seconds", "rpc" => rpc).record(begun.elapsed().as_secs_f64());
+        outcome.map(tonic::Response::new).map_err(|error| to_status(&error))
+    }
 }

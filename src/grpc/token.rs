@@ -92,7 +92,7 @@ impl TokenService for Tokens {
         let call = Call::current();
         let each = move |item: Result<v1::DetokenizeRequest, Status>| {
             let (vault, caller, call) = (Arc::clone(&vault), caller.clone(), call.clone());
-            async move { Ok(record::item(call, "Detokenize", detokenize(&vault, &caller, item?)).await) }
+            async move { Ok(record::item(call, "Detokenize", Box::pin(detokenize(&vault, &caller, item?))).await) }
         };
         let landing = Landing::default();
         let carrier = landing.clone();

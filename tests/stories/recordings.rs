@@ -102,7 +102,7 @@ async fn says(office: &mut Office, subject: &str, purpose: &str, kind: Kind, not
 
 on_both_stores! {
     async fn a_caller_is_asked_refuses_and_agrees(house: House) {
-        let mut office = centre(house).await;
+        let mut office = Box::pin(centre(house)).await;
         let ada = office.house.somebody("Ada").await.subject;
         let call = || {
             let parties = vec![party(&ada, "DE", Role::Caller), party("", "PL", Role::Agent)];
@@ -145,7 +145,7 @@ on_both_stores! {
     }
 
     async fn what_a_law_demands_is_recorded_and_the_refusal_is_told(house: House) {
-        let mut office = centre(house).await;
+        let mut office = Box::pin(centre(house)).await;
         let ada = office.house.somebody("Ada").await.subject;
         let parties = || vec![party(&ada, "DE", Role::Caller), party("", "PL", Role::Agent)];
         let orders = |purposes: &[&str]| v1::DecideRecordingRequest { queue: "orders:de".to_owned(), ..ask(parties(), purposes) };
@@ -169,7 +169,7 @@ on_both_stores! {
     }
 
     async fn other_grounds_are_announced_until_somebody_objects(house: House) {
-        let mut office = centre(house).await;
+        let mut office = Box::pin(centre(house)).await;
         let ada = office.house.somebody("Ada").await.subject;
         let at = |place: &str, purpose: &str| ask(vec![party(&ada, place, Role::Caller)], &[purpose]);
         for (place, purpose) in [("DE", CARE), ("PL", "legal_claims"), ("", CARE)] {
@@ -196,7 +196,7 @@ on_both_stores! {
     }
 
     async fn a_voice_print_needs_an_explicit_yes_of_its_own(house: House) {
-        let mut office = centre(house).await;
+        let mut office = Box::pin(centre(house)).await;
         let ada = office.house.somebody("Ada").await.subject;
         let plain = || ask(vec![party(&ada, "DE", Role::Caller)], &[QUALITY]);
         let print = || v1::DecideRecordingRequest { biometrics: PRINT.to_owned(), ..plain() };
@@ -225,7 +225,7 @@ on_both_stores! {
     }
 
     async fn who_is_gone_is_told_as_by_a_check(house: House) {
-        let mut office = centre(house).await;
+        let mut office = Box::pin(centre(house)).await;
         let ada = office.house.somebody("Ada").await.subject;
         let call = |purpose: &str| ask(vec![party("", "DE", Role::Agent), party(&ada, "DE", Role::Caller)], &[purpose]);
         let restrict = v1::RestrictSubjectRequest {
@@ -253,7 +253,7 @@ on_both_stores! {
     }
 
     async fn what_makes_no_sense_is_refused_by_name(house: House) {
-        let office = centre(house).await;
+        let office = Box::pin(centre(house)).await;
         let one = || vec![party("", "DE", Role::Caller)];
         let many = vec![party("", "DE", Role::Other); 33];
         let with = |change: fn(&mut v1::DecideRecordingRequest)| {
@@ -271,10 +271,10 @@ on_both_stores! {
             (ask(vec![party("", "PL", Role::Agent), party("", "Germany", Role::Caller)], &[QUALITY]), "VALUE_INVALID", "parties[1].jurisdiction"),
             (ask(vec![party("", "DE", Role::Unspecified)], &[QUALITY]), "VALUE_INVALID", "parties[0].role"),
             (ask(vec![party("Ada", "DE", Role::Caller)], &[QUALITY]), "VALUE_INVALID", "parties[0].subject"),
-            (with(|ask| ask.queue = "Jane Doe".to_owned()), "VALUE_INVALID", "queue"),
-            (with(|ask| ask.language = "d\u{e9}".to_owned()), "VALUE_INVALID", "language"),
-            (with(|ask| ask.call = "+49 30 1234567890".to_owned()), "VALUE_INVALID", "call"),
-            (with(|ask| ask.biometrics = "curiosity".to_owned()), "PURPOSE_UNKNOWN", "biometrics"),
+            (with(|ask| "Jane Doe".clone_into(&mut ask.queue)), "VALUE_INVALID", "queue"),
+            (with(|ask| "d\u{e9}".clone_into(&mut ask.language)), "VALUE_INVALID", "language"),
+            (with(|ask| "+49 30 1234567890".clone_into(&mut ask.call)), "VALUE_INVALID", "call"),
+            (with(|ask| "curiosity".clone_into(&mut ask.biometrics)), "PURPOSE_UNKNOWN", "biometrics"),
         ] {
             let refused = decide(&office.house, asked).await.unwrap_err();
             assert_eq!((reason(&refused).as_str(), fields_at_fault(&refused)), (why, vec![field.to_owned()]), "{refused:?}");
@@ -300,7 +300,7 @@ on_both_stores! {
     }
 
     async fn decisions_are_found_in_the_audit_by_each_of_their_purposes(house: House) {
-        let office = centre(house).await;
+        let office = Box::pin(centre(house)).await;
         decide(&office.house, ask(vec![party("", "DE", Role::Caller)], &[QUALITY, CARE])).await.unwrap();
         for (purpose, count) in [(QUALITY, 1), (CARE, 1), (DUTY, 0)] {
             let filter = v1::AuditFilter {
@@ -315,7 +315,7 @@ on_both_stores! {
     }
 
     async fn the_command_line_says_what_to_do(house: House) {
-        let mut office = centre(house).await;
+        let mut office = Box::pin(centre(house)).await;
         let ada = office.house.somebody("Ada").await.subject;
         let caller = format!("caller:DE:{ada}");
         let asked = ["call", "decide", "--party", &caller, "--party", "agent:PL", "--purpose", QUALITY, "--language", "en"];

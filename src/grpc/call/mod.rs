@@ -59,7 +59,7 @@ impl CallService for Calls {
         request: Request<v1::LookupByCallerRequest>,
     ) -> Result<Response<v1::LookupByCallerResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-        lookup::by_caller(&self.vault, &caller, request.into_inner()).await
+        Box::pin(lookup::by_caller(&self.vault, &caller, request.into_inner())).await
     }
 
     async fn decide_recording(

@@ -113,7 +113,7 @@ proptest! {
 
     #[test]
     fn there_is_a_duty_exactly_where_a_law_demands_it(people in people(), topics in topics()) {
-        let duty = topics.iter().any(|topic| *topic == (Basis::LegalObligation, None));
+        let duty = topics.contains(&(Basis::LegalObligation, None));
         prop_assert_eq!(decide(&people, &topics) == Recording::MustRecord, duty);
     }
 
