@@ -14,7 +14,10 @@ use tonic::{Code, Status};
 use crate::asks::{CARE, all_refused, correct, metadata, refusal, request_id, shared};
 use crate::hoard::{Hoard, keys_now};
 use crate::house::{Bearer, House, Link, field, fields_at_fault, on_both_stores, reason};
+use crate::outside::PATIENCE;
+use crate::process::{allow, forbid};
 use crate::restore::Yesterday;
+use crate::rotating::{assert_done, ended};
 
 const DAY: Duration = Duration::from_hours(24);
 /// Every story begins on 21 November: nine more days and the month is over.
@@ -428,6 +431,49 @@ on_both_stores! {
         house.clock.advance(DAY * 31);
         assert_eq!(house.end_retention().await, [item("orders", "2026-12", 2, 2)]);
         assert_eq!(house.reveal(&both, CARE).await, all_refused(2, "RETENTION_ENDED"));
+    }
+
+    async fn nothing_is_sealed_under_a_new_key_before_the_key_is_committed(house: House) {
+        let mut house = house;
+        let ada = house.somebody("Ada").await;
+        let id = SubjectId::parse(&ada.subject).unwrap();
+        let kept = house.keep_in("orders", &ada.subject, &["order@example.com"]).await;
+        let vault = std::sync::Arc::clone(&house.running().vault);
+        let store = vault.custody().store();
+        let keys = async || {
+            let mut keys = store.read().await.unwrap().subject_keys(&[id]).await.unwrap();
+            keys.retain(|key| key.class == "orders");
+            keys.sort_by_key(|key| key.version);
+            keys.into_iter().map(|key| (key.leaf, key.version, key.state)).collect::<Vec<_>>()
+        };
+        forbid(&house.url(), "UPDATE", "token");
+        let rotate = v1::RotateSubjectKeyRequest { subject: ada.subject.clone(), ..Default::default() };
+        let mut key_service = house.key_service().await;
+        let rotation = key_service.rotate_subject_key(rotate).await.unwrap().into_inner().rotation;
+        let before = keys().await;
+        assert!(matches!(before[..], [(_, 1, KeyState::Retiring), (_, 2, KeyState::Active)]), "{before:?}");
+
+        // The key that values were to go to takes none any more, and what goes to the next one is refused as well.
+        let mut tx = store.write().await.unwrap();
+        tx.put_key_states(&[before[1].0], KeyState::Retiring).await.unwrap();
+        tx.commit().await.unwrap();
+        let again = async {
+            while keys().await.len() == 2 {
+                vault.upkeep().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, again).await.expect("a row names the leaf before anything is sealed under it");
+        let after = keys().await;
+        assert!(matches!(after[..], [(_, 1, _), (_, 2, _), (_, 3, KeyState::Active)]), "{after:?}");
+
+        allow(&house.url(), "token");
+        vault.upkeep().await.unwrap();
+        assert_done(&ended(&mut key_service, rotation).await);
+        let tokens = store.read().await.unwrap().tokens_under(id, &[after[2].0], None, 10).await.unwrap();
+        assert_eq!(tokens.len(), 1);
+        drop(vault);
+        assert_eq!(house.reveal(&kept, CARE).await, [Ok("order@example.com".to_owned())]);
     }
 
     async fn scores_end_with_the_class_that_they_were_kept_in(house: House) {

@@ -96,8 +96,11 @@ impl Reseal {
 }
 
 /// Takes a fresh key in place of each that nothing may come under any more: retention has ended it, or its values end in
-/// another month than those that are to come. The subject must be locked.
-async fn renew_targets(tx: &mut dyn Tx, moves: &mut [Move], subject: SubjectId, now: Time) -> Result<()> {
+/// another month than those that are to come. Answers whether it made one: nothing may be sealed under that before the
+/// commit, or an undone transaction would leave behind what no erasure reaches (see `keys::leaves`). The subject must be
+/// locked.
+async fn renew_targets(tx: &mut dyn Tx, moves: &mut [Move], subject: SubjectId, now: Time) -> Result<bool> {
+    let mut renewed = false;
     let mut keys = tx.subject_keys(&[subject]).await?;
     let find = |keys: &[SubjectKey], leaf: u32| keys.iter().find(|key| key.leaf == leaf).cloned();
     for made in moves {
@@ -116,11 +119,12 @@ async fn renew_targets(tx: &mut dyn Tx, moves: &mut [Move], subject: SubjectId, 
             let fresh = SubjectKey { leaf, version, created_at: now, state: KeyState::Active, ended: false, ..from };
             tx.insert_subject_keys(std::slice::from_ref(&fresh)).await?;
             keys.push(fresh.clone());
+            renewed = true;
             fresh
         };
         (made.to, made.version) = (fresh.leaf, fresh.version);
     }
-    Ok(())
+    Ok(renewed)
 }
 
 impl Worker {
@@ -134,7 +138,9 @@ impl Worker {
             let detail = "the person was erased meanwhile, and every key of theirs with them".to_owned();
             return self.settle(tx, rotation, Next::End(RotationState::Done, detail)).await;
         }
-        renew_targets(&mut *tx, &mut step.moves, subject, self.clock.now()).await?;
+        if renew_targets(&mut *tx, &mut step.moves, subject, self.clock.now()).await? {
+            return self.settle(tx, rotation, Next::Step(Step::Reseal(step), 0)).await;
+        }
         let mut page = tx.tokens_under(subject, &old, row_after(step.after.as_deref())?, PAGE).await?;
         let Some(last) = page.last() else { return self.retire(tx, rotation, &step, subject, old).await };
         step.after = Some(hex(last.row.as_bytes()));
