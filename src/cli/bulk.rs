@@ -111,7 +111,7 @@ fn sealed(response: &v1::TokenizeResponse) -> String {
 }
 
 /// How reading the input ended.
-async fn finished(end: oneshot::Receiver<Anyhow<()>>) -> Result<()> {
+pub async fn finished(end: oneshot::Receiver<Anyhow<()>>) -> Result<()> {
     let end = end.await.context("the input could not be read to its end");
     Ok(end?.context("stopped reading; what stands before was sent")?)
 }
@@ -133,16 +133,16 @@ fn refused(batch: Vec<String>, error: &rpc::Status) -> Vec<v1::DetokenizeResult>
 }
 
 /// A file, or standard input for `-`.
-fn open(from: &str) -> Anyhow<Box<dyn BufRead + Send>> {
+pub fn open(from: &str) -> Anyhow<Box<dyn BufRead + Send>> {
     if from == "-" {
         return Ok(Box::new(BufReader::new(std::io::stdin())));
     }
-    let file = File::open(from).with_context(|| format!("cannot open {from}, named by --from"))?;
+    let file = File::open(from).with_context(|| format!("cannot open {from}"))?;
     Ok(Box::new(BufReader::new(file)))
 }
 
 /// The lines that hold something, with their numbers.
-fn numbered(input: Box<dyn BufRead + Send>) -> impl Iterator<Item = Anyhow<(usize, String)>> {
+pub fn numbered(input: Box<dyn BufRead + Send>) -> impl Iterator<Item = Anyhow<(usize, String)>> {
     let lines = input.lines().enumerate();
     lines
         .map(|(at, line)| Ok((at + 1, line.with_context(|| format!("line {}: cannot be read as text", at + 1))?)))
@@ -150,21 +150,24 @@ fn numbered(input: Box<dyn BufRead + Send>) -> impl Iterator<Item = Anyhow<(usiz
 }
 
 /// The reading side of a bulk command.
-struct Feed<Label, Request> {
-    requests: mpsc::Receiver<Request>,
-    labels: mpsc::UnboundedReceiver<Label>,
-    end: oneshot::Receiver<Anyhow<()>>,
+pub struct Feed<Label, Request> {
+    /// What is asked.
+    pub requests: mpsc::Receiver<Request>,
+    /// What it was read from, in the same order.
+    pub labels: mpsc::UnboundedReceiver<Label>,
+    /// How reading ended.
+    pub end: oneshot::Receiver<Anyhow<()>>,
 }
 
 /// Where the reading thread puts what it read.
-struct Feeder<Label, Request> {
+pub struct Feeder<Label, Request> {
     requests: mpsc::Sender<Request>,
     labels: mpsc::UnboundedSender<Label>,
 }
 
 impl<Label: Send + 'static, Request: Send + 'static> Feed<Label, Request> {
     /// Reads on a thread of its own, which the process does not wait for when the server goes away.
-    fn start(read: impl FnOnce(&Feeder<Label, Request>) -> Anyhow<()> + Send + 'static) -> Self {
+    pub fn start(read: impl FnOnce(&Feeder<Label, Request>) -> Anyhow<()> + Send + 'static) -> Self {
         let (request_sender, requests) = mpsc::channel(AHEAD);
         let (label_sender, labels) = mpsc::unbounded_channel();
         let (end_sender, end) = oneshot::channel();
@@ -178,7 +181,7 @@ impl<Label: Send + 'static, Request: Send + 'static> Feed<Label, Request> {
 
 impl<Label, Request> Feeder<Label, Request> {
     /// Queues a request; when nobody listens any more, the answers have told why.
-    fn send(&self, label: Label, request: Request) {
+    pub fn send(&self, label: Label, request: Request) {
         if self.labels.send(label).is_ok() {
             let _ = self.requests.blocking_send(request);
         }

@@ -57,6 +57,13 @@ named! {
     Direction: CallDirection { Inbound, Outbound, Internal }
     /// How a leg of a call ended.
     Disposition: CallDisposition { Answered, NoAnswer, Busy, Failed, Congestion, Abandoned, Voicemail }
+    /// What happens during a call.
+    CallEvent: CallEventKind {
+        Ring, Answer, Hold, Retrieve, Transfer, Join, Leave, RecordingStart, RecordingStop, Objection, CardPause,
+        CardResume, Payment, End,
+    }
+    /// What has interrupted a recording.
+    PauseCause: CardPauseCause { Agent, Automatic, DtmfMasking }
     /// What a party is in a call.
     Role: PartyRole { Customer, Agent, Supervisor, Sme, ThirdParty }
     /// On what ground values are kept.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::model::{Agreement, Jurisdiction, Label};
+use crate::model::{Agreement, Jurisdiction, Label, Span};
 use crate::policy::RecordingRules;
 
 /// How many purposes a queue may have.
@@ -19,6 +19,8 @@ pub struct Recording {
     pub jurisdictions: BTreeMap<String, Agreement>,
     /// Queues whose calls are recorded for purposes in any case.
     pub queues: BTreeMap<String, Queue>,
+    /// What becomes of what was recorded of a call until somebody objected.
+    pub after_objection: Span,
 }
 
 /// A queue.
@@ -51,6 +53,10 @@ impl Recording {
     #[must_use]
     pub fn rules(&self) -> RecordingRules {
         let queues = self.queues.iter().map(|(name, queue)| (name.clone(), queue.purposes.clone()));
-        RecordingRules { jurisdictions: self.jurisdictions.clone(), queues: queues.collect() }
+        RecordingRules {
+            jurisdictions: self.jurisdictions.clone(),
+            queues: queues.collect(),
+            after_objection: self.after_objection,
+        }
     }
 }

@@ -24,6 +24,7 @@ mod retention;
 mod rights;
 mod sparingly;
 mod status;
+mod stream;
 mod subject;
 pub(crate) mod tls;
 mod token;

@@ -93,6 +93,7 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::LinkInvalid => (Code::PermissionDenied, ErrorReason::LinkInvalid),
         Reason::LookupLimit => (Code::ResourceExhausted, ErrorReason::LookupLimit),
         Reason::NoConsent => (Code::PermissionDenied, ErrorReason::NoConsent),
+        Reason::NoRecordingPermission => (Code::FailedPrecondition, ErrorReason::NoRecordingPermission),
         Reason::NotPermitted => (Code::PermissionDenied, ErrorReason::NotPermitted),
         Reason::NoticeUnknown => (Code::FailedPrecondition, ErrorReason::NoticeUnknown),
         Reason::Objected => (Code::PermissionDenied, ErrorReason::Objected),

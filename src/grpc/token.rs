@@ -1,26 +1,22 @@
 //! `TokenService`.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::caller;
 use super::landing::Landing;
-use super::{answer, parse, record, status};
+use super::stream::{self, Answers};
+use super::{answer, parse, status};
 use crate::keys::flight::Flight;
 use crate::model::{Content, Error, Label, OpaqueToken, Result, SubjectId, Value};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::token_service_server::TokenService;
 use crate::vault::Vault;
-use crate::vault::audit::call::Call;
 use crate::vault::reveal::{By, Detokenize, Revealed};
 use crate::vault::token::{Described, Tokenize};
-
-/// How many requests of one stream are worked on at once.
-const PIPELINE: usize = 64;
 
 /// The service.
 pub struct Tokens {
@@ -33,8 +29,6 @@ impl Tokens {
         Self { vault }
     }
 }
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl TokenService for Tokens {
@@ -52,20 +46,19 @@ impl TokenService for Tokens {
     ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         let vault = Arc::clone(&self.vault);
-        let call = Call::current();
-        let each = move |item: Result<v1::TokenizeRequest, Status>| {
-            let (vault, caller, call) = (Arc::clone(&vault), caller.clone(), call.clone());
-            async move {
-                use v1::tokenize_stream_response::Outcome;
-                let kept = record::item(call, "Tokenize", tokenize(&vault, &caller, item?)).await;
-                let outcome = match kept {
-                    Ok(response) => Outcome::Response(response),
-                    Err(error) => Outcome::Error(status::to_item_status(&error)),
-                };
-                Ok(v1::TokenizeStreamResponse { outcome: Some(outcome) })
-            }
+        let deed = move |item| {
+            let (vault, caller) = (Arc::clone(&vault), caller.clone());
+            async move { tokenize(&vault, &caller, item).await }
         };
-        Ok(Response::new(Box::pin(request.into_inner().map(each).buffered(PIPELINE))))
+        let told = |kept: Result<Result<v1::TokenizeResponse>, Status>| {
+            use v1::tokenize_stream_response::Outcome;
+            let outcome = match kept? {
+                Ok(response) => Outcome::Response(response),
+                Err(error) => Outcome::Error(status::to_item_status(&error)),
+            };
+            Ok(v1::TokenizeStreamResponse { outcome: Some(outcome) })
+        };
+        Ok(Response::new(Box::pin(stream::each(request, "Tokenize", deed).map(told))))
     }
 
     async fn detokenize(
@@ -89,10 +82,9 @@ impl TokenService for Tokens {
     ) -> Result<Response<Self::DetokenizeStreamStream>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         let vault = Arc::clone(&self.vault);
-        let call = Call::current();
-        let each = move |item: Result<v1::DetokenizeRequest, Status>| {
-            let (vault, caller, call) = (Arc::clone(&vault), caller.clone(), call.clone());
-            async move { Ok(record::item(call, "Detokenize", Box::pin(detokenize(&vault, &caller, item?))).await) }
+        let deed = move |item| {
+            let (vault, caller) = (Arc::clone(&vault), caller.clone());
+            async move { detokenize(&vault, &caller, item).await }
         };
         let landing = Landing::default();
         let carrier = landing.clone();
@@ -106,7 +98,7 @@ impl TokenService for Tokens {
             };
             Ok(v1::DetokenizeStreamResponse { outcome: Some(outcome) })
         };
-        let answers = request.into_inner().map(each).buffered(PIPELINE).map(land);
+        let answers = stream::each(request, "Detokenize", deed).map(land);
         Ok(landing.watch_over(Response::new(Box::pin(answers))))
     }
 

@@ -1,6 +1,6 @@
 //! Approvals: what one caller asks for, and another one lets them have once.
 
-use super::consent::numbered;
+use super::numbered::numbered;
 use super::{ApprovalId, Channel, Error, Reason, Redaction, Result, Time};
 use crate::crypto::derive::sha256;
 

@@ -1,33 +1,10 @@
 //! Calls of a contact centre: what is known of one in clear, and who took part. What parties say of themselves is tokens.
 
+use std::time::Duration;
+
 use super::card::contains_card_number;
+use super::numbered::numbered;
 use super::{CallId, Error, Reason, Result, SubjectId, Time, TokenRow};
-
-/// Declares enumerations whose numbers are those of the wire and of stores.
-macro_rules! numbered {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $number:literal,)+ })+) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$of])* $variant = $number,)+ }
-
-        impl $name {
-            /// The number that stores keep.
-            #[must_use]
-            pub const fn number(self) -> i16 {
-                self as i16
-            }
-
-            /// The one with this number.
-            #[must_use]
-            pub const fn from_number(number: i32) -> Option<Self> {
-                match number {
-                    $($number => Some(Self::$variant),)+
-                    _ => None,
-                }
-            }
-        }
-    )+};
-}
 
 numbered! {
     /// Which way a leg of a call goes.
@@ -294,6 +271,10 @@ pub struct CallFilter {
     pub from: Option<Time>,
     /// Only those that began before.
     pub until: Option<Time>,
+    /// Only those in which somebody paid by card while nothing had interrupted the recording.
+    pub paid_unpaused: bool,
+    /// Only those whose recording was interrupted for a card for longer.
+    pub paused_longer: Option<Duration>,
 }
 
 #[cfg(test)]

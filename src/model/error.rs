@@ -40,6 +40,7 @@ pub enum Reason {
     LinkInvalid,
     LookupLimit,
     NoConsent,
+    NoRecordingPermission,
     NotPermitted,
     NoticeUnknown,
     Objected,

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::card::contains_card_number;
-use super::{Error, Reason, Result};
+use super::{CallId, Error, Reason, Result};
 
 /// Most digits that may stand side by side: enough for a date written 20261121, too few for a phone number.
 const DIGITS: usize = 8;
@@ -193,6 +193,12 @@ fn names_nobody(field: &'static str, text: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+impl From<CallId> for Reference {
+    fn from(call: CallId) -> Self {
+        Self(call.to_string().into())
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod approval;
 mod call;
+mod call_event;
 mod card;
 mod clock;
 pub(crate) mod consent;
@@ -14,6 +15,7 @@ mod facts;
 mod field;
 mod id;
 mod label;
+pub(crate) mod numbered;
 mod outbox;
 mod presented;
 mod recording;
@@ -28,6 +30,7 @@ pub use call::{
     Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, Party, PartyRole, PartyValue, SourceCallId,
     check_dialled,
 };
+pub use call_event::{CallEvent, CallEventKind, Instruction, PauseCause, objected};
 pub(crate) use card::digit;
 pub use card::{contains_card_number, luhn_valid, mask_card_numbers};
 pub use clock::{Clock, SystemClock, Time};
@@ -46,7 +49,7 @@ pub use id::{
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
 pub use presented::{Assurance, Presented, is_withheld};
-pub use recording::{Agreement, Recording, RecordingRole, Stand};
+pub use recording::{Agreement, Recording, RecordingRole, Span, Stand};
 pub use redact::{Redaction, redact};
 pub use retention::{Cohort, Counting, Ended, Period, RetentionBasis, RetentionClass, RetentionRun, RunState};
 pub use rotation::{KeyEvent, KeyEventKind, KeyState, Rotation, RotationKind, RotationState};

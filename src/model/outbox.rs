@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::consent::{Change, Channel, numbered};
+use super::consent::{Change, Channel};
+use super::numbered::numbered;
 use super::{
     ConsentEvent, Error, EventId, Notice, Purpose, Result, Subject, SubjectId, SubjectState, Time, Token, TokenRow,
 };

@@ -2,22 +2,34 @@
 
 use serde::Deserialize;
 
+use super::numbered::numbered;
 use super::{ConsentState, Reason};
 
-/// Whether a call may be recorded. The order is that of strictness for the person, with one exception: what a law demands
-/// comes last, because no refusal can make it anything else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Recording {
-    /// It may.
-    Record,
-    /// It may, once everybody was told.
-    AnnounceThenRecord,
-    /// It may, once somebody has agreed who has not yet.
-    Ask,
-    /// It must not.
-    DoNotRecord,
-    /// It has to be, by law, whoever refuses.
-    MustRecord,
+numbered! {
+    /// Whether a call may be recorded. The order is that of strictness for the person, with one exception: what a law demands
+    /// comes last, because no refusal can make it anything else. The numbers are those of `lacuna.v1.RecordingDecision`.
+    Recording {
+        /// It may.
+        Record = 1,
+        /// It may, once everybody was told.
+        AnnounceThenRecord = 2,
+        /// It may, once somebody has agreed who has not yet.
+        Ask = 3,
+        /// It must not.
+        DoNotRecord = 4,
+        /// It has to be, by law, whoever refuses.
+        MustRecord = 5,
+    }
+
+    /// What becomes of what was recorded until somebody objected.
+    #[derive(Default)]
+    Span {
+        /// It is destroyed.
+        #[default]
+        Destroyed = 1,
+        /// It is kept: the recording was permitted until then.
+        Kept = 2,
+    }
 }
 
 impl Recording {

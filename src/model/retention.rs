@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::consent::{check_words, numbered};
+use super::consent::check_words;
+use super::numbered::numbered;
 use super::{Error, Label, Result, RetentionRunId, Time};
 
 numbered! {
@@ -215,33 +216,15 @@ impl RetentionClass {
     }
 }
 
-/// Where a run stands. The numbers are stored, and are those of `lacuna.v1.RetentionRunState`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RunState {
-    /// Values are gone from the rows; their keys go with the next change of the root.
-    Pending = 1,
-    /// Their keys are gone from every copy.
-    Done = 2,
-    /// Values are being taken out of the rows.
-    Sweeping = 3,
-}
-
-impl RunState {
-    /// The number that stores keep.
-    #[must_use]
-    pub const fn number(self) -> i16 {
-        self as i16
-    }
-
-    /// The state with this number.
-    #[must_use]
-    pub const fn from_number(number: i16) -> Option<Self> {
-        match number {
-            1 => Some(Self::Pending),
-            2 => Some(Self::Done),
-            3 => Some(Self::Sweeping),
-            _ => None,
-        }
+numbered! {
+    /// Where a run stands. The numbers are stored, and are those of `lacuna.v1.RetentionRunState`.
+    RunState {
+        /// Values are gone from the rows; their keys go with the next change of the root.
+        Pending = 1,
+        /// Their keys are gone from every copy.
+        Done = 2,
+        /// Values are being taken out of the rows.
+        Sweeping = 3,
     }
 }
 

@@ -11,7 +11,8 @@ use std::fmt::Write as _;
 pub use law::{Law, RecordingRules};
 
 use crate::model::{
-    Agreement, Basis, Channel, ConsentState, Purpose, PurposeState, Reason, Recording, RecordingRole, Stand,
+    Agreement, Basis, Channel, ConsentState, Error, Purpose, PurposeState, Reason, Recording, RecordingRole, Result,
+    Stand,
 };
 
 /// Somebody who takes part in a call.
@@ -89,6 +90,23 @@ fn gather(parties: Vec<Verdict>) -> ForPurpose {
 #[must_use]
 pub fn strictest(answers: impl IntoIterator<Item = Recording>) -> Recording {
     answers.into_iter().max().unwrap_or(Recording::DoNotRecord)
+}
+
+/// Whether a recording may begin by a decision, when everybody was told of it or was not.
+///
+/// # Errors
+/// `NoRecordingPermission`.
+pub fn may_begin(decision: Recording, announced: bool) -> Result<()> {
+    let message = match decision {
+        Recording::Record | Recording::MustRecord => return Ok(()),
+        Recording::AnnounceThenRecord if announced => return Ok(()),
+        Recording::AnnounceThenRecord => {
+            "tell everybody that the call is recorded first, and say that it was announced"
+        }
+        Recording::Ask => "somebody has to agree first who has not yet: ask, record the answer, and begin again",
+        Recording::DoNotRecord => "this call must not be recorded for these purposes; go on with it unrecorded",
+    };
+    Err(Error::new(Reason::NoRecordingPermission, message))
 }
 
 fn for_party(agreement: Agreement, basis: Basis, party: Present) -> Verdict {

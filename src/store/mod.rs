@@ -16,6 +16,7 @@ pub mod approval;
 pub mod audit;
 pub mod brake;
 pub mod call;
+pub mod call_event;
 pub mod consent;
 pub mod erasure;
 pub mod index;
@@ -110,6 +111,7 @@ pub trait Tx:
     + audit::Audits
     + brake::Brakes
     + call::Calls
+    + call_event::CallEvents
     + consent::Consents
     + erasure::Erasures
     + index::Indexes

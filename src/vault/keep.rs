@@ -1,6 +1,7 @@
 //! Keeping values within a shared transaction: what is read for all writes at once, what each may do, what is stored.
 
 mod call;
+mod event;
 mod record;
 mod suppression;
 
@@ -55,6 +56,7 @@ struct Keeping<'c> {
     new_entries: Vec<index::Entry>,
     new_answers: Vec<Answer>,
     calls: call::Calls,
+    events: event::Events,
     /// What is to be recorded: what was kept, and who was told of a token that was there already, which is a lookup.
     found: Vec<Entry>,
 }
@@ -74,8 +76,10 @@ pub async fn keep_tokens(
     let replaced: Vec<&Token> = writes.iter().flat_map(|write| write.replaced()).collect();
     let mut keeping = Keeping::read(custody, tx, &news, &replaced, now).await?;
     keeping.read_calls(tx, writes).await?;
+    keeping.read_events(tx, writes).await?;
     let plan = |(at, write): (usize, &&Write)| match write {
         Write::Call(new) => Some((at, keeping.plan_call(new).map(|()| Written::Call))),
+        Write::Event(new) => Some((at, keeping.plan_event(new).map(Written::Event))),
         Write::Record(_) => None,
         Write::Tokens(new) => Some((at, keeping.plan(new).map(Written::Tokens))),
     };
@@ -149,6 +153,7 @@ impl<'c> Keeping<'c> {
             new_entries: Vec::new(),
             new_answers: Vec::new(),
             calls: call::Calls::default(),
+            events: event::Events::default(),
             found: Vec::new(),
         };
         keeping.lock_index(tx, news, replaced).await?;
@@ -395,6 +400,7 @@ impl<'c> Keeping<'c> {
             index::insert(&self.custody.ring, tx, &self.new_entries).await?;
         }
         self.store_calls(tx).await?;
+        self.store_events(tx).await?;
         tx.insert_answers(&self.new_answers).await?;
         Ok((redrawn, doubt))
     }

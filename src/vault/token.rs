@@ -165,7 +165,9 @@ impl Vault {
                 call::note(false);
                 Ok(tokenized)
             }
-            Written::Call | Written::Recorded(_) => Err(Error::internal("a write was answered as a record")),
+            Written::Call | Written::Event(_) | Written::Recorded(_) => {
+                Err(Error::internal("a write was answered as a record"))
+            }
         }
     }
 

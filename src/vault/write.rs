@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::audit::{Entry, Head, outcome};
 use super::brake::honey::Pot;
 use super::brake::{self, Alarm, enumeration};
-use super::call::Choice;
+use super::call::{Appended, Choice};
 use super::keep::keep_tokens;
 use super::together::{Failure, Together};
 use crate::batch::{Batch, Limits};
@@ -21,8 +21,8 @@ use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
 use crate::model::{
-    Call, CallField, Clock, Cohort, Error, Leg, OutboxEvent, Party, Reason, RequestId, Result, Subject, SubjectId,
-    Time, Token, TokenRow, TokenState,
+    Call, CallEvent, CallField, Clock, Cohort, Error, Leg, OutboxEvent, Party, Reason, RequestId, Result, Span,
+    Subject, SubjectId, Time, Token, TokenRow, TokenState,
 };
 use crate::store::Tx;
 use crate::store::brake::Used;
@@ -35,6 +35,8 @@ use crate::store::suppression::Name;
 pub enum Write {
     /// A call, or what is new of one, with the values of its parties.
     Call(Box<NewCall>),
+    /// Something that happened during a call.
+    Event(Box<NewEvent>),
     /// Values with their tokens, and perhaps the subject they are of.
     Tokens(Box<NewTokens>),
     /// A record of what is about to be answered.
@@ -45,6 +47,8 @@ pub enum Write {
 pub enum Written {
     /// Of [`Write::Call`].
     Call,
+    /// Of [`Write::Event`].
+    Event(Appended),
     /// Of [`Write::Tokens`].
     Tokens(Tokenized),
     /// Of [`Write::Record`]: the single-use tokens that this record, and no other, has spent.
@@ -95,6 +99,22 @@ pub struct NewCall {
     pub told: Vec<Told>,
     /// Tokens whose values others take the place of.
     pub replaced: Vec<Token>,
+}
+
+/// Something that happened during a call.
+pub struct NewEvent {
+    /// Who asks.
+    pub caller: String,
+    /// The id of the rpc's call.
+    pub request_name: String,
+    /// The rpc.
+    pub deed: &'static str,
+    /// What has happened.
+    pub event: CallEvent,
+    /// To whom.
+    pub subject: Option<SubjectId>,
+    /// What becomes of what was recorded before an objection.
+    pub span: Span,
 }
 
 /// Values of one subject that are told with a call.
@@ -158,7 +178,7 @@ impl Write {
     pub fn tokens(&self) -> Vec<&NewTokens> {
         match self {
             Self::Call(call) => call.told.iter().map(|told| &told.new).collect(),
-            Self::Record(_) => Vec::new(),
+            Self::Event(_) | Self::Record(_) => Vec::new(),
             Self::Tokens(new) => vec![new],
         }
     }
@@ -167,7 +187,7 @@ impl Write {
     pub fn replaced(&self) -> &[Token] {
         match self {
             Self::Call(call) => &call.replaced,
-            Self::Record(_) | Self::Tokens(_) => &[],
+            Self::Event(_) | Self::Record(_) | Self::Tokens(_) => &[],
         }
     }
 }
@@ -244,6 +264,7 @@ pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId, brakes
 fn weigh(write: &Write) -> usize {
     match write {
         Write::Call(_) | Write::Tokens(_) => write.tokens().iter().map(|new| 1 + new.fields.len()).sum(),
+        Write::Event(_) => 1,
         Write::Record(record) => 1 + record.entry.touched.len(),
     }
 }
@@ -320,7 +341,7 @@ impl Writer {
     async fn count(&self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
         let used = writes.iter().flat_map(|write| match write {
             Write::Record(record) => record.used.as_slice(),
-            Write::Call(_) | Write::Tokens(_) => &[],
+            Write::Call(_) | Write::Event(_) | Write::Tokens(_) => &[],
         });
         let used = brake::together(used);
         if used.is_empty() { Ok(()) } else { tx.add_used(&self.process, &used).await }
@@ -360,7 +381,7 @@ async fn spend(tx: &mut dyn Tx, writes: &[&Write], now: Time) -> Result<HashSet<
         .iter()
         .filter_map(|write| match write {
             Write::Record(record) => Some(record.spend.iter().copied()),
-            Write::Call(_) | Write::Tokens(_) => None,
+            Write::Call(_) | Write::Event(_) | Write::Tokens(_) => None,
         })
         .flatten()
         .collect();

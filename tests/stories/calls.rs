@@ -15,7 +15,8 @@ use crate::process::{Place, run, said};
 
 const ADA: &str = "+49 30 1234567";
 
-fn at(minute: i64) -> Timestamp {
+/// So many minutes past noon.
+pub fn at(minute: i64) -> Timestamp {
     Timestamp { seconds: NOON / 1_000_000 + minute * 60, nanos: 0 }
 }
 
@@ -48,7 +49,7 @@ pub fn leg(name: &str, revision: u64, parties: Vec<v1::PartyInput>) -> v1::Upser
 }
 
 impl House {
-    async fn upsert(&self, leg: v1::UpsertCallRequest) -> (v1::Call, UpsertOutcome) {
+    pub async fn upsert(&self, leg: v1::UpsertCallRequest) -> (v1::Call, UpsertOutcome) {
         let response = self.calls().await.upsert_call(leg).await.unwrap().into_inner();
         assert_eq!(response.stale, response.outcome() == UpsertOutcome::Stale);
         let outcome = response.outcome();

@@ -316,12 +316,14 @@ pub fn outcome(result: &v1::DetokenizeResult) -> Result<String, String> {
     match result.outcome.as_ref().unwrap() {
         Outcome::Value(value) => Ok(value.clone()),
         Outcome::BytesValue(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        Outcome::Error(error) => {
-            use prost::Message as _;
-            let status = tonic::Status::with_details(error.code.into(), "", error.encode_to_vec().into());
-            Err(reason(&status))
-        }
+        Outcome::Error(error) => Err(reason(&item_status(error))),
     }
+}
+
+/// The status of one item, as if it were that of a call.
+pub fn item_status(error: &lacuna::proto::google::rpc::Status) -> Status {
+    use prost::Message as _;
+    Status::with_details(error.code.into(), error.message.clone(), error.encode_to_vec().into())
 }
 
 /// The reason in a status: every error of the vault has one.

@@ -26,6 +26,7 @@ mod brakes;
 mod breach;
 #[cfg(feature = "s3")]
 mod buckets;
+mod call_events;
 mod calls;
 mod calls_apart;
 mod certificates;

@@ -120,6 +120,9 @@ impl There {
                 let purposes = vec![CARE.to_owned()];
                 v1::DecideRecordingRequest { parties, purposes, ..Default::default() }.encode_to_vec()
             }
+            "AppendCallEvent" => {
+                crate::call_events::event("recorded.1", "1", v1::CallEventKind::Answer, 1).encode_to_vec()
+            }
             "GetToken" => v1::GetTokenRequest { token: token(0) }.encode_to_vec(),
             "ListTokens" => v1::ListTokensRequest { subject: subject(), ..Default::default() }.encode_to_vec(),
             "UpdateToken" => correct(&token(2), "Ada K.").encode_to_vec(),

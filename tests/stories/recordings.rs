@@ -12,8 +12,8 @@ use crate::consents::{Office, notice, purpose};
 use crate::house::{Bearer, House, fields_at_fault, on_both_stores, reason};
 use crate::policies::{entries, with_roles};
 
-const QUALITY: &str = "call.quality";
-const DUTY: &str = "mifid.voice";
+pub const QUALITY: &str = "call.quality";
+pub const DUTY: &str = "mifid.voice";
 const PRINT: &str = "voice.print";
 const NOTICE: &str = "recording";
 const TEXT: &str = "Dürfen wir dieses Gespräch aufzeichnen?";
@@ -47,7 +47,7 @@ fn first(told: &v1::DecideRecordingResponse) -> (Decision, &str) {
 }
 
 /// A contact centre that records for quality on consent, orders by law, and knows voices.
-async fn centre(mut house: House) -> Office {
+pub async fn centre(mut house: House) -> Office {
     let queue = Queue { purposes: vec![DUTY.to_owned()] };
     house.config.recording.queues.insert("orders:de".to_owned(), queue);
     house.reopen().await;
@@ -85,7 +85,7 @@ async fn centre(mut house: House) -> Office {
 }
 
 /// What somebody says on the telephone, under the notice that they were read.
-async fn says(office: &mut Office, subject: &str, purpose: &str, kind: Kind, notice: &v1::RecordingNotice) {
+pub async fn says(office: &mut Office, subject: &str, purpose: &str, kind: Kind, notice: &v1::RecordingNotice) {
     let form = office.yes(subject, purpose).await;
     let said = v1::RecordConsentRequest {
         channel: v1::Channel::Voice.into(),

@@ -2,16 +2,11 @@
 
 use lacuna::proto::v1;
 use lacuna::proto::v1::{detokenize_stream_response, tokenize_stream_response};
-use prost::Message as _;
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::asks::{CARE, detokenize, request_id, text, tokenize};
-use crate::house::{fields_at_fault, on_both_stores, outcome, reason};
-
-fn status(error: &lacuna::proto::google::rpc::Status) -> Status {
-    Status::with_details(error.code.into(), error.message.clone(), error.encode_to_vec().into())
-}
+use crate::house::{fields_at_fault, item_status, on_both_stores, outcome, reason};
 
 on_both_stores! {
     async fn what_is_tokenized_in_bulk_comes_back_in_bulk_and_in_order(house: House) {
@@ -55,7 +50,7 @@ on_both_stores! {
                 tokenize_stream_response::Outcome::Response(_) => None,
                 tokenize_stream_response::Outcome::Error(error) => {
                     assert_eq!(error.code, Code::InvalidArgument as i32);
-                    Some((reason(&status(error)), fields_at_fault(&status(error)).concat()))
+                    Some((reason(&item_status(error)), fields_at_fault(&item_status(error)).concat()))
                 }
             })
             .collect();
@@ -91,7 +86,7 @@ on_both_stores! {
                 detokenize_stream_response::Outcome::Response(response) => {
                     Ok(response.results.iter().map(outcome).collect())
                 }
-                detokenize_stream_response::Outcome::Error(error) => Err(reason(&status(&error))),
+                detokenize_stream_response::Outcome::Error(error) => Err(reason(&item_status(&error))),
             })
             .collect()
             .await;

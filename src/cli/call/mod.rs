@@ -1,6 +1,7 @@
 //! `lacuna call`: the calls of a contact centre.
 
 mod decide;
+mod event;
 mod lookup;
 mod record;
 
@@ -20,6 +21,8 @@ pub enum Verb {
     Upsert(Box<record::Upsert>),
     /// Describe a call; with a purpose, with its values.
     Show(record::Show),
+    /// Tell what happens during calls; exit status 1 when an event is refused.
+    Event(event::Append),
     /// List calls, oldest recorded first; never a value.
     List(record::List),
 }
@@ -31,6 +34,7 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
         Verb::Lookup(lookup) => lookup.run(&remote).await,
         Verb::Upsert(upsert) => upsert.run(&remote).await,
         Verb::Show(show) => show.run(&remote).await,
+        Verb::Event(append) => return append.run(&remote).await,
         Verb::List(list) => list.run(&remote).await,
     };
     remote.output.show(&answer?)

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 
+use super::event;
 use crate::cli::client::Remote;
 use crate::cli::failure::Result;
 use crate::cli::names::{Direction, Disposition, Role};
@@ -125,6 +126,12 @@ pub struct List {
     /// Only calls that began before (RFC 3339)
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     until: Option<Timestamp>,
+    /// Only calls in which somebody paid by card while the recording was not interrupted for it
+    #[arg(long)]
+    payment_without_pause: bool,
+    /// Only calls whose recording was interrupted for a card for longer, or never went on
+    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true)]
+    pauses_longer_than: u32,
     #[command(flatten)]
     paging: Paging,
 }
@@ -186,7 +193,10 @@ impl Show {
             ..Default::default()
         };
         let call = remote.open().await?.calls.get_call(request).await?.into_inner().call.unwrap_or_default();
-        let human = format!("{}\n\n{}", shown(&call), values(&call));
+        let mut human = format!("{}\n\n{}", shown(&call), values(&call));
+        if !call.events.is_empty() {
+            human.push_str(&format!("\n\n{}", event::rows(&call.events)));
+        }
         Ok(Answer::new(json!({ "call": as_json(&call) }), human))
     }
 }
@@ -195,7 +205,8 @@ impl List {
     /// Lists calls.
     pub async fn run(self, remote: &Remote) -> Result<Answer> {
         let mut vault = remote.open().await?;
-        let Self { subject, agent, queue, from, until, paging } = self;
+        let Self { subject, agent, queue, from, until, payment_without_pause, pauses_longer_than, paging } = self;
+        let pause_longer_than_seconds = pauses_longer_than;
         let page = async |page_size, page_token| {
             let request = v1::ListCallsRequest {
                 subject: subject.clone(),
@@ -203,6 +214,8 @@ impl List {
                 queue: queue.clone(),
                 start_time: from,
                 end_time: until,
+                payment_without_pause,
+                pause_longer_than_seconds,
                 page_size,
                 page_token,
             };
@@ -319,5 +332,6 @@ fn as_json(call: &v1::Call) -> Value {
         "parties": call.parties.iter().map(party).collect::<Vec<_>>(),
         "create_time": print::time(call.create_time),
         "etag": call.etag,
+        "events": call.events.iter().map(event::as_json).collect::<Vec<_>>(),
     })
 }

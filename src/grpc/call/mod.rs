@@ -1,15 +1,19 @@
 //! `CallService`.
 
+mod event;
 mod lookup;
 mod recording;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tonic::{Request, Response, Status};
+use futures_util::StreamExt as _;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::caller;
 use super::landing::Landing;
+use super::stream::{self, Answers};
 use super::{answer, parse, status};
 use crate::model::{CallFilter, CallId, Error, Label, Result, SubjectId};
 use crate::policy::Caller;
@@ -32,6 +36,8 @@ impl Calls {
 
 #[tonic::async_trait]
 impl CallService for Calls {
+    type AppendCallEventStream = Answers<v1::AppendCallEventResponse>;
+
     async fn upsert_call(
         &self,
         request: Request<v1::UpsertCallRequest>,
@@ -45,6 +51,30 @@ impl CallService for Calls {
         let landing = Landing::default();
         let answered = answer("GetCall", show(&self.vault, &caller, request.into_inner(), &landing)).await?;
         Ok(landing.watch_over(answered))
+    }
+
+    async fn append_call_event(
+        &self,
+        request: Request<Streaming<v1::AppendCallEventRequest>>,
+    ) -> Result<Response<Self::AppendCallEventStream>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        let (vault, turns) = (Arc::clone(&self.vault), Arc::new(event::Turns::default()));
+        let deed = move |item: v1::AppendCallEventRequest| {
+            let (vault, caller, turns) = (Arc::clone(&vault), caller.clone(), Arc::clone(&turns));
+            async move {
+                let _turn = turns.of(&item.source_call_id).await;
+                event::append(&vault, &caller, item).await
+            }
+        };
+        let told = |kept: Result<Result<v1::AppendedCallEvent>, Status>| {
+            use v1::append_call_event_response::Outcome;
+            let outcome = match kept? {
+                Ok(kept) => Outcome::Event(kept),
+                Err(error) => Outcome::Error(status::to_item_status(&error)),
+            };
+            Ok(v1::AppendCallEventResponse { outcome: Some(outcome) })
+        };
+        Ok(Response::new(Box::pin(stream::each(request, "AppendCallEvent", deed).map(told))))
     }
 
     async fn list_calls(
@@ -106,6 +136,8 @@ async fn list(vault: &Vault, ask: v1::ListCallsRequest) -> Result<v1::ListCallsR
         queue: queue.map(|code| code.as_str().to_owned()),
         from: ask.start_time.map(|time| parse::time("start_time", time)).transpose()?,
         until: ask.end_time.map(|time| parse::time("end_time", time)).transpose()?,
+        paid_unpaused: ask.payment_without_pause,
+        paused_longer: Some(Duration::from_secs(ask.pause_longer_than_seconds.into())).filter(|pause| !pause.is_zero()),
     };
     let after = parse::page_token(&ask.page_token, CallId::parse)?;
     let size = crate::vault::page_size(ask.page_size)?;

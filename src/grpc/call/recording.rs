@@ -1,7 +1,7 @@
 //! Whether a call may be recorded.
 
 use crate::grpc::{parse, status};
-use crate::model::{Error, Jurisdiction, Label, Recording, RecordingRole, Result, SubjectId};
+use crate::model::{Error, Jurisdiction, Label, RecordingRole, Result, SubjectId};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;
@@ -64,7 +64,7 @@ fn party(one: &v1::RecordingParty) -> Result<Party> {
 
 fn wire(decision: Decision) -> v1::DecideRecordingResponse {
     v1::DecideRecordingResponse {
-        decision: wire_recording(decision.recording).into(),
+        decision: decision.recording.number(),
         explanation: decision.explanation,
         outcomes: decision.outcomes.into_iter().map(outcome).collect(),
         notices: decision.notices.into_iter().map(notice).collect(),
@@ -77,7 +77,7 @@ fn wire(decision: Decision) -> v1::DecideRecordingResponse {
 
 fn outcome(of: Outcome) -> v1::RecordingOutcome {
     let verdict = |shown: Shown| v1::RecordingVerdict {
-        decision: wire_recording(shown.verdict.recording).into(),
+        decision: shown.verdict.recording.number(),
         reason: shown.verdict.reason.map(status::reason_name).unwrap_or_default(),
         state: shown.state.number(),
         evidence_event: shown.event,
@@ -85,7 +85,7 @@ fn outcome(of: Outcome) -> v1::RecordingOutcome {
     v1::RecordingOutcome {
         purpose: of.purpose,
         basis: of.basis.number(),
-        decision: wire_recording(of.recording).into(),
+        decision: of.recording.number(),
         parties: of.parties.into_iter().map(verdict).collect(),
     }
 }
@@ -96,15 +96,5 @@ fn notice(tell: ToTell) -> v1::RecordingNotice {
         version: tell.version.cast_signed(),
         language: tell.language,
         sha256: tell.sha256.to_vec(),
-    }
-}
-
-const fn wire_recording(recording: Recording) -> v1::RecordingDecision {
-    match recording {
-        Recording::Record => v1::RecordingDecision::Record,
-        Recording::AnnounceThenRecord => v1::RecordingDecision::AnnounceThenRecord,
-        Recording::Ask => v1::RecordingDecision::Ask,
-        Recording::DoNotRecord => v1::RecordingDecision::DoNotRecord,
-        Recording::MustRecord => v1::RecordingDecision::MustRecord,
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{parse, status};
+use super::event;
 use crate::model::{
     CallField, CallId, Content, Direction, Disposition, Error, FieldType, Label, Leg, LegFacts, PartyRole, Reason,
     Result, SourceCallId, SubjectId, Value, check_dialled, is_withheld,
@@ -144,7 +145,7 @@ pub fn show(ask: v1::GetCallRequest) -> Result<Show> {
 
 /// A call, on the wire.
 pub fn call(shown: Shown) -> v1::Call {
-    let Shown { call, legs, parties } = shown;
+    let Shown { call, legs, parties, events } = shown;
     let state = if call.ended_at.is_some() { v1::CallState::Ended } else { v1::CallState::Active };
     v1::Call {
         call: call.id.to_string(),
@@ -156,6 +157,7 @@ pub fn call(shown: Shown) -> v1::Call {
         parties: parties.into_iter().map(shown_party).collect(),
         create_time: Some(parse::wire_time(call.created_at)),
         etag: call.version.to_string(),
+        events: events.into_iter().map(event::wire).collect(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Channel, ConsentState, numbered};
+use super::{Channel, ConsentState};
 use crate::crypto::derive::sha256;
+use crate::model::numbered::numbered;
 use crate::model::{ConsentEventId, Error, Label, Reason, Reference, Result, SubjectId, Time};
 
 /// What a hash of an event begins with, so that it is a hash of nothing else.

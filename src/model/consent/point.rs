@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::numbered;
 use super::purpose::check_words;
+use crate::model::numbered::numbered;
 use crate::model::{Error, Label, Reason, Result};
 
 numbered! {

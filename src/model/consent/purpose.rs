@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notice, numbered};
+use super::Notice;
+use crate::model::numbered::numbered;
 use crate::model::{Error, FieldType, Label, Reason, Reference, Result, Time};
 
 numbered! {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Channel, ConsentEvent, EventKind, Method, numbered};
+use super::{Actor, Channel, ConsentEvent, EventKind, Method};
+use crate::model::numbered::numbered;
 use crate::model::{ConsentEventId, Time};
 
 /// How long a yes waits for its confirmation.

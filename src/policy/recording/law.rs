@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::Agreement::{self, AllParty, OneParty};
-use crate::model::Jurisdiction;
+use crate::model::{Jurisdiction, Span};
 
 /// A jurisdiction by ISO 3166, who has to agree there, and where that is written. A part that is not named follows its
 /// country; what is named nowhere counts as [`AllParty`]. So the United States are not in it: where a caller is in them decides.
@@ -62,6 +62,8 @@ pub struct RecordingRules {
     pub jurisdictions: BTreeMap<String, Agreement>,
     /// For which purposes calls of a queue are recorded in any case, by queue.
     pub queues: BTreeMap<String, Vec<String>>,
+    /// What becomes of what was recorded until somebody objected.
+    pub after_objection: Span,
 }
 
 /// What the law of the strictest jurisdiction says.

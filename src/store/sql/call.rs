@@ -21,6 +21,18 @@ macro_rules! leg_columns {
     };
 }
 
+/// What a list is narrowed by, of whatever index it goes. A pause that nothing ends is one without end.
+macro_rules! card_findings {
+    () => {
+        " AND ($8 = 0 OR EXISTS (SELECT 1 FROM call_event v WHERE v.call = c.id AND v.kind = 13 AND NOT EXISTS (\
+         SELECT 1 FROM call_event b WHERE b.call = v.call AND b.kind = 11 AND b.happened_at <= v.happened_at AND NOT EXISTS (\
+         SELECT 1 FROM call_event g WHERE g.call = v.call AND g.kind = 12 AND g.happened_at >= b.happened_at \
+         AND g.happened_at < v.happened_at)))) AND ($9 = 0 OR EXISTS (SELECT 1 FROM call_event v WHERE v.call = c.id \
+         AND v.kind = 11 AND NOT EXISTS (SELECT 1 FROM call_event g WHERE g.call = v.call AND g.kind = 12 \
+         AND g.happened_at >= v.happened_at AND g.happened_at <= v.happened_at + $9)))"
+    };
+}
+
 #[async_trait]
 impl Calls for SqlTx {
     async fn legs_named(&mut self, names: &[(&str, &str)]) -> Result<Vec<Leg>> {
@@ -259,17 +271,17 @@ impl Calls for SqlTx {
             (Some(_), _) => concat! {
                 "SELECT ", call_columns!(), " FROM call c WHERE c.id IN (SELECT p.call FROM call_party p ",
                 "WHERE p.subject = $4 AND p.call > $1 AND ($5 = 0 OR p.role IN (2, 3, 4))) AND c.started_at >= $2 ",
-                "AND c.started_at < $3 AND ($6 = '' OR EXISTS (SELECT 1 FROM call_leg l WHERE l.call = c.id AND l.queue = $6)) ",
-                "ORDER BY c.id LIMIT $7"
+                "AND c.started_at < $3 AND ($6 = '' OR EXISTS (SELECT 1 FROM call_leg l WHERE l.call = c.id AND l.queue = $6))",
+                card_findings!(), " ORDER BY c.id LIMIT $7"
             },
             (None, Some(_)) => concat! {
                 "SELECT ", call_columns!(), " FROM call c WHERE c.id IN (SELECT l.call FROM call_leg l ",
-                "WHERE l.queue = $6 AND l.call > $1) AND c.started_at >= $2 AND c.started_at < $3 AND $4 = $4 AND $5 = $5 ",
-                "ORDER BY c.id LIMIT $7"
+                "WHERE l.queue = $6 AND l.call > $1) AND c.started_at >= $2 AND c.started_at < $3 AND $4 = $4 AND $5 = $5",
+                card_findings!(), " ORDER BY c.id LIMIT $7"
             },
             (None, None) => concat! {
                 "SELECT ", call_columns!(), " FROM call c WHERE c.id > $1 AND c.started_at >= $2 AND c.started_at < $3 ",
-                "AND $4 = $4 AND $5 = $5 AND $6 = $6 ORDER BY c.id LIMIT $7"
+                "AND $4 = $4 AND $5 = $5 AND $6 = $6", card_findings!(), " ORDER BY c.id LIMIT $7"
             },
         };
         let rows = sqlx::query(statement)
@@ -280,6 +292,8 @@ impl Calls for SqlTx {
             .bind(i64::from(filter.served))
             .bind(filter.queue.clone().unwrap_or_default())
             .bind(i64::from(limit))
+            .bind(i64::from(filter.paid_unpaused))
+            .bind(filter.paused_longer.map_or(0, |pause| i64::try_from(pause.as_micros()).unwrap_or(i64::MAX)))
             .fetch_all(self.connection())
             .await
             .map_err(failed)?;

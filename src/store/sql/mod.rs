@@ -6,6 +6,7 @@ mod approval;
 mod audit;
 mod brake;
 mod call;
+mod call_event;
 mod consent;
 mod erasure;
 mod index;

@@ -3,11 +3,13 @@
 //! What is clear of a call stands in its rows and names nobody. What its parties say of themselves is values of theirs like
 //! any other, each under the key of whom it is about; so an erasure takes one party out of a call, and the call stays.
 
+mod event;
 mod plan;
 mod show;
 mod upsert;
 mod who;
 
+pub use event::{AppendEvent, Appended, MOST_EVENTS, Terms};
 pub use show::{Show, Shown, ShownParty, ShownValue};
 pub use upsert::{Outcome, ToldParty, Upsert};
 pub use who::{Choice, Found, choose};

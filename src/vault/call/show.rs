@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Whole, unknown};
 use crate::keys::flight::Flight;
 use crate::model::{
-    Call, CallField, CallFilter, CallId, Channel, Content, Error, Leg, Party, Redaction, Reference, Result,
+    Call, CallEvent, CallField, CallFilter, CallId, Channel, Content, Error, Leg, Party, Redaction, Reference, Result,
 };
 use crate::policy::Caller;
 use crate::vault::Vault;
@@ -37,6 +37,8 @@ pub struct Shown {
     pub legs: Vec<Leg>,
     /// Its parties.
     pub parties: Vec<ShownParty>,
+    /// What happened in it, in order of time; of one call that is shown by itself.
+    pub events: Vec<CallEvent>,
 }
 
 /// A party as it is shown.
@@ -65,13 +67,14 @@ impl Vault {
     pub async fn show_call(&self, caller: &Caller, ask: Show) -> Result<(Shown, Option<Flight>)> {
         let mut tx = self.custody.store().read().await?;
         let whole = Whole::read(&mut *tx, &[ask.call]).await?.pop().ok_or_else(|| unknown(ask.call))?;
+        let events = tx.call_events_of(&[ask.call]).await?;
         drop(tx);
         call::touch(whole.people.values().map(Touched::described));
         if ask.viewer.is_some_and(|viewer| whole.parties.iter().all(|party| party.number != viewer)) {
             return Err(Error::invalid("viewer_party", "is no party of this call"));
         }
         if ask.purpose.is_empty() {
-            return Ok((self.shown_call(whole, HashMap::new()), None));
+            return Ok((Shown { events, ..self.describe_call(whole) }, None));
         }
         let wanted = |party: u8, field: CallField| {
             ask.viewer.is_none_or(|viewer| viewer == party) && (ask.fields.is_empty() || ask.fields.contains(&field))
@@ -88,7 +91,7 @@ impl Vault {
         };
         let (revealed, flight) = self.detokenize(caller, &detokenize).await?;
         let outcomes = detokenize.tokens.into_iter().zip(revealed).collect();
-        Ok((self.shown_call(whole, outcomes), Some(flight)))
+        Ok((Shown { events, ..self.shown_call(whole, outcomes) }, Some(flight)))
     }
 
     /// A page of calls, oldest recorded first, with the one after which the next page begins.
@@ -107,7 +110,7 @@ impl Vault {
         drop(tx);
         let people: HashMap<_, _> = wholes.iter().flat_map(|whole| &whole.people).collect();
         call::touch(people.into_values().map(Touched::described));
-        Ok((wholes.into_iter().map(|whole| self.shown_call(whole, HashMap::new())).collect(), next))
+        Ok((wholes.into_iter().map(|whole| self.describe_call(whole)).collect(), next))
     }
 
     /// A call without values.
@@ -129,6 +132,6 @@ impl Vault {
             ShownParty { erased: whole.is_erased(party), party: party.clone(), values }
         };
         let parties = whole.parties.iter().map(party).collect();
-        Shown { parties, call: whole.call, legs: whole.legs }
+        Shown { parties, call: whole.call, legs: whole.legs, events: Vec::new() }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Keeping;
+use super::{Keeping, event};
 use crate::keys::index::{self, Spot};
 use crate::model::{
     Call, CallId, Error, Facts, Leg, OutboxEvent, Party, PartyValue, Reason, Result, Subject, SubjectId, Token,
@@ -43,6 +43,10 @@ impl Keeping<'_> {
     pub(super) async fn read_calls(&mut self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
         let calls = writes.iter().filter_map(|write| if let Write::Call(new) = write { Some(&**new) } else { None });
         let calls: Vec<&NewCall> = calls.collect();
+        // All at once, or two nodes would wait for each other.
+        let read = calls.iter().filter(|new| new.read.is_some()).map(|new| new.call.id);
+        let known: Vec<CallId> = read.chain(event::told(writes)).collect();
+        self.calls.versions = tx.lock_calls(&known).await?.into_iter().map(|call| (call.id, call.version)).collect();
         if calls.is_empty() {
             return Ok(());
         }
@@ -51,8 +55,6 @@ impl Keeping<'_> {
             self.answered.insert((answer.caller.clone(), answer.id), answer);
         }
         self.read_found(tx, &calls).await?;
-        let known: Vec<CallId> = calls.iter().filter(|new| new.read.is_some()).map(|new| new.call.id).collect();
-        self.calls.versions = tx.lock_calls(&known).await?.into_iter().map(|call| (call.id, call.version)).collect();
         let names: Vec<_> = calls.iter().map(|new| (&*new.leg.system, &*new.leg.source_id)).collect();
         let legs = tx.legs_named(&names).await?.into_iter().map(|leg| ((leg.system, leg.source_id), leg.call));
         self.calls.legs = legs.collect();

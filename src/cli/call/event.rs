@@ -1,0 +1,161 @@
+//! `lacuna call event`.
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::cli::bulk::{Feed, finished, numbered, open};
+use crate::cli::client::Remote;
+use crate::cli::failure::{Refusal, Result};
+use crate::cli::names::{CallEvent, PauseCause};
+use crate::cli::report::Report;
+use crate::cli::{print, table, value};
+use crate::proto::v1;
+
+/// What has happened.
+#[derive(clap::Args)]
+#[command(after_help = "\
+A line tells of one event:
+  {\"source_system\": \"pbx\", \"source_call_id\": \"1795262400.118\", \"event_id\": \"7\", \"kind\": \"card-pause\",
+   \"event_time\": \"2026-11-21T12:03:00Z\", \"party\"?: 1, \"cause\"?: \"automatic\",
+   \"recording\"?: {\"purposes\": [\"quality\"], \"jurisdictions\"?: {\"1\": \"DE\"}, \"announced\"?: true}}")]
+pub struct Append {
+    /// Lines of JSON, or - for standard input
+    #[arg(value_name = "FILE|-", default_value = "-")]
+    from: String,
+}
+
+/// A line.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    source_system: String,
+    source_call_id: String,
+    event_id: String,
+    kind: CallEvent,
+    event_time: String,
+    #[serde(default)]
+    party: u32,
+    cause: Option<PauseCause>,
+    recording: Option<Terms>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Terms {
+    #[serde(default)]
+    purposes: Vec<String>,
+    #[serde(default)]
+    jurisdictions: std::collections::BTreeMap<u32, String>,
+    #[serde(default)]
+    announced: bool,
+}
+
+impl Append {
+    /// Tells of each event, and what came of it.
+    pub async fn run(self, remote: &Remote) -> Result<()> {
+        use v1::append_call_event_response::Outcome;
+        let input = open(&self.from)?;
+        let mut vault = remote.open().await?;
+        let feed = Feed::start(move |feeder| {
+            numbered(input).try_for_each(|line| {
+                let (number, line) = line?;
+                let request = request(&line).with_context(|| format!("line {number}"))?;
+                feeder.send((number, request.event_id.clone()), request);
+                Ok(())
+            })
+        });
+        let mut report = Report::new(remote.output, "events");
+        let Feed { requests, mut labels, end } = feed;
+        let relay = async {
+            let mut answers = vault.calls.append_call_event(ReceiverStream::new(requests)).await?.into_inner();
+            while let Some(answer) = answers.message().await? {
+                let (number, name) = labels.recv().await.unwrap_or_default();
+                match answer.outcome {
+                    Some(Outcome::Event(kept)) => report.item(&appended(&kept), &human(&name, &kept), false)?,
+                    Some(Outcome::Error(error)) => {
+                        let refusal = Refusal::of_item(&error);
+                        let human = format!("line {number}: {}", refusal.brief());
+                        report.item(&json!({ "error": refusal.json() }), &human, true)?;
+                    }
+                    None => {}
+                }
+            }
+            finished(end).await
+        };
+        let end = relay.await;
+        report.close("event", "kept", end)
+    }
+}
+
+/// What a line tells. What is wrong with it is told without what stands there.
+fn request(line: &str) -> anyhow::Result<v1::AppendCallEventRequest> {
+    let line: Line = serde_json::from_str(line).map_err(|_| anyhow::anyhow!("tells of no event: see --help"))?;
+    let time = value::time(&line.event_time).map_err(|error| anyhow::anyhow!("event_time: {error}"))?;
+    let place = |(party, jurisdiction)| v1::PartyJurisdiction { party, jurisdiction };
+    let recording = line.recording.map(|terms| v1::RecordingTerms {
+        purposes: terms.purposes,
+        jurisdictions: terms.jurisdictions.into_iter().map(place).collect(),
+        announced: terms.announced,
+    });
+    Ok(v1::AppendCallEventRequest {
+        source_system: line.source_system,
+        source_call_id: line.source_call_id,
+        event_id: line.event_id,
+        kind: line.kind.number(),
+        event_time: Some(time),
+        party: line.party,
+        cause: line.cause.map_or(0, PauseCause::number),
+        recording,
+    })
+}
+
+fn instruction(kept: &v1::AppendedCallEvent) -> Value {
+    print::enum_name(kept.instruction, v1::RecordingInstruction::as_str_name)
+}
+
+fn decision(number: i32) -> Value {
+    print::enum_name(number, v1::RecordingDecision::as_str_name)
+}
+
+fn appended(kept: &v1::AppendedCallEvent) -> Value {
+    let (instruction, decision) = (instruction(kept), decision(kept.decision));
+    json!({ "call": kept.call, "repeated": kept.repeated, "instruction": instruction, "decision": decision })
+}
+
+fn human(name: &str, kept: &v1::AppendedCallEvent) -> String {
+    let told = if kept.repeated { "was there" } else { "kept" };
+    let follows = match kept.instruction() {
+        v1::RecordingInstruction::Unspecified => String::new(),
+        _ => format!(": {}", table::short(&instruction(kept), "RECORDING_INSTRUCTION_").replace('_', " ")),
+    };
+    format!("{} {} {told}{follows}", kept.call, table::printable(name))
+}
+
+/// An event of a call.
+pub fn as_json(event: &v1::CallEvent) -> Value {
+    json!({
+        "source_system": event.source_system,
+        "source_call_id": event.source_call_id,
+        "event_id": event.event_id,
+        "kind": print::enum_name(event.kind, v1::CallEventKind::as_str_name),
+        "event_time": print::time(event.event_time),
+        "party": event.party,
+        "cause": print::enum_name(event.cause, v1::CardPauseCause::as_str_name),
+        "decision": decision(event.decision),
+    })
+}
+
+/// Events of a call, for people.
+pub fn rows(events: &[v1::CallEvent]) -> String {
+    let row = |event: &v1::CallEvent| {
+        let kind = print::enum_name(event.kind, v1::CallEventKind::as_str_name);
+        let cause = match event.cause() {
+            v1::CardPauseCause::Unspecified => String::new(),
+            cause => table::short(&json!(cause.as_str_name()), "CARD_PAUSE_CAUSE_"),
+        };
+        let party = if event.party == 0 { String::new() } else { event.party.to_string() };
+        vec![table::time(event.event_time), table::short(&kind, "CALL_EVENT_KIND_"), party, cause]
+    };
+    table::table(&["time", "event", "party", "cause"], events.iter().map(row))
+}
