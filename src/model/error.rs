@@ -44,6 +44,8 @@ pub enum Reason {
     NoticeUnknown,
     Objected,
     Overloaded,
+    PartConflict,
+    PartUnknown,
     ProfilingOff,
     PurposeBasisFixed,
     PurposeInactive,

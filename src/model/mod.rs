@@ -15,6 +15,7 @@ mod field;
 mod id;
 mod label;
 mod outbox;
+mod part;
 mod presented;
 mod recording;
 mod redact;
@@ -25,8 +26,8 @@ mod token;
 
 pub use approval::{Approval, ApprovalState, Bulk};
 pub use call::{
-    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, Party, PartyRole, PartyValue, SourceCallId,
-    check_dialled,
+    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, PartBody, PartKind, Party, PartyRole,
+    PartyValue, SourceCallId, check_dialled,
 };
 pub(crate) use card::digit;
 pub use card::{contains_card_number, luhn_valid, mask_card_numbers};
@@ -45,6 +46,7 @@ pub use id::{
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
+pub use part::{MediaType, Part};
 pub use presented::{Assurance, Presented, is_withheld};
 pub use recording::{Agreement, Recording, RecordingRole, Stand};
 pub use redact::{Redaction, redact};

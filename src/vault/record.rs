@@ -43,7 +43,9 @@ impl Vault {
                 }
                 Ok(spent)
             }
-            Written::Call | Written::Tokens(_) => Err(Error::internal("a record was answered as a write")),
+            Written::Call | Written::Part | Written::Tokens(_) => {
+                Err(Error::internal("a record was answered as a write"))
+            }
         }
     }
 

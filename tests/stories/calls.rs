@@ -48,7 +48,7 @@ pub fn leg(name: &str, revision: u64, parties: Vec<v1::PartyInput>) -> v1::Upser
 }
 
 impl House {
-    async fn upsert(&self, leg: v1::UpsertCallRequest) -> (v1::Call, UpsertOutcome) {
+    pub async fn upsert(&self, leg: v1::UpsertCallRequest) -> (v1::Call, UpsertOutcome) {
         let response = self.calls().await.upsert_call(leg).await.unwrap().into_inner();
         assert_eq!(response.stale, response.outcome() == UpsertOutcome::Stale);
         let outcome = response.outcome();
@@ -59,7 +59,7 @@ impl House {
         self.calls().await.upsert_call(leg).await.unwrap_err()
     }
 
-    async fn call(&self, call: &v1::Call, viewer_party: u32) -> v1::Call {
+    pub async fn call(&self, call: &v1::Call, viewer_party: u32) -> v1::Call {
         let purpose = CARE.to_owned();
         let request = v1::GetCallRequest { call: call.call.clone(), purpose, viewer_party, ..Default::default() };
         self.calls().await.get_call(request).await.unwrap().into_inner().call.unwrap()

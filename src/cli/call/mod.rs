@@ -2,6 +2,7 @@
 
 mod decide;
 mod lookup;
+mod part;
 mod record;
 
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub enum Verb {
     Lookup(lookup::Lookup),
     /// Record a leg of a call, or a higher revision of one.
     Upsert(Box<record::Upsert>),
+    /// Attach a recording, a transcript or another part to a call.
+    Attach(Box<part::Attach>),
     /// Describe a call; with a purpose, with its values.
     Show(record::Show),
     /// List calls, oldest recorded first; never a value.
@@ -30,6 +33,7 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
         Verb::Decide(decide) => decide.run(&remote).await,
         Verb::Lookup(lookup) => lookup.run(&remote).await,
         Verb::Upsert(upsert) => upsert.run(&remote).await,
+        Verb::Attach(attach) => attach.run(&remote).await,
         Verb::Show(show) => show.run(&remote).await,
         Verb::List(list) => list.run(&remote).await,
     };

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 
+use super::part;
 use crate::cli::client::Remote;
 use crate::cli::failure::Result;
 use crate::cli::names::{Direction, Disposition, Role};
@@ -187,6 +188,7 @@ impl Show {
         };
         let call = remote.open().await?.calls.get_call(request).await?.into_inner().call.unwrap_or_default();
         let human = format!("{}\n\n{}", shown(&call), values(&call));
+        let human = if call.parts.is_empty() { human } else { format!("{human}\n\n{}", part::table(&call.parts)) };
         Ok(Answer::new(json!({ "call": as_json(&call) }), human))
     }
 }
@@ -319,5 +321,6 @@ fn as_json(call: &v1::Call) -> Value {
         "parties": call.parties.iter().map(party).collect::<Vec<_>>(),
         "create_time": print::time(call.create_time),
         "etag": call.etag,
+        "parts": call.parts.iter().map(part::as_json).collect::<Vec<_>>(),
     })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{parse, status};
+use super::part;
 use crate::model::{
     CallField, CallId, Content, Direction, Disposition, Error, FieldType, Label, Leg, LegFacts, PartyRole, Reason,
     Result, SourceCallId, SubjectId, Value, check_dialled, is_withheld,
@@ -13,7 +14,7 @@ use crate::vault::call::{AGENT_CLASS, CLASS, Outcome, Show, Shown, ShownParty, S
 /// Most parties of a leg.
 const MOST_PARTIES: usize = 50;
 /// Most fields that a question names.
-const MOST_FIELDS: usize = 10;
+pub(super) const MOST_FIELDS: usize = 10;
 /// Most characters of a number, and of what a system calls an agent.
 const LONGEST_NAME: usize = 64;
 
@@ -137,6 +138,7 @@ pub fn show(ask: v1::GetCallRequest) -> Result<Show> {
         purpose: ask.purpose,
         redaction: parse::redaction(ask.redaction)?,
         fields: ask.fields.iter().map(field).collect::<Result<_>>()?,
+        kinds: part::kinds(&ask.part_kinds)?,
         viewer: Some(viewer).filter(|viewer| *viewer > 0),
         justification: parse::reference("justification", &ask.justification)?,
     })
@@ -144,7 +146,7 @@ pub fn show(ask: v1::GetCallRequest) -> Result<Show> {
 
 /// A call, on the wire.
 pub fn call(shown: Shown) -> v1::Call {
-    let Shown { call, legs, parties } = shown;
+    let Shown { call, legs, parties, parts } = shown;
     let state = if call.ended_at.is_some() { v1::CallState::Ended } else { v1::CallState::Active };
     v1::Call {
         call: call.id.to_string(),
@@ -156,6 +158,7 @@ pub fn call(shown: Shown) -> v1::Call {
         parties: parties.into_iter().map(shown_party).collect(),
         create_time: Some(parse::wire_time(call.created_at)),
         etag: call.version.to_string(),
+        parts: parts.into_iter().map(part::shown).collect(),
     }
 }
 

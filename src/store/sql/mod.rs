@@ -14,6 +14,7 @@ mod key;
 mod leaf;
 mod node;
 mod outbox;
+mod part;
 mod request;
 mod retention;
 mod rotation;

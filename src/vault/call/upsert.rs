@@ -212,7 +212,9 @@ impl Vault {
                 call::note(false);
                 Ok(())
             }
-            Written::Recorded(_) | Written::Tokens(_) => Err(Error::internal("a call was answered as something else")),
+            Written::Part | Written::Recorded(_) | Written::Tokens(_) => {
+                Err(Error::internal("a call was answered as something else"))
+            }
         }
     }
 }
