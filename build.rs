@@ -6,9 +6,11 @@ use std::{env, fs, path::PathBuf};
 /// is one of them, because a caller may put a value where it does not belong.
 const PLAINTEXT: &[&str] = &[
     ".lacuna.v1.AcknowledgeEventRequest",
+    ".lacuna.v1.AttachPartRequest",
     ".lacuna.v1.AuditConsentsRequest",
     ".lacuna.v1.AuditFilter",
     ".lacuna.v1.BatchCheckPermissionRequest",
+    ".lacuna.v1.CallPart",
     ".lacuna.v1.CallValue",
     ".lacuna.v1.CancelErasureRequest",
     ".lacuna.v1.CheckPermissionRequest",

@@ -39,9 +39,11 @@ macro_rules! opaque_debug {
 
 opaque_debug!(
     v1::AcknowledgeEventRequest,
+    v1::AttachPartRequest,
     v1::AuditConsentsRequest,
     v1::AuditFilter,
     v1::BatchCheckPermissionRequest,
+    v1::CallPart,
     v1::CallValue,
     v1::CancelErasureRequest,
     v1::CheckPermissionRequest,
@@ -129,6 +131,8 @@ opaque_debug!(
     v1::VerifyErasureRequest,
     v1::WatchEventsRequest,
     v1::WithdrawByLinkRequest,
+    v1::attach_part_request::Body,
+    v1::call_part::Outcome,
     v1::call_value::Outcome,
     v1::detokenize_result::Outcome,
     v1::detokenize_stream_response::Outcome,

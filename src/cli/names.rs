@@ -66,6 +66,8 @@ named! {
     PauseCause: CardPauseCause { Agent, Automatic, DtmfMasking }
     /// What a party is in a call.
     Role: PartyRole { Customer, Agent, Supervisor, Sme, ThirdParty }
+    /// What a part of a call is.
+    Part: PartKind { Recording, Transcript, Summary, Note, Screen, Scorecard }
     /// On what ground values are kept.
     Ground: RetentionBasis {
         Consent, Contract, LegalObligation, LegitimateInterests, LegalClaims, PublicTask, VitalInterests,

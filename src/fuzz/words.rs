@@ -5,10 +5,11 @@ use std::fmt::{Debug, Display};
 use super::{Named, Repeated, halves, text};
 use crate::cli::document::Period;
 use crate::cli::value as argument;
+use crate::formats::bare_address;
 use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
-    CallId, ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label,
+    CallId, ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label, MediaType,
     OpaqueToken, PartId, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId,
     SourceCallId, SubjectId, Time, Value, contains_card_number, looks_shaped, redact, shape,
 };
@@ -124,6 +125,12 @@ fn labels(text: &str) {
     }
     if let Ok(name) = SourceCallId::parse("source_call_id", text) {
         assert!(name.as_str() == text && !contains_card_number(text) && !text.contains(['@', '+']));
+    }
+    if let Ok(kind) = MediaType::parse(text) {
+        assert!(kind.as_str() == text && !contains_card_number(text) && !text.contains(['@', ';', ' ']));
+    }
+    if let Some(address) = bare_address(text, &["https", "s3"]) {
+        assert!(!address.contains(['?', '#']) && bare_address(&address, &["https", "s3"]).as_ref() == Some(&address));
     }
     if let Ok(jurisdiction) = Jurisdiction::parse(text) {
         assert_eq!((jurisdiction.as_str(), jurisdiction.country().len()), (text, 2));

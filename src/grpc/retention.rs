@@ -160,7 +160,7 @@ fn wire_run(run: RetentionRun) -> v1::RetentionRun {
     };
     v1::RetentionRun {
         run: run.id.to_string(),
-        state: run.state.number().into(),
+        state: run.state.number(),
         start_caller: run.started_by,
         start_time: Some(parse::wire_time(run.started_at)),
         end_time: run.ended_at.map(parse::wire_time),

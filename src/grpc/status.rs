@@ -98,6 +98,8 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::NoticeUnknown => (Code::FailedPrecondition, ErrorReason::NoticeUnknown),
         Reason::Objected => (Code::PermissionDenied, ErrorReason::Objected),
         Reason::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Reason::PartConflict => (Code::AlreadyExists, ErrorReason::PartConflict),
+        Reason::PartUnknown => (Code::NotFound, ErrorReason::PartUnknown),
         Reason::ProfilingOff => (Code::FailedPrecondition, ErrorReason::ProfilingOff),
         Reason::PurposeBasisFixed => (Code::FailedPrecondition, ErrorReason::PurposeBasisFixed),
         Reason::PurposeInactive => (Code::FailedPrecondition, ErrorReason::PurposeInactive),

@@ -62,6 +62,54 @@ numbered! {
         /// What the telephone system calls an agent.
         AgentId = 5,
     }
+
+    /// What a part of a call is.
+    PartKind {
+        /// What was said, or seen, as it was recorded.
+        Recording = 1,
+        /// What was said, written down.
+        Transcript = 2,
+        /// What it came to.
+        Summary = 3,
+        /// What somebody wrote about it.
+        Note = 4,
+        /// What was on a screen meanwhile.
+        Screen = 5,
+        /// How well somebody served.
+        Scorecard = 6,
+    }
+
+    /// What is kept of a part beside what is clear.
+    PartBody {
+        /// Nothing: it lies where whoever keeps it knows.
+        Elsewhere = 1,
+        /// Where it lies.
+        Address = 2,
+        /// It itself, which is text.
+        Text = 3,
+        /// It itself, which is bytes.
+        Bytes = 4,
+    }
+}
+
+impl PartKind {
+    /// The retention class of such a part, unless another is named.
+    #[must_use]
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Recording | Self::Transcript | Self::Summary | Self::Screen => "call.quality",
+            Self::Note => "call.ops",
+            Self::Scorecard => "agent.hr",
+        }
+    }
+}
+
+impl PartBody {
+    /// Whether what the part stands for lies elsewhere, and so may be sealed there under a key of the part.
+    #[must_use]
+    pub const fn is_elsewhere(self) -> bool {
+        matches!(self, Self::Elsewhere | Self::Address)
+    }
 }
 
 impl PartyRole {
@@ -337,5 +385,7 @@ mod tests {
         assert!(stable(|n| Disposition::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 7));
         assert!(stable(|n| PartyRole::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 5));
         assert!(stable(|n| CallField::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 5));
+        assert!(stable(|n| PartKind::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 6));
+        assert!(stable(|n| PartBody::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 4));
     }
 }

@@ -45,6 +45,8 @@ pub enum Reason {
     NoticeUnknown,
     Objected,
     Overloaded,
+    PartConflict,
+    PartUnknown,
     ProfilingOff,
     PurposeBasisFixed,
     PurposeInactive,

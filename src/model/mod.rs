@@ -17,6 +17,7 @@ mod id;
 mod label;
 pub(crate) mod numbered;
 mod outbox;
+mod part;
 mod presented;
 mod recording;
 mod redact;
@@ -27,8 +28,8 @@ mod token;
 
 pub use approval::{Approval, ApprovalState, Bulk};
 pub use call::{
-    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, Party, PartyRole, PartyValue, SourceCallId,
-    check_dialled,
+    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, PartBody, PartKind, Party, PartyRole,
+    PartyValue, SourceCallId, check_dialled,
 };
 pub use call_event::{CallEvent, CallEventKind, Instruction, PauseCause, objected};
 pub(crate) use card::digit;
@@ -48,6 +49,7 @@ pub use id::{
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};
+pub use part::{MediaType, Part};
 pub use presented::{Assurance, Presented, is_withheld};
 pub use recording::{Agreement, Recording, RecordingRole, Span, Stand};
 pub use redact::{Redaction, redact};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::model::{Cohort, KeyState, Result, SubjectId, Time};
+use crate::model::{Cohort, KeyState, PartId, Result, SubjectId, Time};
 
 /// The vault itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,16 @@ pub struct SubjectKey {
     pub cohort: Option<Cohort>,
     /// Whether it was destroyed because its retention had ended.
     pub ended: bool,
+    /// The part of a call that it is for; `None` of one for whatever else is kept in the class.
+    pub part: Option<PartId>,
+}
+
+impl SubjectKey {
+    /// Whether it is for what the other one is for: the same class, month and part of a call.
+    #[must_use]
+    pub fn serves_as(&self, other: &Self) -> bool {
+        (&self.class, self.cohort, self.part) == (&other.class, other.cohort, other.part)
+    }
 }
 
 /// The operations on the key state.

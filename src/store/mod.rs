@@ -25,6 +25,7 @@ pub mod key;
 pub mod leaf;
 pub mod node;
 pub mod outbox;
+pub mod part;
 pub mod request;
 pub mod retention;
 pub mod rotation;
@@ -120,6 +121,7 @@ pub trait Tx:
     + leaf::Leaves
     + node::Nodes
     + outbox::Outbox
+    + part::Parts
     + request::Requests
     + retention::Retentions
     + rotation::Rotations

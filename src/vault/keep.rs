@@ -2,6 +2,7 @@
 
 mod call;
 mod event;
+mod part;
 mod record;
 mod suppression;
 
@@ -80,6 +81,7 @@ pub async fn keep_tokens(
     let plan = |(at, write): (usize, &&Write)| match write {
         Write::Call(new) => Some((at, keeping.plan_call(new).map(|()| Written::Call))),
         Write::Event(new) => Some((at, keeping.plan_event(new).map(Written::Event))),
+        Write::Part(new) => Some((at, keeping.plan_part(new).map(|()| Written::Part))),
         Write::Record(_) => None,
         Write::Tokens(new) => Some((at, keeping.plan(new).map(Written::Tokens))),
     };
@@ -327,7 +329,8 @@ impl<'c> Keeping<'c> {
         let Owner::Known(subject) = new.owner else { return Ok(field.token.clone()) };
         let keys = self.keys.get(&subject).map(Vec::as_slice).unwrap_or_default();
         // A key that was given a month meanwhile is none for what comes now.
-        let active = |key: &&SubjectKey| key.state == KeyState::Active && key.cohort == field.cohort;
+        let active =
+            |key: &&SubjectKey| key.state == KeyState::Active && key.cohort == field.cohort && key.part == new.part;
         let fresh = new.keys.iter().any(|key| key.leaf == field.token.leaf);
         if fresh || keys.iter().filter(active).any(|key| key.leaf == field.token.leaf) {
             return Ok(field.token.clone());

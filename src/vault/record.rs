@@ -43,9 +43,7 @@ impl Vault {
                 }
                 Ok(spent)
             }
-            Written::Call | Written::Event(_) | Written::Tokens(_) => {
-                Err(Error::internal("a record was answered as a write"))
-            }
+            _ => Err(Error::internal("a record was answered as a write")),
         }
     }
 

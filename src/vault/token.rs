@@ -15,7 +15,7 @@ use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry as IndexEntry};
 use crate::keys::leaves::{self, Leaf, hold};
 use crate::model::{
-    Cohort, Content, Error, Facts, KeyState, Label, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId,
+    Cohort, Content, Error, Facts, KeyState, Label, OutboxEvent, PartId, Reason, RequestId, Result, Subject, SubjectId,
     SubjectState, Time, Token, TokenFormat, TokenRow, TokenState, Value, shape,
 };
 use crate::policy::{self, About, Action, Caller, Change, Inquiry};
@@ -150,10 +150,12 @@ impl Vault {
             let kind = Label::stored(DEFAULT_KIND.to_owned());
             (Owner::New(Subject::open(id, kind, None, ask.source.clone(), true, now)), Vec::new())
         };
-        let (keys, leaves, places) = self.keys_for(owner.subject(), &known, &ask.fields, now).await?;
+        let (keys, leaves, places) = self.keys_for(owner.subject(), &known, None, &ask.fields, now).await?;
         let fields = self.seal_all(&owner, &places, ask, now)?;
         let (caller, call, request) = (caller.name.clone(), trace::request(), ask.request);
-        self.write_tokens(NewTokens { caller, call, deed: "Tokenize", request, owner, keys, leaves, fields }).await
+        let part = None;
+        self.write_tokens(NewTokens { caller, call, deed: "Tokenize", request, owner, part, keys, leaves, fields })
+            .await
     }
 
     pub(super) async fn write_tokens(&self, new: NewTokens) -> Result<Tokenized> {
@@ -165,21 +167,21 @@ impl Vault {
                 call::note(false);
                 Ok(tokenized)
             }
-            Written::Call | Written::Event(_) | Written::Recorded(_) => {
-                Err(Error::internal("a write was answered as a record"))
-            }
+            _ => Err(Error::internal("a write was answered as a record")),
         }
     }
 
-    /// Of a subject with these keys, the keys that are new, and for each class of the values the leaf and version of its key.
+    /// Of a subject with these keys, the keys that are new, and for each class of the values, which are of a part of a call or
+    /// of none, the leaf and version of its key.
     pub(super) async fn keys_for(
         &self,
         subject: SubjectId,
         known: &[SubjectKey],
+        part: Option<PartId>,
         fields: &[Field],
         now: Time,
     ) -> Result<(Vec<SubjectKey>, Vec<Leaf>, Places)> {
-        let active = known.iter().filter(|key| key.state == KeyState::Active);
+        let active = known.iter().filter(|key| key.state == KeyState::Active && key.part == part);
         let place = |key: &SubjectKey| ((key.class.clone(), key.cohort), (key.leaf, key.version));
         let mut places: Places = active.map(place).collect();
         let (mut keys, mut leaves) = (Vec::new(), Vec::new());
@@ -188,16 +190,10 @@ impl Vault {
             if !places.contains_key(&(class.to_owned(), cohort)) {
                 let leaf = self.custody.take_leaf(cohort.map(|cohort| (class.to_owned(), cohort))).await?;
                 let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
-                let key = SubjectKey {
-                    leaf: leaf.number(),
-                    subject,
-                    class: class.to_owned(),
-                    version: versions.max().unwrap_or_default() + 1,
-                    created_at: now,
-                    state: KeyState::Active,
-                    cohort,
-                    ended: false,
-                };
+                let version = versions.max().unwrap_or_default() + 1;
+                let (number, class, state, ended) = (leaf.number(), class.to_owned(), KeyState::Active, false);
+                let key =
+                    SubjectKey { leaf: number, subject, class, version, created_at: now, state, cohort, ended, part };
                 places.extend([place(&key)]);
                 keys.push(key);
                 leaves.push(leaf);
@@ -468,8 +464,9 @@ fn check_same(answer: &Answer, text: &str) -> Result<()> {
 async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: Time) -> Result<()> {
     let mut keys = tx.subject_keys(&[token.subject]).await?;
     // A correction does not begin the period anew.
-    let cohort = keys.iter().find(|key| key.leaf == token.leaf).and_then(|key| key.cohort);
-    keys.retain(|key| key.class == token.class && key.cohort == cohort);
+    let present = keys.iter().find(|key| key.leaf == token.leaf);
+    let (cohort, part) = (present.and_then(|key| key.cohort), present.and_then(|key| key.part));
+    keys.retain(|key| key.class == token.class && key.cohort == cohort && key.part == part);
     let active: Vec<&SubjectKey> = keys.iter().filter(|key| key.state == KeyState::Active).collect();
     if active.iter().any(|key| key.leaf == token.leaf) {
         return Ok(());
@@ -484,7 +481,7 @@ async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: 
         let version = keys.last().map_or(1, |key| key.version + 1);
         let (class, state) = (token.class.clone(), KeyState::Active);
         let (subject, ended) = (token.subject, false);
-        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended };
+        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended, part };
         tx.insert_subject_keys(std::slice::from_ref(&key)).await?;
         key
     };

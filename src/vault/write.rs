@@ -21,8 +21,8 @@ use crate::keys::doubt::Doubt;
 use crate::keys::index::Spot;
 use crate::keys::leaves::Leaf;
 use crate::model::{
-    Call, CallEvent, CallField, Clock, Cohort, Error, Leg, OutboxEvent, Party, Reason, RequestId, Result, Span,
-    Subject, SubjectId, Time, Token, TokenRow, TokenState,
+    Call, CallEvent, CallField, Clock, Cohort, Error, Leg, OutboxEvent, Part, PartId, Party, Reason, RequestId, Result,
+    Span, Subject, SubjectId, Time, Token, TokenRow, TokenState,
 };
 use crate::store::Tx;
 use crate::store::brake::Used;
@@ -37,6 +37,8 @@ pub enum Write {
     Call(Box<NewCall>),
     /// Something that happened during a call.
     Event(Box<NewEvent>),
+    /// A part of a call, with the values that are kept of it.
+    Part(Box<NewPart>),
     /// Values with their tokens, and perhaps the subject they are of.
     Tokens(Box<NewTokens>),
     /// A record of what is about to be answered.
@@ -49,6 +51,8 @@ pub enum Written {
     Call,
     /// Of [`Write::Event`].
     Event(Appended),
+    /// Of [`Write::Part`].
+    Part,
     /// Of [`Write::Tokens`].
     Tokens(Tokenized),
     /// Of [`Write::Record`]: the single-use tokens that this record, and no other, has spent.
@@ -67,6 +71,8 @@ pub struct NewTokens {
     pub request: Option<RequestId>,
     /// Whose values.
     pub owner: Owner,
+    /// The part of a call that they are of, which has keys of its own.
+    pub part: Option<PartId>,
     /// Keys that the subject did not have yet.
     pub keys: Vec<SubjectKey>,
     /// Their leaves.
@@ -115,6 +121,18 @@ pub struct NewEvent {
     pub subject: Option<SubjectId>,
     /// What becomes of what was recorded before an objection.
     pub span: Span,
+}
+
+/// A part of a call, as it is to be unless there is one of its name.
+pub struct NewPart {
+    /// The part.
+    pub part: Part,
+    /// What is kept of it.
+    pub new: NewTokens,
+    /// Makes the write idempotent.
+    pub request: Option<RequestId>,
+    /// Most parts that its call may have.
+    pub most: usize,
 }
 
 /// Values of one subject that are told with a call.
@@ -178,6 +196,7 @@ impl Write {
     pub fn tokens(&self) -> Vec<&NewTokens> {
         match self {
             Self::Call(call) => call.told.iter().map(|told| &told.new).collect(),
+            Self::Part(part) => vec![&part.new],
             Self::Event(_) | Self::Record(_) => Vec::new(),
             Self::Tokens(new) => vec![new],
         }
@@ -187,7 +206,7 @@ impl Write {
     pub fn replaced(&self) -> &[Token] {
         match self {
             Self::Call(call) => &call.replaced,
-            Self::Event(_) | Self::Record(_) | Self::Tokens(_) => &[],
+            Self::Event(_) | Self::Part(_) | Self::Record(_) | Self::Tokens(_) => &[],
         }
     }
 }
@@ -263,7 +282,9 @@ pub fn start(custody: Arc<Custody>, clock: Arc<dyn Clock>, chain: NodeId, brakes
 
 fn weigh(write: &Write) -> usize {
     match write {
-        Write::Call(_) | Write::Tokens(_) => write.tokens().iter().map(|new| 1 + new.fields.len()).sum(),
+        Write::Call(_) | Write::Part(_) | Write::Tokens(_) => {
+            write.tokens().iter().map(|new| 1 + new.fields.len()).sum()
+        }
         Write::Event(_) => 1,
         Write::Record(record) => 1 + record.entry.touched.len(),
     }
@@ -341,7 +362,7 @@ impl Writer {
     async fn count(&self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
         let used = writes.iter().flat_map(|write| match write {
             Write::Record(record) => record.used.as_slice(),
-            Write::Call(_) | Write::Event(_) | Write::Tokens(_) => &[],
+            Write::Call(_) | Write::Event(_) | Write::Part(_) | Write::Tokens(_) => &[],
         });
         let used = brake::together(used);
         if used.is_empty() { Ok(()) } else { tx.add_used(&self.process, &used).await }
@@ -381,7 +402,7 @@ async fn spend(tx: &mut dyn Tx, writes: &[&Write], now: Time) -> Result<HashSet<
         .iter()
         .filter_map(|write| match write {
             Write::Record(record) => Some(record.spend.iter().copied()),
-            Write::Call(_) | Write::Event(_) | Write::Tokens(_) => None,
+            Write::Call(_) | Write::Event(_) | Write::Part(_) | Write::Tokens(_) => None,
         })
         .flatten()
         .collect();

@@ -60,7 +60,7 @@ impl House {
         self.calls().await.upsert_call(leg).await.unwrap_err()
     }
 
-    async fn call(&self, call: &v1::Call, viewer_party: u32) -> v1::Call {
+    pub async fn call(&self, call: &v1::Call, viewer_party: u32) -> v1::Call {
         let purpose = CARE.to_owned();
         let request = v1::GetCallRequest { call: call.call.clone(), purpose, viewer_party, ..Default::default() };
         self.calls().await.get_call(request).await.unwrap().into_inner().call.unwrap()

@@ -450,6 +450,14 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
     let corrected = v1::PartyInput { note: values.json.clone(), ..party.clone() };
     ask!(ear, door.calls, upsert_call, v1::UpsertCallRequest { revision: 2, parties: vec![corrected], ..good.clone() });
     ask!(ear, door.calls, upsert_call, v1::UpsertCallRequest { revision: 2, ..good.clone() });
+    let part = v1::AttachPartRequest {
+        call: kept.call.clone(),
+        party: 1,
+        kind: v1::PartKind::Transcript.into(),
+        body: Some(v1::attach_part_request::Body::Text(values.text.clone())),
+        ..Default::default()
+    };
+    ask!(ear, door.calls, attach_part, part.clone()).unwrap();
     let show = v1::GetCallRequest { call: kept.call, purpose: "customer_care".to_owned(), ..Default::default() };
     for text in values.texts() {
         let text = || text.clone();
@@ -476,6 +484,20 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
         for change in changes {
             ask!(ear, door.calls, upsert_call, with(change));
         }
+        let changes: [fn(&mut v1::AttachPartRequest, String); 7] = [
+            |told, text| told.call = text,
+            |told, text| told.part = text,
+            |told, text| told.retention_class = text,
+            |told, text| told.media_type = text,
+            |told, text| told.request_id = text,
+            |told, text| told.body = Some(v1::attach_part_request::Body::Uri(text)),
+            |told, text| told.sha256 = text.into_bytes(),
+        ];
+        for change in changes {
+            let mut told = part.clone();
+            change(&mut told, text());
+            ask!(ear, door.calls, attach_part, told);
+        }
         ask!(ear, door.calls, get_call, v1::GetCallRequest { call: text(), ..show.clone() });
         ask!(ear, door.calls, get_call, v1::GetCallRequest { purpose: text(), ..show.clone() });
         ask!(ear, door.calls, get_call, v1::GetCallRequest { justification: text(), ..show.clone() });
@@ -495,6 +517,8 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
         .map(|value| usize::from(matches!(value.outcome.take(), Some(v1::call_value::Outcome::Value(_)))))
         .sum();
     assert_eq!(shown_values, 4, "number, name, place and note");
+    let part = &mut shown.get_mut().call.as_mut().unwrap().parts[0];
+    assert!(matches!(part.outcome.take(), Some(v1::call_part::Outcome::Text(_))));
     ear.answered(Ok(shown));
 }
 

@@ -76,6 +76,7 @@ mod mismatches;
 mod moto;
 mod nodes;
 mod outside;
+mod parts;
 mod permissions;
 mod policies;
 mod process;

@@ -20,7 +20,7 @@ async fn rotate_root(keys: &mut KeyServiceClient<Link>) -> v1::Rotation {
     ended(keys, rotation).await
 }
 
-async fn rotate_subject(keys: &mut KeyServiceClient<Link>, subject: &str) -> v1::Rotation {
+pub async fn rotate_subject(keys: &mut KeyServiceClient<Link>, subject: &str) -> v1::Rotation {
     let ask = v1::RotateSubjectKeyRequest { subject: subject.to_owned(), ..Default::default() };
     let rotation = keys.rotate_subject_key(ask).await.unwrap().into_inner().rotation;
     ended(keys, rotation).await

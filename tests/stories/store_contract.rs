@@ -2,8 +2,8 @@
 
 use lacuna::model::{
     Element, Erasure, ErasureId, ErasureState, FieldType, Jurisdiction, KeyEvent, KeyEventId, KeyEventKind, KeyState,
-    Label, PlanItem, Reason, Reference, RequestId, Restriction, Rotation, RotationId, RotationKind, RotationState,
-    Subject, SubjectId, SubjectState, Time, Token, TokenFormat, TokenRow, Verdict,
+    Label, PartId, PlanItem, Reason, Reference, RequestId, Restriction, Rotation, RotationId, RotationKind,
+    RotationState, Subject, SubjectId, SubjectState, Time, Token, TokenFormat, TokenRow, Verdict,
 };
 use lacuna::store::audit::Batch;
 use lacuna::store::index::{Bucket, Chunk, Generation, Stage};
@@ -639,6 +639,7 @@ promises! {
             state: KeyState::Active,
             cohort: None,
             ended: false,
+            part: (leaf == 18).then(|| PartId::from_bytes([9; 16])),
         };
         write(store, async |tx| {
             tx.insert_subject_keys(&[key(u32::MAX, 0, "b"), key(17, 0, "a"), key(18, 1, "a")]).await.unwrap();

@@ -147,7 +147,7 @@ pub fn as_json(event: &v1::CallEvent) -> Value {
 }
 
 /// Events of a call, for people.
-pub fn rows(events: &[v1::CallEvent]) -> String {
+pub fn table(events: &[v1::CallEvent]) -> String {
     let row = |event: &v1::CallEvent| {
         let kind = print::enum_name(event.kind, v1::CallEventKind::as_str_name);
         let cause = match event.cause() {

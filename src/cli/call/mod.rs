@@ -3,6 +3,7 @@
 mod decide;
 mod event;
 mod lookup;
+mod part;
 mod record;
 
 use clap::Subcommand;
@@ -19,6 +20,8 @@ pub enum Verb {
     Lookup(lookup::Lookup),
     /// Record a leg of a call, or a higher revision of one.
     Upsert(Box<record::Upsert>),
+    /// Attach a recording, a transcript or another part to a call.
+    Attach(Box<part::Attach>),
     /// Describe a call; with a purpose, with its values.
     Show(record::Show),
     /// Tell what happens during calls; exit status 1 when an event is refused.
@@ -33,6 +36,7 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
         Verb::Decide(decide) => decide.run(&remote).await,
         Verb::Lookup(lookup) => lookup.run(&remote).await,
         Verb::Upsert(upsert) => upsert.run(&remote).await,
+        Verb::Attach(attach) => attach.run(&remote).await,
         Verb::Show(show) => show.run(&remote).await,
         Verb::Event(append) => return append.run(&remote).await,
         Verb::List(list) => list.run(&remote).await,

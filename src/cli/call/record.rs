@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 
-use super::event;
+use super::{event, part};
 use crate::cli::client::Remote;
 use crate::cli::failure::Result;
 use crate::cli::names::{Direction, Disposition, Role};
@@ -193,10 +193,9 @@ impl Show {
             ..Default::default()
         };
         let call = remote.open().await?.calls.get_call(request).await?.into_inner().call.unwrap_or_default();
-        let mut human = format!("{}\n\n{}", shown(&call), values(&call));
-        if !call.events.is_empty() {
-            human.push_str(&format!("\n\n{}", event::rows(&call.events)));
-        }
+        let human = format!("{}\n\n{}", shown(&call), values(&call));
+        let human = if call.parts.is_empty() { human } else { format!("{human}\n\n{}", part::table(&call.parts)) };
+        let human = if call.events.is_empty() { human } else { format!("{human}\n\n{}", event::table(&call.events)) };
         Ok(Answer::new(json!({ "call": as_json(&call) }), human))
     }
 }
@@ -333,5 +332,6 @@ fn as_json(call: &v1::Call) -> Value {
         "create_time": print::time(call.create_time),
         "etag": call.etag,
         "events": call.events.iter().map(event::as_json).collect::<Vec<_>>(),
+        "parts": call.parts.iter().map(part::as_json).collect::<Vec<_>>(),
     })
 }

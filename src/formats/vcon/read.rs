@@ -13,7 +13,7 @@ use super::model::{
 };
 use super::read_dialog::dialog;
 use crate::crypto::SecretBytes;
-use crate::formats::{Json, Plain};
+use crate::formats::{Json, Plain, bare_address};
 use crate::model::{Error, Result};
 
 /// Most of what a conversation has.
@@ -295,17 +295,10 @@ const CIVIC: [&str; 17] = [
 /// Where something is.
 fn address(fields: &mut Fields) -> Result<Option<Plain>> {
     let Some(text) = fields.text("url", 4096)? else { return Ok(None) };
-    let url = url::Url::parse(text.expose()).ok();
-    let taken = |url: &url::Url| matches!(url.scheme(), "https" | "http" | "s3" | "gs") && url.has_host();
-    if !url.as_ref().is_some_and(taken) {
-        return Err(fields.refuse("url", "an address is expected, as https://example.com/call.wav"));
+    match bare_address(text.expose(), &["https", "http", "s3", "gs"]) {
+        Some(address) => Ok(Some(Plain::from(address))),
+        None => Err(fields.refuse("url", "an address is expected, as https://example.com/call.wav")),
     }
-    Ok(url.map(|mut url| {
-        url.set_query(None);
-        url.set_fragment(None);
-        let _unless_it_cannot_have_one = (url.set_username(""), url.set_password(None));
-        Plain::from(String::from(url))
-    }))
 }
 
 /// Base64url, and what some write instead.

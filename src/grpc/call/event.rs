@@ -75,7 +75,7 @@ fn told(ask: v1::AppendCallEventRequest) -> Result<AppendEvent> {
         (false, None) => None,
         (false, Some(_)) => return Err(Error::invalid("recording", "is taken of a RECORDING_START only")),
         (true, None) => return Err(Error::invalid("recording", "is missing: say what the call is recorded for")),
-        (true, Some(terms)) => Some(self::terms(terms).map_err(|error| error.within("recording"))?),
+        (true, Some(terms)) => Some(self::terms(&terms).map_err(|error| error.within("recording"))?),
     };
     Ok(AppendEvent {
         system: Label::code("source_system", &ask.source_system)?,
@@ -89,7 +89,7 @@ fn told(ask: v1::AppendCallEventRequest) -> Result<AppendEvent> {
     })
 }
 
-fn terms(terms: v1::RecordingTerms) -> Result<Terms> {
+fn terms(terms: &v1::RecordingTerms) -> Result<Terms> {
     parse::check_most("purposes", terms.purposes.len(), MOST_PURPOSES)?;
     parse::check_most("jurisdictions", terms.jurisdictions.len(), MOST_PARTIES)?;
     let purposes = terms.purposes.iter().enumerate();

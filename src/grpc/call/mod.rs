@@ -2,6 +2,7 @@
 
 mod event;
 mod lookup;
+mod part;
 mod recording;
 mod wire;
 
@@ -44,6 +45,14 @@ impl CallService for Calls {
     ) -> Result<Response<v1::UpsertCallResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("UpsertCall", upsert(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn attach_part(
+        &self,
+        request: Request<v1::AttachPartRequest>,
+    ) -> Result<Response<v1::AttachPartResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("AttachPart", attach(&self.vault, &caller, request.into_inner())).await
     }
 
     async fn get_call(&self, request: Request<v1::GetCallRequest>) -> Result<Response<v1::GetCallResponse>, Status> {
@@ -108,6 +117,11 @@ async fn upsert(vault: &Vault, caller: &Caller, ask: v1::UpsertCallRequest) -> R
         outcome: wire::outcome(outcome).into(),
         stale: outcome == Outcome::Stale,
     })
+}
+
+async fn attach(vault: &Vault, caller: &Caller, ask: v1::AttachPartRequest) -> Result<v1::AttachPartResponse> {
+    let attached = vault.attach_part(caller, part::attach(ask)?).await?;
+    Ok(v1::AttachPartResponse { part: Some(part::shown(attached.part)), created: attached.created })
 }
 
 async fn show(

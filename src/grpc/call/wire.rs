@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{parse, status};
-use super::event;
+use super::{event, part};
 use crate::model::{
     CallField, CallId, Content, Direction, Disposition, Error, FieldType, Label, Leg, LegFacts, PartyRole, Reason,
     Result, SourceCallId, SubjectId, Value, check_dialled, is_withheld,
@@ -14,7 +14,7 @@ use crate::vault::call::{AGENT_CLASS, CLASS, Outcome, Show, Shown, ShownParty, S
 /// Most parties of a leg.
 const MOST_PARTIES: usize = 50;
 /// Most fields that a question names.
-const MOST_FIELDS: usize = 10;
+pub(super) const MOST_FIELDS: usize = 10;
 /// Most characters of a number, and of what a system calls an agent.
 const LONGEST_NAME: usize = 64;
 
@@ -138,6 +138,7 @@ pub fn show(ask: v1::GetCallRequest) -> Result<Show> {
         purpose: ask.purpose,
         redaction: parse::redaction(ask.redaction)?,
         fields: ask.fields.iter().map(field).collect::<Result<_>>()?,
+        kinds: part::kinds(&ask.part_kinds)?,
         viewer: Some(viewer).filter(|viewer| *viewer > 0),
         justification: parse::reference("justification", &ask.justification)?,
     })
@@ -145,7 +146,7 @@ pub fn show(ask: v1::GetCallRequest) -> Result<Show> {
 
 /// A call, on the wire.
 pub fn call(shown: Shown) -> v1::Call {
-    let Shown { call, legs, parties, events } = shown;
+    let Shown { call, legs, parties, parts, events } = shown;
     let state = if call.ended_at.is_some() { v1::CallState::Ended } else { v1::CallState::Active };
     v1::Call {
         call: call.id.to_string(),
@@ -158,6 +159,7 @@ pub fn call(shown: Shown) -> v1::Call {
         create_time: Some(parse::wire_time(call.created_at)),
         etag: call.version.to_string(),
         events: events.into_iter().map(event::wire).collect(),
+        parts: parts.into_iter().map(part::shown).collect(),
     }
 }
 
@@ -167,7 +169,7 @@ fn leg(leg: Leg) -> v1::CallLeg {
         source_system: leg.system,
         source_call_id: leg.source_id,
         revision: leg.revision,
-        direction: facts.direction.number().into(),
+        direction: facts.direction.number(),
         dialled: facts.dialled,
         queue: facts.queue,
         skill: facts.skill,
@@ -179,7 +181,7 @@ fn leg(leg: Leg) -> v1::CallLeg {
         end_time: facts.ended_at.map(parse::wire_time),
         hold_count: facts.holds,
         hold_seconds: facts.held_for,
-        disposition: facts.disposition.map_or(0, |disposition| disposition.number().into()),
+        disposition: facts.disposition.map_or(0, |disposition| disposition.number()),
         parties: leg.parties.into_iter().map(u32::from).collect(),
     }
 }
@@ -188,7 +190,7 @@ fn shown_party(shown: ShownParty) -> v1::CallParty {
     let ShownParty { party, erased, values } = shown;
     v1::CallParty {
         party: party.number.into(),
-        role: party.role.number().into(),
+        role: party.role.number(),
         subject: party.subject.to_string(),
         erased,
         label: party.role.label(erased).to_owned(),
@@ -206,7 +208,7 @@ fn value(shown: ShownValue) -> v1::CallValue {
         },
         Err(error) => Outcome::Error(status::to_item_status(&error)),
     });
-    v1::CallValue { field: shown.field.number().into(), token: shown.token, outcome }
+    v1::CallValue { field: shown.field.number(), token: shown.token, outcome }
 }
 
 /// What became of what was told, on the wire.

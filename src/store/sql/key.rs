@@ -2,7 +2,7 @@ use async_trait::async_trait;
 
 use super::super::super::key::{CONDEMNED, Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
 use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, retention};
-use crate::model::{KeyState, SubjectId};
+use crate::model::{KeyState, PartId, SubjectId};
 
 #[async_trait]
 impl Keys for SqlTx {
@@ -203,14 +203,15 @@ impl Keys for SqlTx {
                 .number(key.version.into())
                 .number(key.created_at.micros())
                 .number(key.state.number().into())
-                .maybe_number(key.cohort.map(|cohort| cohort.number().into()));
+                .maybe_number(key.cohort.map(|cohort| cohort.number().into()))
+                .maybe_blob(key.part.as_ref().map(|part| part.as_bytes().as_slice()));
         }
         self.run(
             concat! {
-                "INSERT INTO subject_key (leaf, subject, class, version, created_at, state, cohort) ",
+                "INSERT INTO subject_key (leaf, subject, class, version, created_at, state, cohort, part) ",
                 "SELECT CAST(e.value ->> 0 AS BIGINT), ", blob!("1"), ", e.value ->> 2, ",
                 "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT), CAST(e.value ->> 5 AS BIGINT), ",
-                "CAST(e.value ->> 6 AS BIGINT) FROM ", each!("1"), " AS e"
+                "CAST(e.value ->> 6 AS BIGINT), ", blob!("7"), " FROM ", each!("1"), " AS e"
             },
             rows,
         )
@@ -249,7 +250,7 @@ impl Keys for SqlTx {
             .fetch(
                 concat! {
                     "SELECT k.leaf, k.subject, k.class, k.version, k.created_at, k.state, k.cohort, ",
-                    "CAST(CASE WHEN k.ended_by IS NULL THEN 0 ELSE 1 END AS BIGINT) FROM ", each!("1"),
+                    "CAST(CASE WHEN k.ended_by IS NULL THEN 0 ELSE 1 END AS BIGINT), k.part FROM ", each!("1"),
                     " AS e CROSS JOIN subject_key k WHERE k.subject = ", blob!("0"), " ORDER BY k.version, k.leaf"
                 },
                 Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
@@ -308,5 +309,6 @@ fn subject_key(row: &Row) -> Result<SubjectKey> {
             .ok_or_else(|| inconsistent("subject_key", "state"))?,
         cohort: retention::cohort(columns.take()?)?,
         ended: columns.unsigned::<u32>("subject_key", "ended_by")? > 0,
+        part: columns.maybe_bytes("subject_key", "part")?.map(PartId::from_bytes),
     })
 }

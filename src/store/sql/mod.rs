@@ -15,6 +15,7 @@ mod key;
 mod leaf;
 mod node;
 mod outbox;
+mod part;
 mod request;
 mod retention;
 mod rotation;

@@ -113,9 +113,7 @@ impl Vault {
                 call::note(false);
                 Ok(appended)
             }
-            Written::Call | Written::Recorded(_) | Written::Tokens(_) => {
-                Err(Error::internal("an event was answered as something else"))
-            }
+            _ => Err(Error::internal("an event was answered as something else")),
         }
     }
 

@@ -4,20 +4,23 @@
 //! any other, each under the key of whom it is about; so an erasure takes one party out of a call, and the call stays.
 
 mod event;
+mod part;
 mod plan;
 mod show;
 mod upsert;
 mod who;
 
 pub use event::{AppendEvent, Appended, MOST_EVENTS, Terms};
-pub use show::{Show, Shown, ShownParty, ShownValue};
+pub use part::{Attach, Attached};
+pub use show::{Show, Shown, ShownPart, ShownParty, ShownValue};
 pub use upsert::{Outcome, ToldParty, Upsert};
 pub use who::{Choice, Found, choose};
 
 use std::collections::HashMap;
 
 use crate::model::{
-    Call, CallId, Error, Leg, Party, PartyRole, PartyValue, Reason, Result, Subject, SubjectId, SubjectState,
+    Call, CallId, Error, Facts, Leg, Part, Party, PartyRole, PartyValue, Reason, Result, Subject, SubjectId,
+    SubjectState, TokenRow,
 };
 use crate::store::Tx;
 
@@ -44,6 +47,10 @@ pub struct Whole {
     pub parties: Vec<Party>,
     /// Their values.
     pub values: Vec<PartyValue>,
+    /// Their parts, in the order in which they were attached.
+    pub parts: Vec<Part>,
+    /// What the parts' tokens are now.
+    pub facts: HashMap<TokenRow, Facts>,
     /// Who they are.
     pub people: HashMap<SubjectId, Subject>,
 }
@@ -62,7 +69,10 @@ impl Whole {
         }
         let ids: Vec<CallId> = calls.iter().map(|call| call.id).collect();
         let (legs, parties) = (tx.legs_of(&ids).await?, tx.parties_of(&ids).await?);
-        let values = tx.party_values_of(&ids).await?;
+        let (values, parts) = (tx.party_values_of(&ids).await?, tx.parts_of(&ids).await?);
+        let rows: Vec<TokenRow> = parts.iter().filter_map(Part::token).collect();
+        let facts = if rows.is_empty() { Vec::new() } else { tx.facts(&rows, &[]).await? };
+        let facts: HashMap<_, _> = facts.into_iter().map(|facts| (facts.token.row, facts)).collect();
         let mut subjects: Vec<SubjectId> = parties.iter().map(|party| party.subject).collect();
         subjects.sort_unstable();
         subjects.dedup();
@@ -70,10 +80,14 @@ impl Whole {
         let whole = |call: Call| {
             let parties: Vec<Party> = parties.iter().filter(|party| party.call == call.id).cloned().collect();
             let own = |party: &Party| Some((party.subject, people.get(&party.subject)?.clone()));
+            let parts: Vec<Part> = parts.iter().filter(|part| part.call == call.id).cloned().collect();
+            let kept = |part: &Part| Some((part.token()?, facts.get(&part.token()?)?.clone()));
             Self {
                 legs: legs.iter().filter(|leg| leg.call == call.id).cloned().collect(),
                 people: parties.iter().filter_map(own).collect(),
                 values: values.iter().filter(|value| value.call == call.id).copied().collect(),
+                facts: parts.iter().filter_map(kept).collect(),
+                parts,
                 parties,
                 call,
             }

@@ -8,7 +8,7 @@ use super::{AGENT, CLASS, Found, PROVISIONAL, Whole, choose};
 use crate::crypto::SecretBytes;
 use crate::keys::index;
 use crate::model::{
-    Call, CallField, CallId, Content, Error, Facts, FieldType, Label, Leg, Party, Result, Subject, SubjectId,
+    Call, CallField, CallId, Content, Error, Facts, FieldType, Label, Leg, PartId, Party, Result, Subject, SubjectId,
     SubjectState, Time, Token, TokenFormat, TokenRow, TokenState, Value,
 };
 use crate::policy::{self, Caller, Upkeep};
@@ -268,7 +268,7 @@ impl Vault {
             plan.owners.into_iter().filter(|owned| !owned.fields.is_empty() || matches!(owned.owner, Owner::New(_)))
         {
             let (of, fields): (Vec<_>, Vec<Field>) = owned.fields.into_iter().unzip();
-            let new = self.seal_told(caller, owned.owner, &fields, &source, now).await?;
+            let new = self.seal_told(caller, (DEED, None), owned.owner, &fields, &source, now).await?;
             let digest = of.iter().zip(&new.fields).find(|(of, _)| of.is_none());
             digest_row = digest_row.or(digest.map(|(_, field)| field.token.row));
             told.push(Told { new, of, sought: owned.sought });
@@ -305,9 +305,11 @@ impl Vault {
         Ok(NewCall { caller, request_name, deed: DEED, request, read, call, leg, parties, subjects, told, replaced })
     }
 
-    async fn seal_told(
+    /// Seals values that are told with a call, or of a part of one.
+    pub(super) async fn seal_told(
         &self,
         caller: &Caller,
+        (deed, part): (&'static str, Option<PartId>),
         owner: Owner,
         fields: &[Field],
         source: &Label,
@@ -318,12 +320,12 @@ impl Vault {
             Owner::Known(id) => self.custody.store().read().await?.subject_keys(&[*id]).await?,
             Owner::New(_) => Vec::new(),
         };
-        let (keys, leaves, places) = self.keys_for(subject, &known, fields, now).await?;
+        let (keys, leaves, places) = self.keys_for(subject, &known, part, fields, now).await?;
         let generations = self.custody.generations();
         let seal = |field: &Field| self.seal_new(subject, &places, source, field, &generations, now);
         let sealed = fields.iter().map(seal).collect::<Result<Vec<_>>>()?;
         let (caller, call) = (caller.name.clone(), trace::request());
-        Ok(NewTokens { caller, call, deed: DEED, request: None, owner, keys, leaves, fields: sealed })
+        Ok(NewTokens { caller, call, deed, request: None, owner, part, keys, leaves, fields: sealed })
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::{Whole, unknown};
 use crate::keys::flight::Flight;
 use crate::model::{
-    Call, CallEvent, CallField, CallFilter, CallId, Channel, Content, Error, Leg, Party, Redaction, Reference, Result,
+    Call, CallEvent, CallField, CallFilter, CallId, Channel, Content, Error, Leg, Part, PartKind, Party, Reason,
+    Redaction, Reference, Result,
 };
 use crate::policy::Caller;
 use crate::vault::Vault;
@@ -21,8 +22,10 @@ pub struct Show {
     pub purpose: String,
     /// How much of each is shown.
     pub redaction: Redaction,
-    /// Which of them; all when empty.
+    /// Which of them; all when this and `kinds` are empty.
     pub fields: Vec<CallField>,
+    /// Which parts; all when this and `fields` are empty.
+    pub kinds: Vec<PartKind>,
     /// The party that it is shown to, who sees nothing of the others.
     pub viewer: Option<u8>,
     /// A ticket.
@@ -37,8 +40,22 @@ pub struct Shown {
     pub legs: Vec<Leg>,
     /// Its parties.
     pub parties: Vec<ShownParty>,
+    /// Its parts.
+    pub parts: Vec<ShownPart>,
     /// What happened in it, in order of time; of one call that is shown by itself.
     pub events: Vec<CallEvent>,
+}
+
+/// A part as it is shown.
+pub struct ShownPart {
+    /// The part.
+    pub part: Part,
+    /// Why it is gone, if it is.
+    pub gone: Option<Reason>,
+    /// The token of its content; empty when that lies elsewhere.
+    pub token: String,
+    /// Its content, or where that lies, or why that is not shown; `None` when nobody asked, or it is hidden from the viewer.
+    pub outcome: Option<Result<Content>>,
 }
 
 /// A party as it is shown.
@@ -76,11 +93,13 @@ impl Vault {
         if ask.purpose.is_empty() {
             return Ok((Shown { events, ..self.describe_call(whole) }, None));
         }
-        let wanted = |party: u8, field: CallField| {
-            ask.viewer.is_none_or(|viewer| viewer == party) && (ask.fields.is_empty() || ask.fields.contains(&field))
-        };
-        let values = whole.values.iter().filter(|value| wanted(value.party, value.field)).take(MOST);
-        let tokens: Vec<String> = values.map(|value| self.custody.ring.opaque(value.token).to_string()).collect();
+        let all = ask.fields.is_empty() && ask.kinds.is_empty();
+        let sees = |party: u8| ask.viewer.is_none_or(|viewer| viewer == party);
+        let values =
+            whole.values.iter().filter(|value| sees(value.party) && (all || ask.fields.contains(&value.field)));
+        let parts = whole.parts.iter().filter(|part| sees(part.party) && (all || ask.kinds.contains(&part.kind)));
+        let rows = values.map(|value| value.token).chain(parts.filter_map(|part| part.content)).take(MOST);
+        let tokens: Vec<String> = rows.map(|row| self.custody.ring.opaque(row).to_string()).collect();
         let detokenize = Detokenize {
             tokens,
             purpose: ask.purpose,
@@ -132,6 +151,14 @@ impl Vault {
             ShownParty { erased: whole.is_erased(party), party: party.clone(), values }
         };
         let parties = whole.parties.iter().map(party).collect();
-        Shown { parties, call: whole.call, legs: whole.legs, events: Vec::new() }
+        let now = self.clock.now();
+        let part = |part: &Part| {
+            let token = part.content.map(|row| self.custody.ring.opaque(row).to_string()).unwrap_or_default();
+            let outcome = outcomes.remove(&token).map(|revealed| revealed.outcome);
+            ShownPart { gone: whole.gone(part, now), part: part.clone(), token, outcome }
+        };
+        let mut part = part;
+        let parts = whole.parts.iter().map(&mut part).collect();
+        Shown { parties, parts, call: whole.call, legs: whole.legs, events: Vec::new() }
     }
 }

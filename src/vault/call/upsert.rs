@@ -212,9 +212,7 @@ impl Vault {
                 call::note(false);
                 Ok(())
             }
-            Written::Event(_) | Written::Recorded(_) | Written::Tokens(_) => {
-                Err(Error::internal("a call was answered as something else"))
-            }
+            _ => Err(Error::internal("a call was answered as something else")),
         }
     }
 }

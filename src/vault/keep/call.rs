@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::part::{Parts, store_parts};
 use super::{Keeping, event};
 use crate::keys::index::{self, Spot};
 use crate::model::{
@@ -14,13 +15,13 @@ use crate::store::Tx;
 use crate::store::request::Answer;
 use crate::vault::audit::{Entry, Touched, outcome};
 use crate::vault::call::{Found, choose};
-use crate::vault::write::{NewCall, Owner, Sought, Told, Write};
+use crate::vault::write::{NewCall, NewPart, Owner, Sought, Told, Write};
 
 /// What a transaction has found and made of calls.
 #[derive(Default)]
 pub struct Calls {
     /// The version of each call.
-    versions: HashMap<CallId, u64>,
+    pub(super) versions: HashMap<CallId, u64>,
     /// Of which call a leg is.
     legs: HashMap<(String, String), CallId>,
     /// Of which call a group is.
@@ -35,6 +36,7 @@ pub struct Calls {
     new_parties: Vec<Party>,
     new_values: Vec<PartyValue>,
     replaced: Vec<Token>,
+    pub(super) parts: Parts,
 }
 
 impl Keeping<'_> {
@@ -43,14 +45,19 @@ impl Keeping<'_> {
     pub(super) async fn read_calls(&mut self, tx: &mut dyn Tx, writes: &[&Write]) -> Result<()> {
         let calls = writes.iter().filter_map(|write| if let Write::Call(new) = write { Some(&**new) } else { None });
         let calls: Vec<&NewCall> = calls.collect();
+        let parts = writes.iter().filter_map(|write| if let Write::Part(new) = write { Some(&**new) } else { None });
+        let parts: Vec<&NewPart> = parts.collect();
         // All at once, or two nodes would wait for each other.
-        let read = calls.iter().filter(|new| new.read.is_some()).map(|new| new.call.id);
-        let known: Vec<CallId> = read.chain(event::told(writes)).collect();
+        let known = calls.iter().filter(|new| new.read.is_some()).map(|new| new.call.id);
+        let known = known.chain(parts.iter().map(|new| new.part.call)).chain(event::told(writes));
+        let known: Vec<CallId> = known.collect();
         self.calls.versions = tx.lock_calls(&known).await?.into_iter().map(|call| (call.id, call.version)).collect();
-        if calls.is_empty() {
+        if calls.is_empty() && parts.is_empty() {
             return Ok(());
         }
-        let requests: Vec<_> = calls.iter().filter_map(|new| Some((new.caller.clone(), new.request?))).collect();
+        let requests = calls.iter().map(|new| (&new.caller, new.request));
+        let requests = requests.chain(parts.iter().map(|new| (&new.new.caller, new.request)));
+        let requests: Vec<_> = requests.filter_map(|(caller, id)| Some((caller.clone(), id?))).collect();
         for answer in tx.answers(&requests).await? {
             self.answered.insert((answer.caller.clone(), answer.id), answer);
         }
@@ -62,7 +69,7 @@ impl Keeping<'_> {
             calls.iter().filter_map(|new| Some((&*new.call.system, new.call.group.as_deref()?))).collect();
         let groups = tx.calls_grouped(&groups).await?.into_iter();
         self.calls.groups = groups.filter_map(|call| Some(((call.system, call.group?), call.id))).collect();
-        Ok(())
+        self.read_parts(tx, &parts).await
     }
 
     async fn read_found(&mut self, tx: &mut dyn Tx, calls: &[&NewCall]) -> Result<()> {
@@ -187,6 +194,9 @@ impl Keeping<'_> {
         }
         tx.insert_parties(&calls.new_parties).await?;
         tx.put_party_values(&calls.new_values).await?;
+        if !store_parts(tx, &calls.parts).await? {
+            return Err(moved());
+        }
         self.delete_replaced(tx, calls.replaced).await
     }
 
@@ -215,6 +225,6 @@ impl Keeping<'_> {
 }
 
 /// The refusal for what was decided on something that has changed since.
-fn moved() -> Error {
+pub(super) fn moved() -> Error {
     Error::new(Reason::EtagMismatch, "the call, or who is known by a number in it, has changed meanwhile; try again")
 }

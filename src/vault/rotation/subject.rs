@@ -8,7 +8,7 @@ use super::{Next, Step, Worker, row_after};
 use crate::keys::checkpoint::hex;
 use crate::keys::{Place, condemn};
 use crate::model::{
-    Cohort, Error, KeyState, Reason, Result, Rotation, RotationState, SubjectId, SubjectState, Time, Token,
+    Cohort, Error, KeyState, PartId, Reason, Result, Rotation, RotationState, SubjectId, SubjectState, Time, Token,
 };
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
@@ -63,9 +63,9 @@ impl Reseal {
     /// The first step of a plan. From the commit on, new values are sealed under the new keys only. The subject must be
     /// locked.
     pub async fn begin(tx: &mut dyn Tx, subject: SubjectId, plan: &Plan, now: Time) -> Result<Step> {
-        let mut newest: BTreeMap<(&str, Option<Cohort>), u32> = BTreeMap::new();
+        let mut newest: BTreeMap<(&str, Option<Cohort>, Option<PartId>), u32> = BTreeMap::new();
         for key in &plan.old {
-            let version = newest.entry((&key.class, key.cohort)).or_default();
+            let version = newest.entry((&key.class, key.cohort, key.part)).or_default();
             *version = key.version.max(*version);
         }
         // Nothing is sealed under them before this is committed.
@@ -73,7 +73,7 @@ impl Reseal {
         let fresh: Vec<SubjectKey> = newest
             .into_iter()
             .zip(first..)
-            .map(|(((class, cohort), version), leaf)| SubjectKey {
+            .map(|(((class, cohort, part), version), leaf)| SubjectKey {
                 leaf,
                 subject,
                 class: class.to_owned(),
@@ -82,10 +82,11 @@ impl Reseal {
                 state: KeyState::Active,
                 cohort,
                 ended: false,
+                part,
             })
             .collect();
         let made = |old: &SubjectKey| {
-            let fresh = fresh.iter().find(|fresh| (&fresh.class, fresh.cohort) == (&old.class, old.cohort))?;
+            let fresh = fresh.iter().find(|fresh| fresh.serves_as(old))?;
             Some(Move { from: old.leaf, to: fresh.leaf, version: fresh.version })
         };
         let moves = plan.old.iter().filter_map(made).collect();
@@ -109,8 +110,7 @@ async fn renew_targets(tx: &mut dyn Tx, moves: &mut [Move], subject: SubjectId, 
         if find(&keys, made.to).is_some_and(|to| fits(&to)) {
             continue;
         }
-        let alike = |key: &&SubjectKey| (&key.class, key.cohort) == (&from.class, from.cohort);
-        let newest = keys.iter().filter(alike).max_by_key(|key| key.version);
+        let newest = keys.iter().filter(|key| key.serves_as(&from)).max_by_key(|key| key.version);
         let fresh = if let Some(key) = newest.filter(|key| fits(key)) {
             key.clone()
         } else {

@@ -1,0 +1,74 @@
+//! Parts of calls within a shared transaction: whether there is one of the name, and what is stored.
+
+use std::collections::HashMap;
+
+use super::Keeping;
+use super::call::moved;
+use crate::model::{CallId, Error, Part, PartId, Reason, Result};
+use crate::store::Tx;
+use crate::store::request::Answer;
+use crate::vault::write::NewPart;
+
+/// What a transaction has found and made of parts.
+#[derive(Default)]
+pub struct Parts {
+    /// The parts that there are of the calls, and those just made.
+    known: HashMap<CallId, Vec<PartId>>,
+    new: Vec<Part>,
+}
+
+impl Keeping<'_> {
+    /// Reads what parts there are, now that their calls are locked.
+    pub(super) async fn read_parts(&mut self, tx: &mut dyn Tx, news: &[&NewPart]) -> Result<()> {
+        if news.is_empty() {
+            return Ok(());
+        }
+        let calls: Vec<CallId> = news.iter().map(|new| new.part.call).collect();
+        for part in tx.parts_of(&calls).await? {
+            self.calls.parts.known.entry(part.call).or_default().push(part.id);
+        }
+        Ok(())
+    }
+
+    /// Decides about one part. A refusal is the write's own; nothing of it is kept then.
+    pub(super) fn plan_part(&mut self, new: &NewPart) -> Result<()> {
+        let asked = new.request.map(|id| (new.new.caller.clone(), id));
+        if asked.as_ref().is_some_and(|asked| self.answered.contains_key(asked)) {
+            return Err(moved());
+        }
+        let part = &new.part;
+        let version = self.calls.versions.get_mut(&part.call).ok_or_else(moved)?;
+        let known = self.calls.parts.known.entry(part.call).or_default();
+        if known.contains(&part.id) {
+            return Err(moved());
+        }
+        if known.len() >= new.most {
+            let message = format!("has {} parts already, the most that a call may have", new.most);
+            return Err(Error::new(Reason::BatchTooLarge, message).at("call").with("maximum", new.most));
+        }
+        let bumped = *version + 1;
+        self.admit(&new.new)?;
+        let (_, planned) = self.make(&new.new)?;
+        self.record_kept(&new.new, &planned);
+        self.calls.versions.insert(part.call, bumped);
+        self.calls.parts.known.entry(part.call).or_default().push(part.id);
+        if let Some((caller, id)) = asked {
+            let (deed, answer) = (new.new.deed.to_owned(), part.id.to_string());
+            let answer = Answer { caller: caller.clone(), id, deed, subject: None, answer, created_at: self.now };
+            self.answered.insert((caller, id), answer.clone());
+            self.new_answers.push(answer);
+        }
+        self.calls.parts.new.push(part.clone());
+        Ok(())
+    }
+}
+
+/// Writes what was decided. `false` when on another node somebody was faster: then it is all to be done anew.
+pub(super) async fn store_parts(tx: &mut dyn Tx, parts: &Parts) -> Result<bool> {
+    if parts.new.is_empty() {
+        return Ok(true);
+    }
+    let calls: Vec<CallId> = parts.new.iter().map(|part| part.call).collect();
+    tx.touch_calls(&calls).await?;
+    Ok(tx.insert_parts(&parts.new).await? == parts.new.len() as u64)
+}
