@@ -64,6 +64,9 @@ pub trait Retentions {
         limit: u32,
     ) -> Result<Vec<Due>>;
 
+    /// A page, by leaf, of keys that outlasted the erasure of their subject until a time that is over.
+    async fn due_kept(&mut self, now: Time, after: Option<u32>, limit: u32) -> Result<Vec<Due>>;
+
     /// Subjects, in order, with keys of a class that have no month and under which nothing is younger than `before`; who are
     /// not erased. All keys of a subject count as one: a rotation may be moving values between them.
     async fn undated_keys(

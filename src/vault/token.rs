@@ -195,6 +195,7 @@ impl Vault {
                     state: KeyState::Active,
                     cohort,
                     ended: false,
+                    kept_until: None,
                 };
                 places.extend([place(&key)]);
                 keys.push(key);
@@ -482,7 +483,7 @@ async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: 
         let version = keys.last().map_or(1, |key| key.version + 1);
         let (class, state) = (token.class.clone(), KeyState::Active);
         let (subject, ended) = (token.subject, false);
-        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended };
+        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended, kept_until: None };
         tx.insert_subject_keys(std::slice::from_ref(&key)).await?;
         key
     };

@@ -33,13 +33,20 @@ impl Retentions for SqlTx {
         .fetch_all(self.connection())
         .await
         .map_err(failed)?;
-        let due = |row: &Row| {
-            let mut columns = Columns::of(row);
-            let leaf = columns.unsigned("subject_key", "leaf")?;
-            let subject = SubjectId::from_bytes(columns.bytes("subject_key", "subject")?);
-            let month = cohort(columns.take()?)?.ok_or_else(|| inconsistent("subject_key", "cohort"))?;
-            Ok(Due { leaf, subject, cohort: month })
-        };
+        found.iter().map(due).collect()
+    }
+
+    async fn due_kept(&mut self, now: Time, after: Option<u32>, limit: u32) -> Result<Vec<Due>> {
+        let found = sqlx::query(concat! {
+            "SELECT k.leaf, k.subject, k.cohort FROM subject_key k JOIN subject s ON s.id = k.subject ",
+            "WHERE k.kept_until <= $1 AND k.ended_by IS NULL AND k.leaf > $2 AND s.state = 5 ORDER BY k.leaf LIMIT $3"
+        })
+        .bind(now.micros())
+        .bind(after.map_or(-1, i64::from))
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
         found.iter().map(due).collect()
     }
 
@@ -296,6 +303,14 @@ impl Retentions for SqlTx {
             .map_err(failed)?;
         Ok(())
     }
+}
+
+fn due(row: &Row) -> Result<Due> {
+    let mut columns = Columns::of(row);
+    let leaf = columns.unsigned("subject_key", "leaf")?;
+    let subject = SubjectId::from_bytes(columns.bytes("subject_key", "subject")?);
+    let month = cohort(columns.take()?)?.ok_or_else(|| inconsistent("subject_key", "cohort"))?;
+    Ok(Due { leaf, subject, cohort: month })
 }
 
 fn texts(texts: &[String]) -> String {

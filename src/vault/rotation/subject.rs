@@ -82,6 +82,7 @@ impl Reseal {
                 state: KeyState::Active,
                 cohort,
                 ended: false,
+                kept_until: None,
             })
             .collect();
         let made = |old: &SubjectKey| {
