@@ -160,22 +160,22 @@ fn preview(cohorts: &[v1::RetentionCohort]) -> Answer {
             "end_time": print::time(cohort.end_time),
             "overdue": cohort.overdue,
             "restricted": cohort.restricted,
+            "erased": cohort.erased,
             "subjects": cohort.subjects,
             "values": cohort.values,
         })
     };
-    let state = |cohort: &v1::RetentionCohort| match (cohort.overdue, cohort.restricted) {
-        (true, true) => "overdue, restricted",
-        (true, false) => "overdue",
-        (false, true) => "restricted",
-        (false, false) => "",
+    let state = |cohort: &v1::RetentionCohort| {
+        let states =
+            [(cohort.overdue, "overdue"), (cohort.restricted, "restricted"), (cohort.erased, "outlasts an erasure")];
+        states.into_iter().filter(|(is_so, _)| *is_so).map(|(_, state)| state).collect::<Vec<_>>().join(", ")
     };
     let rows = cohorts.iter().map(|cohort| {
         vec![
             cohort.retention_class.clone(),
             cohort.month.clone(),
             table::time(cohort.end_time),
-            state(cohort).to_owned(),
+            state(cohort),
             cohort.subjects.to_string(),
             cohort.values.to_string(),
         ]

@@ -148,6 +148,7 @@ fn wire_cohort(previewed: &Previewed) -> v1::RetentionCohort {
         end_time: previewed.ends_at.map(parse::wire_time),
         overdue: previewed.overdue,
         restricted: counted.restricted,
+        erased: counted.kept_until.is_some(),
         subjects: counted.subjects.cast_signed(),
         values: counted.values.cast_signed(),
     }

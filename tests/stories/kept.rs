@@ -84,7 +84,6 @@ fn demanded(code: &str, outlasts_erasure: bool) -> v1::DefineRetentionClassReque
 
 /// Class, verdict, count and the day on which it ends, of the fields of a plan.
 pub fn fields(erasure: &v1::Erasure) -> Vec<(&str, &str, u64, String)> {
-    let day = |time: &prost_types::Timestamp| Time::from_micros(time.seconds * 1_000_000).to_string()[..10].to_owned();
     let items = erasure.plan.iter().filter(|item| item.element == "fields");
     items
         .map(|item| {
@@ -103,7 +102,24 @@ fn planned(
     (class, verdict, count, end.to_owned())
 }
 
+/// The day of a moment.
+fn day(time: &prost_types::Timestamp) -> String {
+    Time::from_micros(time.seconds * 1_000_000).to_string()[..10].to_owned()
+}
+
 impl House {
+    /// What outlasts an erasure, as the preview has it: class, month, day of the end, whether overdue, how many values.
+    async fn outlasting(&self) -> Vec<(String, String, String, bool, i64)> {
+        let preview = self.retention().await.preview_retention(v1::PreviewRetentionRequest {}).await.unwrap();
+        let erased = preview.into_inner().cohorts.into_iter().filter(|found| found.erased);
+        erased
+            .map(|found| {
+                let end = day(&found.end_time.unwrap());
+                (found.retention_class, found.month, end, found.overdue, found.values)
+            })
+            .collect()
+    }
+
     async fn verified(&self, erasure: &v1::Erasure) -> v1::VerifyErasureResponse {
         let mut keys = self.key_service().await;
         let request = v1::VerifyErasureRequest { erasure: erasure.erasure.clone() };
@@ -165,6 +181,9 @@ on_both_stores! {
         assert_eq!(read(&spoils, &hoard, &ada.subject, VOICE[0]), (2, 0), "in no copy but what is kept, and nobody finds it");
         assert_eq!(read(&spoils, &hoard, &bob.subject, "bob@example.org"), (4, 1));
 
+        let kept = house.outlasting().await;
+        assert_eq!(kept, [("mifid.voice".to_owned(), "2026-11".to_owned(), "2031-12-01".to_owned(), false, 2)]);
+
         // Yesterday's database beside the present slot.
         for at in ["yesterday", "yesterday once more"] {
             house.stop().await;
@@ -188,9 +207,11 @@ on_both_stores! {
         assert_kept(&mut house, &voice, &VOICE).await;
         house.clock.advance(DAY * 2);
         assert_eq!(open(&mut house, &voice, AUTHORITY).await.0, all_refused(2, "SUBJECT_ERASED"), "it is over");
+        assert!(house.outlasting().await[0].3, "it is overdue");
         let ended = ("mifid.voice".to_owned(), "2026-11".to_owned(), 1, 2);
         assert_eq!(house.end_retention().await, [ended]);
         assert_eq!(house.end_retention().await, [], "and nothing twice");
+        assert_eq!(house.outlasting().await, []);
         let run = house.runs().await.into_iter().find(|run| !run.receipt.is_empty()).unwrap();
         let said = receipt::verify(&run.receipt, None).unwrap().statement;
         assert_eq!((said.kind, said.plan[0].count, said.plan[0].verdict), (Kind::Retention, 2, Verdict::Destroy));

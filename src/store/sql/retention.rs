@@ -141,6 +141,31 @@ impl Retentions for SqlTx {
                 class: columns.take()?,
                 cohort: cohort(columns.take()?)?,
                 restricted: columns.unsigned::<u32>("subject", "restricted")? > 0,
+                kept_until: None,
+                subjects: columns.unsigned("subject_key", "count")?,
+                values: columns.unsigned("token", "count")?,
+            })
+        };
+        found.iter().map(counted).collect()
+    }
+
+    async fn count_kept(&mut self) -> Result<Vec<Counted>> {
+        let found = sqlx::query(concat! {
+            "SELECT k.class, k.cohort, k.kept_until, COUNT(DISTINCT k.subject), COUNT(*) FROM subject_key k ",
+            "JOIN subject s ON s.id = k.subject JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
+            "WHERE k.kept_until IS NOT NULL AND k.ended_by IS NULL AND s.state = 5 AND t.sealed IS NOT NULL ",
+            "GROUP BY k.class, k.cohort, k.kept_until ORDER BY k.class, k.cohort, k.kept_until"
+        })
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        let counted = |row: &Row| {
+            let mut columns = Columns::of(row);
+            Ok(Counted {
+                class: columns.take()?,
+                cohort: cohort(columns.take()?)?,
+                restricted: false,
+                kept_until: columns.maybe_time()?,
                 subjects: columns.unsigned("subject_key", "count")?,
                 values: columns.unsigned("token", "count")?,
             })
