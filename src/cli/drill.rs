@@ -123,6 +123,8 @@ struct Counts {
     living: u64,
     sampled: u64,
     values_of_erased: u64,
+    /// Of theirs, what outlasts their erasure because a law demands it.
+    values_kept: u64,
     values_of_sample: u64,
     pages_opened: u64,
     pages_closed: u64,
@@ -365,10 +367,10 @@ impl Drill<'_> {
         let mut spoils = drill::plunder(&moment, &**copy, running.as_deref()).await?;
         let (opened, closed) = spoils.pages();
         (counts.pages_opened, counts.pages_closed) = (opened as u64, closed as u64);
-        let dead = drill::attack(&mut spoils, &**copy, &survey.erased_since).await?;
+        let dead = drill::attack(&mut spoils, &**copy, &survey.erased_since, &moment.kept()).await?;
         let listed = drill::listed(&spoils, &**copy, &dead).await?;
-        let living = drill::attack(&mut spoils, &**copy, &survey.sample).await?;
-        counts.values_of_erased = dead.values;
+        let living = drill::attack(&mut spoils, &**copy, &survey.sample, &BTreeSet::new()).await?;
+        (counts.values_of_erased, counts.values_kept) = (dead.values, dead.kept);
         counts.values_of_sample = living.values;
         judge_attack(report, &dead, listed, &living);
         if let Some(running) = running {
@@ -392,7 +394,7 @@ impl Drill<'_> {
         survey: &Survey,
         report: &mut Report,
     ) -> Outcome<Option<Instant>> {
-        let nobody = BTreeSet::new();
+        let (nobody, kept) = (BTreeSet::new(), moment.kept());
         drill::forget_nodes(&**copy).await?;
         // Keys of its own, thrown away with the copy: a drill signs nothing.
         let (vault, path) = (self.manifest.tree()?, self.folder.join("kek.key"));
@@ -424,7 +426,7 @@ impl Drill<'_> {
             recovered.epoch_before, recovered.epoch, recovered.erasures_reapplied, recovered.buckets_rebuilt
         );
         report.check("a restore opens the vault", true, words, &nobody);
-        let left = custody.not_erased(&survey.erased_since).await?;
+        let left = custody.not_erased(&survey.erased_since, &kept).await?;
         let words = format!("{} of {} people are not", left.len(), survey.erased_since.len());
         report.check("after it, whoever was erased is marked so and has no ciphertext", left.is_empty(), words, &left);
         let read = custody.open_values_of(&survey.sample).await?;
@@ -447,10 +449,12 @@ fn judge_attack(report: &mut Report, dead: &Tried, listed: u64, living: &Tried) 
     let words = match dead.subjects {
         0 => "nobody was erased since the backup, so there was nothing to try".to_owned(),
         people => format!(
-            "of {} values of {people} people, {} opened; {} of the people have a value or a key that opens",
+            "of {} values of {people} people, {} opened; {} of the people have a value or a key that opens; {} more values \
+             outlast the erasure, as a law demands",
             dead.values,
             dead.opened,
-            dead.open.len()
+            dead.open.len(),
+            dead.kept
         ),
     };
     report.check("nothing opens of whoever was erased since", dead.open.is_empty(), words, &dead.open);

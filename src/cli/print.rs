@@ -163,6 +163,7 @@ fn plan_item(item: &v1::ErasurePlanItem) -> Value {
         "retention_class": item.retention_class,
         "verdict": item.verdict,
         "count": item.count,
+        "end_time": time(item.end_time),
     })
 }
 

@@ -21,6 +21,7 @@ const DEFINE: &str = "\
 Examples:
   lacuna retention define call.ops --basis contract --period P90D
   lacuna retention define tax.de --basis legal-obligation --period P10Y --counting from-end-of-year
+  lacuna retention define mifid.voice --basis legal-obligation --period P5Y --outlasts-erasure
   lacuna retention define orders --basis contract";
 
 /// What can be done about retention.
@@ -64,6 +65,9 @@ pub struct Define {
     /// From when the period counts [default: from-creation]
     #[arg(long, value_enum, requires = "period")]
     counting: Option<Counting>,
+    /// Whether an erasure leaves its values until their period is over, because a law demands them
+    #[arg(long, requires = "period")]
+    outlasts_erasure: bool,
     /// A UUID; repeating the call with the same one gives the first answer
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     request_id: String,
@@ -91,6 +95,7 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
                 basis: define.basis.number(),
                 period: define.period,
                 counting: define.counting.map_or(0, Counting::number),
+                outlasts_erasure: define.outlasts_erasure,
                 ..Default::default()
             };
             let (retention_class, request_id) = (Some(class), define.request_id);
@@ -155,22 +160,22 @@ fn preview(cohorts: &[v1::RetentionCohort]) -> Answer {
             "end_time": print::time(cohort.end_time),
             "overdue": cohort.overdue,
             "restricted": cohort.restricted,
+            "erased": cohort.erased,
             "subjects": cohort.subjects,
             "values": cohort.values,
         })
     };
-    let state = |cohort: &v1::RetentionCohort| match (cohort.overdue, cohort.restricted) {
-        (true, true) => "overdue, restricted",
-        (true, false) => "overdue",
-        (false, true) => "restricted",
-        (false, false) => "",
+    let state = |cohort: &v1::RetentionCohort| {
+        let states =
+            [(cohort.overdue, "overdue"), (cohort.restricted, "restricted"), (cohort.erased, "outlasts an erasure")];
+        states.into_iter().filter(|(is_so, _)| *is_so).map(|(_, state)| state).collect::<Vec<_>>().join(", ")
     };
     let rows = cohorts.iter().map(|cohort| {
         vec![
             cohort.retention_class.clone(),
             cohort.month.clone(),
             table::time(cohort.end_time),
-            state(cohort).to_owned(),
+            state(cohort),
             cohort.subjects.to_string(),
             cohort.values.to_string(),
         ]
@@ -239,6 +244,7 @@ fn one(given: Option<v1::RetentionClass>) -> Answer {
         ("basis", basis(&given)),
         ("period", given.period.clone()),
         ("counting", counting(&given)),
+        ("outlasts an erasure", outlasts(&given).to_owned()),
         ("defined", table::time(given.define_time)),
     ]);
     Answer::new(json!({ "retention_class": class(&given) }), human)
@@ -246,9 +252,14 @@ fn one(given: Option<v1::RetentionClass>) -> Answer {
 
 fn classes_table(classes: &[v1::RetentionClass]) -> String {
     let rows = classes.iter().map(|class| {
-        vec![class.code.clone(), class.version.to_string(), basis(class), class.period.clone(), counting(class)]
+        let (code, version, outlasts) = (class.code.clone(), class.version.to_string(), outlasts(class).to_owned());
+        vec![code, version, basis(class), class.period.clone(), counting(class), outlasts]
     });
-    table::table(&["retention class", "version", "basis", "period", "counting"], rows)
+    table::table(&["retention class", "version", "basis", "period", "counting", "outlasts an erasure"], rows)
+}
+
+const fn outlasts(class: &v1::RetentionClass) -> &'static str {
+    if class.outlasts_erasure { "yes" } else { "no" }
 }
 
 fn basis(class: &v1::RetentionClass) -> String {
@@ -268,6 +279,7 @@ fn class(class: &v1::RetentionClass) -> Value {
         "basis": print::enum_name(class.basis, v1::RetentionBasis::as_str_name),
         "period": class.period,
         "counting": print::enum_name(class.counting, v1::RetentionCounting::as_str_name),
+        "outlasts_erasure": class.outlasts_erasure,
         "define_time": print::time(class.define_time),
     })
 }

@@ -155,9 +155,10 @@ pub fn erasure(erasure: &v1::Erasure) -> String {
     ]);
     if !erasure.plan.is_empty() {
         let rows = erasure.plan.iter().map(|item| {
-            vec![item.element.clone(), item.retention_class.clone(), item.verdict.clone(), item.count.to_string()]
+            let (element, class, count) = (&item.element, &item.retention_class, item.count.to_string());
+            vec![element.clone(), class.clone(), item.verdict.clone(), count, time(item.end_time)]
         });
-        let _ = write!(text, "\n{}\n", table(&["element", "class", "verdict", "count"], rows));
+        let _ = write!(text, "\n{}\n", table(&["element", "class", "verdict", "count", "ends"], rows));
     }
     text
 }

@@ -122,6 +122,7 @@ fn class(given: v1::RetentionClass) -> Result<RetentionClass> {
             0 => Counting::FromCreation,
             number => Counting::from_number(number).ok_or_else(unknown("retention_class.counting"))?,
         },
+        outlasts_erasure: given.outlasts_erasure,
         defined_at: 0,
     })
 }
@@ -135,6 +136,7 @@ fn wire_class(class: &RetentionClass) -> v1::RetentionClass {
         period: class.period.map(|period| period.to_string()).unwrap_or_default(),
         counting: class.period.map_or(0, |_| class.counting.number()),
         define_time: Some(parse::wire_time(Time::from_micros(class.defined_at))),
+        outlasts_erasure: class.outlasts_erasure,
     }
 }
 
@@ -146,6 +148,7 @@ fn wire_cohort(previewed: &Previewed) -> v1::RetentionCohort {
         end_time: previewed.ends_at.map(parse::wire_time),
         overdue: previewed.overdue,
         restricted: counted.restricted,
+        erased: counted.kept_until.is_some(),
         subjects: counted.subjects.cast_signed(),
         values: counted.values.cast_signed(),
     }

@@ -9,7 +9,7 @@ use super::{answer, parse, status};
 use crate::keys::slot::Assurance;
 use crate::model::{
     Element, Erasure, ErasureId, ErasureState, Error, Jurisdiction, Label, PlanItem, Reference, Result, Subject,
-    SubjectId, SubjectState, Verdict,
+    SubjectId, SubjectState, Time, Verdict,
 };
 use crate::proto::v1;
 use crate::proto::v1::subject_service_server::SubjectService;
@@ -304,11 +304,13 @@ fn wire_plan_item(item: PlanItem) -> v1::ErasurePlanItem {
         Verdict::Destroy => "DESTROY",
         Verdict::KeepPseudonym => "KEEP_PSEUDONYM",
         Verdict::KeepDigest => "KEEP_DIGEST",
+        Verdict::KeepRestricted => "KEEP_RESTRICTED",
     };
     v1::ErasurePlanItem {
         element: element.to_owned(),
         retention_class: item.class.unwrap_or_default(),
         verdict: verdict.to_owned(),
         count: item.count,
+        end_time: item.end_time.as_deref().and_then(Time::parse).map(parse::wire_time),
     }
 }

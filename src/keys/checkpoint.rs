@@ -112,6 +112,21 @@ pub struct Erased {
     pub erased_at: i64,
     /// The epoch that lacks the keys.
     pub epoch: u64,
+    /// Keys of the subject that outlast it, because a law demands what is under them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
+}
+
+/// A key that outlasts an erasure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Its leaf.
+    pub leaf: u32,
+    /// The month in which its values were kept, counted from January 1970.
+    pub cohort: u32,
+    /// Until when, in microseconds since 1970.
+    pub until: i64,
 }
 
 /// A checkpoint as a file: the statement and its authentication, each a line.

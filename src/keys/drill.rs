@@ -68,6 +68,12 @@ impl Moment {
         let erased = self.checkpoint.iter().flat_map(State::erasures);
         erased.map(|erased| SubjectId::parse(&erased.subject)).collect()
     }
+
+    /// The leaves of keys that outlast an erasure, as far as the checkpoint knows.
+    #[must_use]
+    pub fn kept(&self) -> BTreeSet<u32> {
+        self.checkpoint.iter().flat_map(State::erasures).flat_map(|erased| &erased.kept).map(|kept| kept.leaf).collect()
+    }
 }
 
 /// Who was erased, as a database has it.
@@ -148,6 +154,8 @@ pub struct Tried {
     pub values: u64,
     /// How many of those opened and made sense.
     pub opened: u64,
+    /// How many more they have that outlast their erasure, because a law demands them.
+    pub kept: u64,
     /// Who has a value or a key that opened.
     pub open: BTreeSet<SubjectId>,
     /// Who has a value that did not.
@@ -189,17 +197,27 @@ pub async fn plunder(moment: &Moment, copy: &dyn Store, running: Option<&dyn Sto
     Ok(Loot { tree: content.tree, pages, keys, generations, ..Loot::default() }.closure())
 }
 
-/// Has the adversary try everything they have on every value of these people.
-pub async fn attack(spoils: &mut Spoils, copy: &dyn Store, subjects: &[SubjectId]) -> Result<Tried> {
+/// Has the adversary try everything they have on every value of these people, but for what is `kept`: under these leaves.
+pub async fn attack(
+    spoils: &mut Spoils,
+    copy: &dyn Store,
+    subjects: &[SubjectId],
+    kept: &BTreeSet<u32>,
+) -> Result<Tried> {
     let mut tried = Tried { subjects: subjects.len() as u64, ..Tried::default() };
     let mut tx = copy.read().await?;
     for some in subjects.chunks(BATCH) {
-        let keys = tx.subject_keys(some).await?;
+        let mut keys = tx.subject_keys(some).await?;
+        keys.retain(|key| !kept.contains(&key.leaf));
         let reachable = keys.iter().filter(|key| spoils.leaf_seed(key.leaf).is_some());
         tried.open.extend(reachable.map(|key| key.subject));
         spoils.tell_keys(keys);
         for token in tx.sealed_tokens(some).await? {
             tried.rows.insert(token.row);
+            if kept.contains(&token.leaf) {
+                tried.kept += 1;
+                continue;
+            }
             tried.note(token.subject, spoils.value(&token).is_some());
         }
     }
@@ -233,8 +251,9 @@ impl Custody {
         Ok(tried)
     }
 
-    /// Those of the people who are not marked as erased, or of whom a ciphertext is still there.
-    pub async fn not_erased(&self, subjects: &[SubjectId]) -> Result<BTreeSet<SubjectId>> {
+    /// Those of the people who are not marked as erased, or of whom a ciphertext is still there that is not under a leaf which is
+    /// `kept`.
+    pub async fn not_erased(&self, subjects: &[SubjectId], kept: &BTreeSet<u32>) -> Result<BTreeSet<SubjectId>> {
         let mut left = BTreeSet::new();
         let mut tx = self.store().read().await?;
         for some in subjects.chunks(BATCH) {
@@ -242,7 +261,8 @@ impl Custody {
             let shredded: HashSet<_> =
                 found.iter().filter(|found| found.state == SubjectState::Shredded).map(|found| found.id).collect();
             left.extend(some.iter().filter(|subject| !shredded.contains(subject)));
-            left.extend(tx.sealed_tokens(some).await?.iter().map(|token| token.subject));
+            let sealed = tx.sealed_tokens(some).await?;
+            left.extend(sealed.iter().filter(|token| !kept.contains(&token.leaf)).map(|token| token.subject));
         }
         Ok(left)
     }

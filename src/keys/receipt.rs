@@ -106,11 +106,9 @@ impl Signer {
         at: Time,
     ) -> Result<Vec<u8>> {
         let item = |ended: &crate::model::Ended| PlanItem {
-            element: Element::Fields,
             class: Some(ended.class.clone()),
             cohort: Some(ended.cohort.clone()),
-            verdict: Verdict::Destroy,
-            count: ended.values,
+            ..PlanItem::new(Element::Fields, Verdict::Destroy, ended.values)
         };
         let mut statement = destroyed(run.started_at, run.items.iter().map(item).collect(), root, slot, at);
         statement.kind = Kind::Retention;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checkpoint::{Erased, State, hex};
+use super::checkpoint::{Erased, Kept, State, hex};
 use super::create::{begin_again, create};
 use super::custody::{Custody, Parts};
 use super::index;
@@ -15,13 +15,13 @@ use super::leaves::gaps;
 use super::node::Member;
 use super::reindex::condemn_ranges;
 use super::ring::{Epoch, FIRST_LEAF, Keyring};
-use super::shred::advance_head;
+use super::shred::{advance_head, dies};
 use super::slot::Content;
 use super::tree::{PageId, Tree};
 use crate::crash;
 use crate::model::{
-    Erasure, ErasureId, ErasureState, Error, Label, Mark, OutboxEvent, Reason, Reference, Result, Subject, SubjectId,
-    SubjectState, Time,
+    Cohort, Erasure, ErasureId, ErasureState, Error, Label, Mark, OutboxEvent, PlanItem, Reason, Reference, Result,
+    Subject, SubjectId, SubjectState, Time, Verdict,
 };
 use crate::store::Tx;
 use crate::store::key::{Page, Vault};
@@ -233,17 +233,40 @@ impl Custody {
             known.push(Erasure::immediate(id, subject, reason, &erased.requested_by, requested_at));
             tx.insert_erasures(&known).await?;
         }
+        let kept = self.keep_again(tx, subject, &erased.kept).await?;
         for erasure in &mut known {
             if erasure.state == ErasureState::Scheduled {
                 erasure.begin()?;
             }
             if erasure.state == ErasureState::Pending {
+                erasure.plan.retain(|item| item.verdict != Verdict::KeepRestricted);
+                erasure.plan.extend(kept.iter().cloned());
                 self.complete(erasure, (content.current.epoch, &content.current.id), at)?;
             }
         }
         tx.update_erasures(&known).await?;
         tx.delete_values(&[subject]).await?;
         Ok(true)
+    }
+
+    /// Has the keys outlast an erasure that outlasted it before the restore, as far as this database has them and they were not
+    /// destroyed since. Answers what is kept.
+    async fn keep_again(&self, tx: &mut dyn Tx, subject: SubjectId, kept: &[Kept]) -> Result<Vec<PlanItem>> {
+        if kept.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (tree, mut keys, mut plan) = (self.ring.epoch()?.tree, Vec::new(), Vec::new());
+        for key in tx.subject_keys(&[subject]).await? {
+            let Some(kept) = kept.iter().find(|kept| kept.leaf == key.leaf && tree.is_live(kept.leaf)) else {
+                continue;
+            };
+            let (cohort, until) = (Cohort::from_number(kept.cohort), Time::from_micros(kept.until));
+            keys.push((key.leaf, cohort, until));
+            let count = tx.count_under(subject, &[key.leaf]).await?;
+            plan.push(PlanItem::kept(&key.class, cohort, until, count));
+        }
+        tx.keep_keys(&keys).await?;
+        Ok(plan)
     }
 
     /// Completes what a run left undone after the slot had advanced: the erasures whose keys are gone from `tree`, which
@@ -255,7 +278,7 @@ impl Custody {
         for erasure in tx.erasures_in(ErasureState::Pending, self.parts.clock.now()).await? {
             let reached = erasure.epoch.is_some_and(|epoch| epoch <= content.current.epoch);
             let keys = tx.subject_keys(&[erasure.subject]).await?;
-            if reached && keys.iter().all(|key| !tree.is_live(key.leaf)) {
+            if reached && keys.iter().all(|key| !dies(key) || !tree.is_live(key.leaf)) {
                 done.push(erasure);
             }
         }

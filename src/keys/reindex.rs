@@ -7,6 +7,7 @@ use super::custody::Custody;
 use super::index::{self, Entry};
 use super::leaves::hold;
 use crate::model::{Error, Result, RotationKind, RotationState};
+use crate::policy::is_there;
 use crate::store::Tx;
 use crate::store::index::{Bucket, Generation, Stage};
 use crate::store::key::{CONDEMNED, Punctured};
@@ -134,7 +135,8 @@ impl Custody {
             after = Some(last.token.row);
             for facts in page.iter().filter(|facts| facts.token.sealed.is_some()) {
                 let token = &facts.token;
-                if !epoch.tree.is_live(token.leaf) {
+                // What outlasts an erasure is found by nobody.
+                if !is_there(facts.state) || !epoch.tree.is_live(token.leaf) {
                     continue;
                 }
                 match self.spots_of(token, generations) {

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::checkpoint::{Content, Erased};
+use super::checkpoint::{Content, Erased, Kept};
 use super::custody::Custody;
 use super::sink::Step;
 use super::slot::Root;
 use super::tree::{PageId, Puncture, Tree};
-use crate::model::{Erasure, ErasureState, Error, Result, Time};
+use crate::model::{Erasure, ErasureState, Error, Result, SubjectId, Time};
 use crate::store::Tx;
-use crate::store::key::{Page, Punctured};
+use crate::store::key::{Page, Punctured, SubjectKey};
 
 /// A change of the key state that is about to happen.
 pub(super) struct Change<'a> {
@@ -34,13 +34,17 @@ impl Custody {
     pub(super) async fn save(&self, change: &Change<'_>) -> Result<()> {
         let Change { puncture, base, root, punctured, erasures } = change;
         let now = self.parts.clock.now();
-        let next_leaf = self.store().read().await?.tree_head().await?.map_or(0, |head| head.next_leaf);
+        let mut tx = self.store().read().await?;
+        let next_leaf = tx.tree_head().await?.map_or(0, |head| head.next_leaf);
+        let subjects: Vec<SubjectId> = erasures.iter().map(|erasure| erasure.subject).collect();
+        let mut kept = by_subject(tx.subject_keys(&subjects).await?);
+        drop(tx);
         let changed = Content {
             next_leaf,
             pages: puncture.written.clone(),
             removed: puncture.removed.clone(),
             punctured: punctured.to_vec(),
-            erasures: erasures.iter().map(|erasure| erased_by(erasure, root.epoch, now)).collect(),
+            erasures: erasures.iter().map(|erasure| erased_by(erasure, root.epoch, now, &mut kept)).collect(),
         };
         // What changed since another tree than the present one says nothing to whoever has the present one.
         let base = base.filter(|base| puncture.base == Some(base.id));
@@ -104,12 +108,27 @@ fn load(tree: [u8; 16], root: &Root, pages: &[Page]) -> Result<Tree> {
 /// Every erasure that was complete at `epoch`, as a checkpoint tells it.
 async fn shredded(tx: &mut dyn Tx, epoch: u64) -> Result<Vec<Erased>> {
     let done = tx.erasures_in(ErasureState::Shredded, Time::from_micros(i64::MAX)).await?;
-    let told = |erasure: &Erasure| Some(erased_by(erasure, erasure.epoch?, erasure.shredded_at?));
+    let mut kept = by_subject(tx.kept_keys().await?);
+    let told = |erasure: &Erasure| Some(erased_by(erasure, erasure.epoch?, erasure.shredded_at?, &mut kept));
     Ok(done.iter().filter_map(told).filter(|erased| erased.epoch <= epoch).collect())
 }
 
-fn erased_by(erasure: &Erasure, epoch: u64, at: Time) -> Erased {
+/// Of keys, those that outlast an erasure.
+fn by_subject(keys: Vec<SubjectKey>) -> HashMap<SubjectId, Vec<Kept>> {
+    let mut kept: HashMap<SubjectId, Vec<Kept>> = HashMap::new();
+    for key in keys {
+        if let Some((cohort, until)) = key.cohort.zip(key.kept_until) {
+            let one = Kept { leaf: key.leaf, cohort: cohort.number(), until: until.micros() };
+            kept.entry(key.subject).or_default().push(one);
+        }
+    }
+    kept
+}
+
+/// An erasure as a checkpoint tells it, with what of `kept` outlasts it.
+fn erased_by(erasure: &Erasure, epoch: u64, at: Time, kept: &mut HashMap<SubjectId, Vec<Kept>>) -> Erased {
     Erased {
+        kept: kept.remove(&erasure.subject).unwrap_or_default(),
         erasure: erasure.id.to_string(),
         subject: erasure.subject.to_string(),
         reason: erasure.reason.as_str().to_owned(),

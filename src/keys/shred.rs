@@ -35,7 +35,7 @@ use crate::model::{
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
 use crate::store::index::{Bucket, Generation};
-use crate::store::key::Punctured;
+use crate::store::key::{Punctured, SubjectKey};
 
 /// Pages that nothing needs once the slot has advanced.
 pub(super) struct OldPages<'a> {
@@ -241,7 +241,7 @@ impl Custody {
         let subjects: Vec<_> = erasures.iter().map(|erasure| erasure.subject).collect();
         let tokens = tx.sealed_tokens(&subjects).await?;
         let mut ranges: BTreeSet<(u32, u32)> =
-            tx.subject_keys(&subjects).await?.iter().map(|key| (key.leaf, key.leaf)).collect();
+            tx.subject_keys(&subjects).await?.iter().filter(|key| dies(key)).map(|key| (key.leaf, key.leaf)).collect();
         let generations = tx.generations().await?;
         let buckets = tx.buckets_and_dirty(&self.buckets_of(&tokens, &generations)?).await?;
         ranges.extend(buckets.iter().map(|bucket| (bucket.leaf, bucket.leaf)));
@@ -401,6 +401,11 @@ impl Custody {
         tx.update_erasures(&erasures).await?;
         tx.commit().await
     }
+}
+
+/// Whether an erasure takes a key of its subject along.
+pub(super) const fn dies(key: &SubjectKey) -> bool {
+    key.kept_until.is_none()
 }
 
 /// Moves the database's tree head to where the slot is. Answers whether it was elsewhere.

@@ -8,8 +8,9 @@ use super::index;
 use super::receipt;
 use super::status::{self, Copy};
 use super::tree::{PageId, Tree};
-use crate::model::{Erasure, ErasureState, Error, Reason, Result, SubjectId, TokenRow};
+use crate::model::{Erasure, ErasureState, Error, PlanItem, Reason, Result, SubjectId, TokenRow, Verdict};
 use crate::store::index::Generation;
+use crate::store::key::SubjectKey;
 
 /// Buckets of the index looked through at once.
 const BUCKETS: usize = 256;
@@ -48,8 +49,8 @@ impl Custody {
         };
         Ok(vec![
             Finding::new("state", done, state),
-            self.verify_keys(erasure.subject).await?,
-            self.verify_ciphertexts(erasure.subject).await?,
+            self.verify_keys(erasure).await?,
+            self.verify_ciphertexts(erasure).await?,
             self.verify_index(erasure.subject).await?,
             self.verify_copies(erasure).await?,
             self.verify_receipt(erasure),
@@ -57,7 +58,8 @@ impl Custody {
     }
 
     /// The keys follow from nothing that the root slot opens at this moment.
-    async fn verify_keys(&self, subject: SubjectId) -> Result<Finding> {
+    async fn verify_keys(&self, erasure: &Erasure) -> Result<Finding> {
+        let subject = erasure.subject;
         let empty = || Error::new(Reason::KeyCustodianUnavailable, "the root slot is empty");
         let content = self.parts.slot.load().await?.ok_or_else(empty)?;
         let mut tx = self.store().read().await?;
@@ -68,8 +70,12 @@ impl Custody {
             let message = "the key state in the database does not open under the slot's root; try again";
             Error::new(Reason::KeyCustodianUnavailable, message).because(error)
         })?;
-        let live = keys.iter().filter(|key| tree.is_live(key.leaf)).count();
+        let kept = kept(erasure, &keys);
+        let live = keys.iter().filter(|key| tree.is_live(key.leaf) && !kept.contains(&key.leaf)).count();
         let detail = match (keys.len(), live) {
+            (count, 0) if !kept.is_empty() => {
+                format!("of the subject's {count} keys only {} outlast the erasure, as its receipt tells", kept.len())
+            }
             (count, 0) => format!(
                 "none of the subject's {count} keys follows from the root key of epoch {}",
                 content.current.epoch
@@ -79,9 +85,16 @@ impl Custody {
         Ok(Finding::new("keys", live == 0, detail))
     }
 
-    async fn verify_ciphertexts(&self, subject: SubjectId) -> Result<Finding> {
-        let left = self.store().read().await?.sealed_tokens(&[subject]).await?.len();
+    async fn verify_ciphertexts(&self, erasure: &Erasure) -> Result<Finding> {
+        let mut tx = self.store().read().await?;
+        let kept = kept(erasure, &tx.subject_keys(&[erasure.subject]).await?);
+        let mut left = tx.sealed_tokens(&[erasure.subject]).await?;
+        drop(tx);
+        let all = left.len();
+        left.retain(|token| !kept.contains(&token.leaf));
+        let left = left.len();
         let detail = match left {
+            0 if all > 0 => format!("the database holds {all} ciphertexts, all of what outlasts the erasure"),
             0 => "the database holds no ciphertext of the subject".to_owned(),
             left => format!("the database still holds {left} ciphertexts of the subject"),
         };
@@ -153,6 +166,25 @@ impl Custody {
         };
         Finding::new("receipt", passed, detail)
     }
+}
+
+/// The leaves of keys that outlast an erasure, as far as its receipt tells of them. Whether that is genuine is another question.
+fn kept(erasure: &Erasure, keys: &[SubjectKey]) -> HashSet<u32> {
+    let told = erasure.receipt.as_ref().and_then(|receipt| receipt::verify(receipt, None).ok());
+    let plan = told.map(|told| told.statement.plan).unwrap_or_default();
+    let is_told = |key: &&SubjectKey| {
+        key.kept_until.zip(key.cohort).is_some_and(|(until, cohort)| {
+            let (class, cohort, end) = (key.class.as_str(), cohort.to_string(), until.to_string());
+            let same = |item: &PlanItem| {
+                item.verdict == Verdict::KeepRestricted
+                    && item.class.as_deref() == Some(class)
+                    && item.cohort.as_ref() == Some(&cohort)
+                    && item.end_time.as_ref() == Some(&end)
+            };
+            plan.iter().any(same)
+        })
+    };
+    keys.iter().filter(is_told).map(|key| key.leaf).collect()
 }
 
 fn tell(copy: &Copy) -> String {

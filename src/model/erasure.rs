@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErasureId, Error, Reason, Reference, Result, SubjectId, Time};
+use super::{Cohort, ErasureId, Error, Reason, Reference, Result, SubjectId, Time};
 
 /// Where an erasure stands. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,13 +45,37 @@ pub struct PlanItem {
     /// The retention class, for values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// The month in which the values were kept, of those that ended with it: `2026-11`.
+    /// The month in which the values were kept, of those that ended or end with it: `2026-11`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cohort: Option<String>,
+    /// When what is kept for a time ends, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<String>,
     /// What happens to it.
     pub verdict: Verdict,
     /// How many.
     pub count: u64,
+}
+
+impl PlanItem {
+    /// What happens to so many of a part, all classes together.
+    #[must_use]
+    pub const fn new(element: Element, verdict: Verdict, count: u64) -> Self {
+        Self { element, class: None, cohort: None, end_time: None, verdict, count }
+    }
+
+    /// What happens to so many values of a class.
+    #[must_use]
+    pub fn of_class(class: &str, verdict: Verdict, count: u64) -> Self {
+        Self { class: Some(class.to_owned()), ..Self::new(Element::Fields, verdict, count) }
+    }
+
+    /// So many values of a class and month that a law demands, and that outlast the erasure until a time.
+    #[must_use]
+    pub fn kept(class: &str, cohort: Cohort, until: Time, count: u64) -> Self {
+        let (cohort, end_time) = (Some(cohort.to_string()), Some(until.to_string()));
+        Self { cohort, end_time, ..Self::of_class(class, Verdict::KeepRestricted, count) }
+    }
 }
 
 /// The parts of a subject's data.
@@ -72,6 +96,9 @@ pub enum Element {
 pub enum Verdict {
     /// Its keys are destroyed in every copy, and its ciphertexts deleted here.
     Destroy,
+    /// A law demands it: its keys stay until its retention ends, and open it for claims and for authorities only, when two
+    /// people say so.
+    KeepRestricted,
     /// It stays as a pseudonym that leads to nothing.
     KeepPseudonym,
     /// It stays as a keyed digest, which tells whoever has the value that it is there, and leads to nobody.

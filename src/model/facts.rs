@@ -62,6 +62,8 @@ pub struct Facts {
     pub execute_at: Option<Time>,
     /// When its subject was erased.
     pub erased_at: Option<Time>,
+    /// Until when the value outlasts the erasure of its subject; `None` of the living, and where nothing is left.
+    pub kept_until: Option<Time>,
     /// Since when its subject objects to direct marketing.
     pub suppressed_at: Option<Time>,
     /// The purpose that was asked about; empty when none was.

@@ -164,6 +164,9 @@ pub struct RetentionClass {
     pub period: Option<Period>,
     /// From when the period counts.
     pub counting: Counting,
+    /// Whether an erasure leaves its values until their period is over, because a law demands them.
+    #[serde(default)]
+    pub outlasts_erasure: bool,
     /// When this version was defined.
     pub defined_at: i64,
 }
@@ -173,7 +176,13 @@ impl RetentionClass {
     #[must_use]
     pub fn seed(code: &str, title: &str, basis: RetentionBasis, period: Option<Period>, counting: Counting) -> Self {
         let (code, title) = (code.to_owned(), title.to_owned());
-        Self { code, version: 1, title, basis, period, counting, defined_at: 0 }
+        Self { code, version: 1, title, basis, period, counting, outlasts_erasure: false, defined_at: 0 }
+    }
+
+    /// The same, of values that an erasure leaves.
+    #[must_use]
+    pub fn outlasting(self) -> Self {
+        Self { outlasts_erasure: true, ..self }
     }
 
     /// Whether the document makes sense by itself.
@@ -185,6 +194,13 @@ impl RetentionClass {
         check_words("retention_class.title", &self.title)?;
         if self.period.is_none() && self.counting != Counting::FromCreation {
             return Err(Error::invalid("retention_class.counting", "there is nothing to count without a period"));
+        }
+        let demanded = matches!(self.basis, RetentionBasis::LegalObligation | RetentionBasis::LegalClaims);
+        if self.outlasts_erasure && !(demanded && self.period.is_some()) {
+            return Err(Error::invalid(
+                "retention_class.outlasts_erasure",
+                "only what a legal obligation or legal claims demand for a period outlasts the erasure of its person",
+            ));
         }
         Ok(())
     }
@@ -336,5 +352,26 @@ mod tests {
         assert_eq!((next.version, next.defined_at), (2, 5));
         let counted = RetentionClass { counting: Counting::FromEndOfYear, ..next };
         assert_eq!(counted.check().unwrap_err().field.as_deref(), Some("retention_class.counting"));
+    }
+
+    #[test]
+    fn only_what_a_law_demands_for_a_period_outlasts_an_erasure() {
+        use RetentionBasis::{Consent, Contract, LegalClaims, LegalObligation, LegitimateInterests, VitalInterests};
+        let period = Some(Period::of(5, 0, 0));
+        let class = |basis, period| RetentionClass::seed("x", "", basis, period, Counting::FromCreation).outlasting();
+        for basis in [LegalObligation, LegalClaims] {
+            class(basis, period).check().unwrap();
+            let endless = class(basis, None).check().unwrap_err();
+            assert_eq!(endless.field.as_deref(), Some("retention_class.outlasts_erasure"));
+        }
+        for basis in [Consent, Contract, LegitimateInterests, VitalInterests] {
+            assert!(class(basis, period).check().is_err(), "{basis:?}");
+        }
+        let before =
+            serde_json::to_string(&class(LegalClaims, period)).unwrap().replace(",\"outlasts_erasure\":true", "");
+        assert!(
+            !serde_json::from_str::<RetentionClass>(&before).unwrap().outlasts_erasure,
+            "one of an earlier version"
+        );
     }
 }

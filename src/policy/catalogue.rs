@@ -48,7 +48,7 @@ pub fn default_classes() -> Vec<RetentionClass> {
         class("consent.proof", "What proves a consent", LegalClaims, None, FromCreation),
         class("contract.evidence", "What proves a contract", LegalClaims, Some(Period::of(3, 0, 0)), FromEndOfYear),
         class("default", "All that names no class", LegitimateInterests, None, FromCreation),
-        class("mifid.voice", "Recorded orders", LegalObligation, Some(Period::of(5, 0, 0)), FromCreation),
+        class("mifid.voice", "Recorded orders", LegalObligation, Some(Period::of(5, 0, 0)), FromCreation).outlasting(),
     ]
 }
 
@@ -154,6 +154,14 @@ impl Catalogue {
             }
         }
         Some(end)
+    }
+
+    /// Until when an erasure at `now` leaves what was kept in a month; `None` for what it takes. The scores of a class that
+    /// outlasts an erasure do not.
+    #[must_use]
+    pub fn outlasts_erasure(&self, code: &str, cohort: Cohort, now: Time) -> Option<Time> {
+        self.class(code).filter(|class| class.outlasts_erasure)?;
+        self.ends(code, cohort, now).filter(|end| *end > now)
     }
 
     /// The newest month of which everything has been kept long enough.
@@ -318,6 +326,23 @@ mod tests {
             assert!(catalogue.ends("x", Cohort::from_number(over.number() + 1), now).unwrap() > now);
         }
         assert_eq!(catalogue.over("x", time("1970-02-01T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn what_the_present_version_says_outlasts_an_erasure_until_its_period_is_over() {
+        let (now, november) = (time("2026-11-21T00:00:00Z"), Cohort::of(time("2026-11-01T00:00:00Z")));
+        let class = |period| RetentionClass::seed("x", "", RetentionBasis::LegalClaims, period, Counting::FromCreation);
+        let mut catalogue = Catalogue::default();
+        catalogue.add_class(class(YEARS));
+        assert_eq!(catalogue.outlasts_erasure("x", november, now), None);
+        catalogue.add_class(class(YEARS).outlasting());
+        let end = time("2031-12-01T00:00:00Z");
+        assert_eq!(catalogue.outlasts_erasure("x", november, now), Some(end));
+        assert_eq!(catalogue.outlasts_erasure("x", november, end), None, "it is over");
+        assert_eq!(catalogue.outlasts_erasure("score/x", november, now), None);
+        assert_eq!(catalogue.outlasts_erasure("y", november, now), None);
+        catalogue.add_class(class(YEARS));
+        assert_eq!(catalogue.outlasts_erasure("x", november, now), None);
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub use permission::{Permission, Question, is_there, permission};
 pub use recording::{Law, RecordingRules};
 
 use crate::model::{
-    Channel, Error, Facts, FieldType, Label, PersonFacts, Purpose, Reason, Redaction, Result, SubjectState, Time,
-    TokenRow, TokenState,
+    Channel, Error, Facts, FieldType, Label, PersonFacts, Purpose, PurposeState, Reason, Redaction, Result,
+    SubjectState, Time, Token, TokenRow, TokenState,
 };
 
 /// A purpose that its caller may name. The first half of every decision: it needs no token, so that a caller without
@@ -34,6 +34,7 @@ pub struct Admission<'p> {
     catalogue: &'p Catalogue,
     purpose: &'p Purpose,
     channel: Channel,
+    approved: bool,
 }
 
 /// Leave to open one value. Only [`decide`] and [`for_upkeep`] make one.
@@ -95,6 +96,8 @@ pub struct Claim<'p> {
     pub action: Action,
     /// Over which channel.
     pub channel: Channel,
+    /// Whether somebody else has approved it.
+    pub approved: bool,
 }
 
 /// Whether the caller may name the purpose at all.
@@ -106,9 +109,9 @@ pub fn admit<'p>(claim: &Claim<'p>, code: &str, catalogue: &'p Catalogue, now: T
         return Err(Error::new(Reason::PurposeRequired, "every reveal needs a purpose").at("purpose"));
     }
     let Some(purpose) = catalogue.purpose(code) else { return Err(unknown_purpose(code)) };
-    let Claim { authority, caller, action, channel } = *claim;
+    let Claim { authority, caller, action, channel, approved } = *claim;
     authority.check_purpose(caller, code, now)?;
-    Ok(Admission { authority, caller, action, catalogue, purpose, channel })
+    Ok(Admission { authority, caller, action, catalogue, purpose, channel, approved })
 }
 
 /// The refusal for a purpose that does not exist.
@@ -132,6 +135,15 @@ impl Admission<'_> {
         self.purpose.may_read(kind)
     }
 
+    /// Whether the purpose is one for which what a law demands is kept after an erasure.
+    #[must_use]
+    pub fn opens_kept(&self) -> bool {
+        let purpose = self.purpose;
+        OPENS_KEPT.contains(&purpose.code.as_str())
+            && purpose.despite_restriction
+            && purpose.state == PurposeState::Active
+    }
+
     /// What the policies say of one value, or of a token that does not exist. Answers the redaction that they demand.
     fn check(&self, redaction: Redaction, facts: Option<&Facts>, now: Time) -> Result<Redaction> {
         let about = About::value(facts);
@@ -146,13 +158,22 @@ impl Admission<'_> {
     }
 }
 
+/// For which purposes a value opens that outlasts the erasure of its person.
+const OPENS_KEPT: [&str; 2] = ["legal_claims", "regulator_request"];
+
 /// Where a token is in its life.
 #[must_use]
 pub fn token_state(facts: &Facts, now: Time) -> TokenState {
-    let token = &facts.token;
     if matches!(facts.state, SubjectState::Shredding | SubjectState::Shredded) {
         TokenState::Erased
-    } else if token.deleted_at.is_some() {
+    } else {
+        value_state(&facts.token, now)
+    }
+}
+
+/// The same, whatever has become of the person.
+fn value_state(token: &Token, now: Time) -> TokenState {
+    if token.deleted_at.is_some() {
         TokenState::Deleted
     } else if token.ended_at.is_some() {
         TokenState::Ended
@@ -180,8 +201,15 @@ pub fn decide(
     now: Time,
 ) -> Result<Permit> {
     let demanded = admission.check(redaction, Some(facts), now)?;
-    check_alive(facts, token, now)?;
     let kind = facts.token.kind;
+    // What the purpose may not read is there, and not shown.
+    let readable = if admission.purpose.may_read(kind) { Redaction::PlainText } else { Redaction::Redacted };
+    let permit = Permit { row: facts.token.row, redaction: redaction.max(demanded).max(readable) };
+    if admission.opens_kept() && facts.kept_until.is_some_and(|end| end > now) {
+        check_value(facts, token, now)?;
+        return if admission.approved { Ok(permit) } else { Err(unapproved(facts, token)) };
+    }
+    check_alive(facts, token, now)?;
     let asked = [admission.channel];
     let channels = if admission.channel == Channel::Any { Channel::served_by(kind) } else { &asked };
     let question = Question { catalogue: admission.catalogue, purpose: admission.purpose, channels, at: now };
@@ -190,9 +218,14 @@ pub fn decide(
         let error = Error::new(Reason::ProfilingOff, "the person has switched profiling off");
         return Err(error.with("subject", facts.token.subject));
     }
-    // What the purpose may not read is there, and not shown.
-    let readable = if admission.purpose.may_read(kind) { Redaction::PlainText } else { Redaction::Redacted };
-    Ok(Permit { row: facts.token.row, redaction: redaction.max(demanded).max(readable) })
+    Ok(permit)
+}
+
+/// The refusal to open what outlasts an erasure before a second person has approved it.
+fn unapproved(facts: &Facts, token: &str) -> Error {
+    let message =
+        "the person was erased, and what a law demands of theirs opens only with the approval of another caller";
+    tell_erasure(Error::new(Reason::ApprovalRequired, message).with("token", token), &facts.person())
 }
 
 /// What a caller wants to do with the values of a subject, other than reading them.
@@ -241,7 +274,13 @@ fn check_alive(facts: &Facts, token: &str, now: Time) -> Result<()> {
     if let Some(error) = erasure_refusal(&person, now) {
         return Err(error.with("token", token));
     }
-    let error = match token_state(facts, now) {
+    check_value(facts, token, now)
+}
+
+/// Whether the value is there, whatever has become of the person.
+fn check_value(facts: &Facts, token: &str, now: Time) -> Result<()> {
+    let person = facts.person();
+    let error = match value_state(&facts.token, now) {
         TokenState::Active | TokenState::Erased => return Ok(()),
         TokenState::Deleted => return Err(unknown_token(token)),
         TokenState::Purged => return Err(tell_erasure(purged(token), &person)),

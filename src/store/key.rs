@@ -81,6 +81,8 @@ pub struct SubjectKey {
     pub ended: bool,
     /// The part of a call that it is for; `None` of one for whatever else is kept in the class.
     pub part: Option<PartId>,
+    /// Until when it outlasts the erasure of its subject.
+    pub kept_until: Option<Time>,
 }
 
 impl SubjectKey {
@@ -146,6 +148,12 @@ pub trait Keys {
 
     /// Retires the keys that are punctured by `epoch`, whatever a restored database says of them.
     async fn retire_punctured_keys(&mut self, epoch: u64) -> Result<()>;
+
+    /// Has keys outlast the erasure of their subject: each by its leaf, with its month and until when.
+    async fn keep_keys(&mut self, keys: &[(u32, Cohort, Time)]) -> Result<()>;
+
+    /// All keys that outlast the erasure of their subject and that nobody has ended.
+    async fn kept_keys(&mut self) -> Result<Vec<SubjectKey>>;
 
     /// All keys of the subjects, oldest version first.
     async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>>;

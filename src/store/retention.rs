@@ -34,6 +34,8 @@ pub struct Counted {
     pub cohort: Option<Cohort>,
     /// Whether processing of their subjects is restricted.
     pub restricted: bool,
+    /// Until when they outlast the erasure of their subjects; `None` of subjects who are not erased.
+    pub kept_until: Option<Time>,
     /// So many subjects.
     pub subjects: u64,
     /// So many values.
@@ -64,6 +66,9 @@ pub trait Retentions {
         limit: u32,
     ) -> Result<Vec<Due>>;
 
+    /// A page, by leaf, of keys that outlasted the erasure of their subject until a time that is over.
+    async fn due_kept(&mut self, now: Time, after: Option<u32>, limit: u32) -> Result<Vec<Due>>;
+
     /// Subjects, in order, with keys of a class that have no month and under which nothing is younger than `before`; who are
     /// not erased. All keys of a subject count as one: a rotation may be moving values between them.
     async fn undated_keys(
@@ -85,6 +90,9 @@ pub trait Retentions {
 
     /// How many values of these classes there are, by month, of people who are not erased.
     async fn count_cohorts(&mut self, classes: &[String]) -> Result<Vec<Counted>>;
+
+    /// How much outlasts the erasure of its subject, by class, month and end.
+    async fn count_kept(&mut self) -> Result<Vec<Counted>>;
 
     /// Whether a key that the run has ended is to go with an epoch after this one.
     async fn run_waits(&mut self, run: RetentionRunId, epoch: u64) -> Result<bool>;

@@ -60,6 +60,6 @@ pub trait Tokens {
     /// Removes the values of one type from a subject's tokens and answers how many; the tokens stay.
     async fn delete_values_of(&mut self, subject: SubjectId, kind: FieldType) -> Result<u64>;
 
-    /// Removes the values of the subjects' tokens; the tokens stay.
+    /// Removes the values of the subjects' tokens, but for those under keys that outlast an erasure; the tokens stay.
     async fn delete_values(&mut self, subjects: &[SubjectId]) -> Result<()>;
 }

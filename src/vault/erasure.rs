@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::audit::{Touched, call, outcome};
+use super::kept::Kept;
 use super::{Vault, answer};
 use crate::crash;
 use crate::keys::statement;
@@ -63,18 +64,18 @@ impl Vault {
             (SubjectState::Shredding | SubjectState::Shredded, _) => present(&mut *tx, &subject).await?,
             (SubjectState::Scheduled, None) => {
                 let mut scheduled = present(&mut *tx, &subject).await?;
-                scheduled.begin()?;
-                subject.begin_shred(scheduled.id)?;
+                self.begin_shred(&mut *tx, &mut subject, &mut scheduled, kept, now).await?;
                 tx.update_erasures(std::slice::from_ref(&scheduled)).await?;
                 scheduled
             }
             (_, at) => {
                 if at.is_none() {
-                    subject.begin_shred(id)?;
+                    self.begin_shred(&mut *tx, &mut subject, &mut erasure, kept, now).await?;
                 } else if let Err(error) = subject.schedule(id) {
                     return Err(tell_due(&mut *tx, &subject, error).await?);
+                } else {
+                    erasure.plan = self.plan_erasure(&mut *tx, ask.subject, kept, now).await?.0;
                 }
-                erasure.plan = plan(&mut *tx, ask.subject, kept).await?;
                 tx.insert_erasures(std::slice::from_ref(&erasure)).await?;
                 erasure
             }
@@ -107,8 +108,52 @@ impl Vault {
         call::touch([Touched::described(&subject)]);
         subject.alive()?;
         let kept = self.custody.objection(&mut *tx, &subject).await?.len();
-        erasure.plan = plan(&mut *tx, erasure.subject, kept).await?;
+        let now = erasure.execute_at.unwrap_or(erasure.requested_at);
+        erasure.plan = self.plan_erasure(&mut *tx, erasure.subject, kept, now).await?.0;
         Ok(Erased { erasure, real: false })
+    }
+
+    /// Begins an erasure, and settles what it destroys and what it leaves. The subject must be locked.
+    async fn begin_shred(
+        &self,
+        tx: &mut dyn Tx,
+        subject: &mut Subject,
+        erasure: &mut Erasure,
+        names: usize,
+        now: Time,
+    ) -> Result<()> {
+        if erasure.state == ErasureState::Scheduled {
+            erasure.begin()?;
+        }
+        subject.begin_shred(erasure.id)?;
+        let (plan, kept) = self.plan_erasure(tx, subject.id, names, now).await?;
+        erasure.plan = plan;
+        kept.keep(tx).await
+    }
+
+    /// What an erasure destroys and what it leaves; of an objection to direct marketing, so many names.
+    async fn plan_erasure(
+        &self,
+        tx: &mut dyn Tx,
+        subject: SubjectId,
+        names: usize,
+        now: Time,
+    ) -> Result<(Vec<PlanItem>, Kept)> {
+        let kept = self.demanded(tx, subject, now).await?;
+        let (classes, mut plan) = (tx.count_values(subject).await?, Vec::new());
+        let total = classes.iter().map(|(_, count)| count).sum();
+        for (class, count) in &classes {
+            let count = count.saturating_sub(kept.of_class(class));
+            if count > 0 {
+                plan.push(PlanItem::of_class(class, Verdict::Destroy, count));
+            }
+        }
+        plan.extend(kept.plan());
+        plan.push(PlanItem::new(Element::Tokens, Verdict::KeepPseudonym, total));
+        if names > 0 {
+            plan.push(PlanItem::new(Element::Suppression, Verdict::KeepDigest, names as u64));
+        }
+        Ok((plan, kept))
     }
 
     /// Runs a PENDING erasure, together with whatever others wait.
@@ -217,9 +262,8 @@ impl Vault {
         if !erasure.due(self.clock.now()) {
             return Ok(());
         }
-        self.custody.remember_objection(&mut *tx, &subject).await?;
-        erasure.begin()?;
-        subject.begin_shred(id)?;
+        let names = self.custody.remember_objection(&mut *tx, &subject).await?;
+        self.begin_shred(&mut *tx, &mut subject, &mut erasure, names, self.clock.now()).await?;
         tx.update_erasures(std::slice::from_ref(&erasure)).await?;
         tx.update_subjects(std::slice::from_ref(&subject)).await?;
         tx.commit().await
@@ -253,32 +297,6 @@ async fn present(tx: &mut dyn Tx, subject: &Subject) -> Result<Erasure> {
     let lost = || Error::internal("a subject names an erasure that is not there");
     let id = subject.erasure.ok_or_else(lost)?;
     tx.lock_erasures(&[id]).await?.into_iter().next().ok_or_else(lost)
-}
-
-/// What is destroyed and what is kept; of an objection to direct marketing, by so many names.
-async fn plan(tx: &mut dyn Tx, subject: SubjectId, names: usize) -> Result<Vec<PlanItem>> {
-    let classes = tx.count_values(subject).await?;
-    let total = classes.iter().map(|(_, count)| count).sum();
-    let destroy = |(class, count)| PlanItem {
-        element: Element::Fields,
-        class: Some(class),
-        cohort: None,
-        verdict: Verdict::Destroy,
-        count,
-    };
-    let mut plan: Vec<PlanItem> = classes.into_iter().map(destroy).collect();
-    plan.push(PlanItem {
-        element: Element::Tokens,
-        class: None,
-        cohort: None,
-        verdict: Verdict::KeepPseudonym,
-        count: total,
-    });
-    if names > 0 {
-        let (element, verdict) = (Element::Suppression, Verdict::KeepDigest);
-        plan.push(PlanItem { element, class: None, cohort: None, verdict, count: names as u64 });
-    }
-    Ok(plan)
 }
 
 fn unknown(id: ErasureId) -> Error {

@@ -16,6 +16,7 @@ pub mod erasure;
 pub mod event;
 pub mod journal;
 mod keep;
+mod kept;
 pub mod key;
 pub mod lookup;
 mod profiling;

@@ -71,6 +71,8 @@ impl Vault {
         let claim = Claim { channel: ask.channel, ..self.claim(caller, Action::Reveal) };
         let catalogue = self.admit(&claim, ask.by.deed, &ask.purpose).await?;
         let approval = self.check_brakes(caller, ask).await?;
+        let approval = self.check_outlasting(&claim, ask, &catalogue, approval).await?;
+        let claim = Claim { approved: approval.is_some(), ..claim };
         let flight = self.custody.flights.begin();
         let names: Vec<Name> = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
         let found = self.read_facts(&ask.purpose, names).await?;
@@ -271,7 +273,7 @@ impl Vault {
 
     /// What a caller claims to be allowed, over any channel.
     pub(super) const fn claim<'c>(&'c self, caller: &'c Caller, action: Action) -> Claim<'c> {
-        Claim { authority: &self.authority, caller, action, channel: Channel::Any }
+        Claim { authority: &self.authority, caller, action, channel: Channel::Any, approved: false }
     }
 }
 

@@ -190,10 +190,18 @@ impl Vault {
             if !places.contains_key(&(class.to_owned(), cohort)) {
                 let leaf = self.custody.take_leaf(cohort.map(|cohort| (class.to_owned(), cohort))).await?;
                 let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
-                let version = versions.max().unwrap_or_default() + 1;
-                let (number, class, state, ended) = (leaf.number(), class.to_owned(), KeyState::Active, false);
-                let key =
-                    SubjectKey { leaf: number, subject, class, version, created_at: now, state, cohort, ended, part };
+                let key = SubjectKey {
+                    leaf: leaf.number(),
+                    subject,
+                    class: class.to_owned(),
+                    version: versions.max().unwrap_or_default() + 1,
+                    created_at: now,
+                    state: KeyState::Active,
+                    cohort,
+                    ended: false,
+                    part,
+                    kept_until: None,
+                };
                 places.extend([place(&key)]);
                 keys.push(key);
                 leaves.push(leaf);
@@ -481,7 +489,8 @@ async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: 
         let version = keys.last().map_or(1, |key| key.version + 1);
         let (class, state) = (token.class.clone(), KeyState::Active);
         let (subject, ended) = (token.subject, false);
-        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended, part };
+        let kept_until = None;
+        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended, part, kept_until };
         tx.insert_subject_keys(std::slice::from_ref(&key)).await?;
         key
     };

@@ -65,6 +65,18 @@ fn told(database: Option<&str>, empty_database: Option<&str>) {
     let place = Place::new();
     let server = place.start(database);
     let (_, ada) = somebody(&place, &server, "ada@example.com");
+    let demanded = [
+        "token",
+        "create",
+        "--source",
+        "test:drill",
+        "--subject",
+        &ada,
+        "--class",
+        "mifid.voice",
+        "email=order@example.com",
+    ];
+    answer(&mut server.client(&place), &demanded);
     let (bob, bobs) = somebody(&place, &server, "bob@example.com");
     somebody(&place, &server, "cyd@example.com");
     let early = somebody(&place, &server, "eve@example.com").1;
@@ -92,7 +104,8 @@ fn told(database: Option<&str>, empty_database: Option<&str>) {
     let more = ["--report", file.to_str().unwrap()];
     let (status, report, said) = drill(&place, database, &place.slot(), &backup, &more);
     assert_eq!((status, &report["verdict"]), (0, &"HELD".into()), "{said}");
-    for (count, expected) in [("subjects", 4), ("erased_before", 1), ("erased_since", 1), ("living", 2), ("sampled", 2)]
+    for (count, expected) in
+        [("subjects", 4), ("erased_before", 1), ("erased_since", 1), ("living", 2), ("sampled", 2), ("values_kept", 1)]
     {
         assert_eq!(report["counts"][count], expected, "{count} in {said}");
     }

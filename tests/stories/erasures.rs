@@ -13,7 +13,7 @@ use crate::asks::{CARE, HOUR, all_refused, correct, erase, metadata, moment, ref
 use crate::house::{House, field, fields_at_fault, on_both_stores, reason};
 
 impl House {
-    async fn erasure(&mut self, erasure: &str) -> v1::Erasure {
+    pub async fn erasure(&mut self, erasure: &str) -> v1::Erasure {
         let request = v1::GetErasureRequest { erasure: erasure.to_owned() };
         self.subjects.get_erasure(request).await.unwrap().into_inner().erasure.unwrap()
     }
@@ -38,7 +38,7 @@ impl House {
         self.subjects.get_receipt(request).await.map(tonic::Response::into_inner)
     }
 
-    async fn upkeep(&self) {
+    pub async fn upkeep(&self) {
         self.running().vault.upkeep().await.unwrap();
     }
 
@@ -125,6 +125,7 @@ on_both_stores! {
             retention_class: class.to_owned(),
             verdict: verdict.to_owned(),
             count,
+            end_time: None,
         };
         assert_eq!(
             done.plan,

@@ -61,6 +61,8 @@ mod idempotency;
 mod journal;
 mod journeys;
 mod keks;
+mod kept;
+mod kept_crash;
 mod kills;
 #[cfg(feature = "aws-kms")]
 mod kms;

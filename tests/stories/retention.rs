@@ -115,6 +115,7 @@ on_both_stores! {
             ("mifid.voice", "P5Y"),
         ]);
         assert!(classes.iter().all(|class| class.version == 1 && class.basis != 0));
+        assert!(classes.iter().all(|class| class.outlasts_erasure == (class.code == "mifid.voice")));
         assert_eq!(classes[4].counting(), v1::RetentionCounting::FromEndOfYear);
     }
 
@@ -166,6 +167,8 @@ on_both_stores! {
             (with(|class| class.title = "x".repeat(201)), "retention_class.title"),
             (with(|class| class.counting = 99), "retention_class.counting"),
             (with(|class| { class.period.clear(); class.counting = 2; }), "retention_class.counting"),
+            (with(|class| class.outlasts_erasure = true), "retention_class.outlasts_erasure"),
+            (with(|class| { class.period.clear(); class.outlasts_erasure = true; class.basis = 3; }), "retention_class.outlasts_erasure"),
         ];
         for (request, field) in wrong {
             let refused = door.define_retention_class(request).await.unwrap_err();

@@ -26,7 +26,7 @@ pub async fn rotate_subject(keys: &mut KeyServiceClient<Link>, subject: &str) ->
     ended(keys, rotation).await
 }
 
-async fn rotate_index(keys: &mut KeyServiceClient<Link>, buckets: u32) -> v1::Rotation {
+pub async fn rotate_index(keys: &mut KeyServiceClient<Link>, buckets: u32) -> v1::Rotation {
     let ask = v1::RotateIndexKeyRequest { buckets, ..Default::default() };
     let rotation = keys.rotate_index_key(ask).await.unwrap().into_inner().rotation;
     ended(keys, rotation).await

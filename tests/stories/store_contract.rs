@@ -442,10 +442,11 @@ promises! {
                 element: Element::Fields,
                 class: Some(AWKWARD.into()),
                 cohort: Some("2026-11".into()),
+                end_time: Some("2031-12-01T00:00:00Z".into()),
                 verdict: Verdict::Destroy,
                 count: u64::from(u32::MAX),
             },
-            PlanItem { element: Element::Tokens, class: None, cohort: None, verdict: Verdict::KeepPseudonym, count: 0 },
+            PlanItem::new(Element::Tokens, Verdict::KeepPseudonym, 0),
         ];
         let scheduled = Erasure { state: ErasureState::Scheduled, execute_at: Some(LATER), plan, ..erasure(2, 1) };
         write(store, async |tx| {
@@ -640,6 +641,7 @@ promises! {
             cohort: None,
             ended: false,
             part: (leaf == 18).then(|| PartId::from_bytes([9; 16])),
+            kept_until: None,
         };
         write(store, async |tx| {
             tx.insert_subject_keys(&[key(u32::MAX, 0, "b"), key(17, 0, "a"), key(18, 1, "a")]).await.unwrap();

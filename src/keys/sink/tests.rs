@@ -53,6 +53,7 @@ fn copy(root: &Root) -> Root {
 
 fn erased(epoch: u64) -> Erased {
     Erased {
+        kept: Vec::new(),
         erasure: format!("erasure {epoch}"),
         subject: format!("subject {epoch}"),
         reason: "Art. 17".to_owned(),

@@ -2,7 +2,14 @@ use async_trait::async_trait;
 
 use super::super::super::key::{CONDEMNED, Keys, Page, PageId, Punctured, SubjectKey, TreeHead, Vault};
 use super::{Columns, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, retention};
-use crate::model::{KeyState, PartId, SubjectId};
+use crate::model::{Cohort, KeyState, PartId, SubjectId, Time};
+
+macro_rules! columns {
+    () => {
+        "k.leaf, k.subject, k.class, k.version, k.created_at, k.state, k.cohort, \
+         CAST(CASE WHEN k.ended_by IS NULL THEN 0 ELSE 1 END AS BIGINT), k.part, k.kept_until"
+    };
+}
 
 #[async_trait]
 impl Keys for SqlTx {
@@ -245,13 +252,38 @@ impl Keys for SqlTx {
         Ok(())
     }
 
+    async fn keep_keys(&mut self, keys: &[(u32, Cohort, Time)]) -> Result<()> {
+        let mut rows = Rows::new();
+        for (leaf, cohort, until) in keys {
+            rows.row().number((*leaf).into()).number(cohort.number().into()).number(until.micros());
+        }
+        self.run(
+            concat! {
+                "UPDATE subject_key SET cohort = CAST(e.value ->> 1 AS BIGINT), kept_until = CAST(e.value ->> 2 AS BIGINT) FROM ",
+                each!("1"), " AS e WHERE leaf = CAST(e.value ->> 0 AS BIGINT)"
+            },
+            rows,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn kept_keys(&mut self) -> Result<Vec<SubjectKey>> {
+        let found = sqlx::query(concat! {
+            "SELECT ", columns!(), " FROM subject_key k WHERE k.kept_until IS NOT NULL AND k.ended_by IS NULL ORDER BY k.leaf"
+        })
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        found.iter().map(subject_key).collect()
+    }
+
     async fn subject_keys(&mut self, subjects: &[SubjectId]) -> Result<Vec<SubjectKey>> {
         let rows = self
             .fetch(
                 concat! {
-                    "SELECT k.leaf, k.subject, k.class, k.version, k.created_at, k.state, k.cohort, ",
-                    "CAST(CASE WHEN k.ended_by IS NULL THEN 0 ELSE 1 END AS BIGINT), k.part FROM ", each!("1"),
-                    " AS e CROSS JOIN subject_key k WHERE k.subject = ", blob!("0"), " ORDER BY k.version, k.leaf"
+                    "SELECT ", columns!(), " FROM ", each!("1"), " AS e CROSS JOIN subject_key k WHERE k.subject = ",
+                    blob!("0"), " ORDER BY k.version, k.leaf"
                 },
                 Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
             )
@@ -310,5 +342,6 @@ fn subject_key(row: &Row) -> Result<SubjectKey> {
         cohort: retention::cohort(columns.take()?)?,
         ended: columns.unsigned::<u32>("subject_key", "ended_by")? > 0,
         part: columns.maybe_bytes("subject_key", "part")?.map(PartId::from_bytes),
+        kept_until: columns.maybe_time()?,
     })
 }

@@ -33,13 +33,20 @@ impl Retentions for SqlTx {
         .fetch_all(self.connection())
         .await
         .map_err(failed)?;
-        let due = |row: &Row| {
-            let mut columns = Columns::of(row);
-            let leaf = columns.unsigned("subject_key", "leaf")?;
-            let subject = SubjectId::from_bytes(columns.bytes("subject_key", "subject")?);
-            let month = cohort(columns.take()?)?.ok_or_else(|| inconsistent("subject_key", "cohort"))?;
-            Ok(Due { leaf, subject, cohort: month })
-        };
+        found.iter().map(due).collect()
+    }
+
+    async fn due_kept(&mut self, now: Time, after: Option<u32>, limit: u32) -> Result<Vec<Due>> {
+        let found = sqlx::query(concat! {
+            "SELECT k.leaf, k.subject, k.cohort FROM subject_key k JOIN subject s ON s.id = k.subject ",
+            "WHERE k.kept_until <= $1 AND k.ended_by IS NULL AND k.leaf > $2 AND s.state = 5 ORDER BY k.leaf LIMIT $3"
+        })
+        .bind(now.micros())
+        .bind(after.map_or(-1, i64::from))
+        .bind(i64::from(limit))
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
         found.iter().map(due).collect()
     }
 
@@ -134,6 +141,31 @@ impl Retentions for SqlTx {
                 class: columns.take()?,
                 cohort: cohort(columns.take()?)?,
                 restricted: columns.unsigned::<u32>("subject", "restricted")? > 0,
+                kept_until: None,
+                subjects: columns.unsigned("subject_key", "count")?,
+                values: columns.unsigned("token", "count")?,
+            })
+        };
+        found.iter().map(counted).collect()
+    }
+
+    async fn count_kept(&mut self) -> Result<Vec<Counted>> {
+        let found = sqlx::query(concat! {
+            "SELECT k.class, k.cohort, k.kept_until, COUNT(DISTINCT k.subject), COUNT(*) FROM subject_key k ",
+            "JOIN subject s ON s.id = k.subject JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
+            "WHERE k.kept_until IS NOT NULL AND k.ended_by IS NULL AND s.state = 5 AND t.sealed IS NOT NULL ",
+            "GROUP BY k.class, k.cohort, k.kept_until ORDER BY k.class, k.cohort, k.kept_until"
+        })
+        .fetch_all(self.connection())
+        .await
+        .map_err(failed)?;
+        let counted = |row: &Row| {
+            let mut columns = Columns::of(row);
+            Ok(Counted {
+                class: columns.take()?,
+                cohort: cohort(columns.take()?)?,
+                restricted: false,
+                kept_until: columns.maybe_time()?,
                 subjects: columns.unsigned("subject_key", "count")?,
                 values: columns.unsigned("token", "count")?,
             })
@@ -296,6 +328,14 @@ impl Retentions for SqlTx {
             .map_err(failed)?;
         Ok(())
     }
+}
+
+fn due(row: &Row) -> Result<Due> {
+    let mut columns = Columns::of(row);
+    let leaf = columns.unsigned("subject_key", "leaf")?;
+    let subject = SubjectId::from_bytes(columns.bytes("subject_key", "subject")?);
+    let month = cohort(columns.take()?)?.ok_or_else(|| inconsistent("subject_key", "cohort"))?;
+    Ok(Due { leaf, subject, cohort: month })
 }
 
 fn texts(texts: &[String]) -> String {

@@ -27,7 +27,9 @@ macro_rules! facts {
             "SELECT ",
             columns!(),
             ", s.jurisdiction, s.state, s.profiling, s.restricted_at, s.erasure, s.erased_at, s.suppressed_at, \
-(SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure), ", $purpose, " "
+(SELECT x.execute_at FROM erasure x WHERE x.id = s.erasure), \
+CASE WHEN s.state = 5 AND t.sealed IS NOT NULL THEN (SELECT k.kept_until FROM subject_key k WHERE k.leaf = t.leaf) END, \
+", $purpose, " "
         }
     };
 }
@@ -262,7 +264,8 @@ impl Tokens for SqlTx {
         self.run(
             concat! {
                 "UPDATE token SET sealed = NULL WHERE sealed IS NOT NULL AND subject IN (SELECT ", blob!("0"), " FROM ",
-                each!("1"), " AS e)"
+                each!("1"), " AS e) AND NOT EXISTS (SELECT 1 FROM subject_key k WHERE k.leaf = token.leaf ",
+                "AND k.kept_until IS NOT NULL)"
             },
             Rows::of_blobs(subjects.iter().map(SubjectId::as_bytes)),
         )
@@ -308,6 +311,7 @@ fn facts(row: &Row) -> Result<Facts> {
         erased_at: columns.maybe_time()?,
         suppressed_at: columns.maybe_time()?,
         execute_at: columns.maybe_time()?,
+        kept_until: columns.maybe_time()?,
         purpose: columns.take()?,
         standing: super::consent::standing(columns.take()?)?,
         catalogue: columns.take::<Option<i64>>()?.unwrap_or(0),

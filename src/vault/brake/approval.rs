@@ -4,7 +4,8 @@ use super::super::audit::Entry;
 use super::super::write::Record;
 use super::Vault;
 use crate::model::{Approval, ApprovalId, ApprovalState, Bulk, Error, Reason, Reference, Result, Time};
-use crate::policy::Caller;
+use crate::policy::{self, Caller, Catalogue, Claim};
+use crate::vault::read::Name;
 use crate::vault::reveal::Detokenize;
 
 /// How many requests of one caller may wait at once.
@@ -21,6 +22,37 @@ impl Vault {
         if ask.tokens.len() as u64 <= limit {
             return Ok(None);
         }
+        let message = "so many values at once need the approval of another caller: have it granted, then ask for exactly the same again";
+        let refusal = Error::new(Reason::ApprovalRequired, message).with("limit", limit);
+        self.use_or_request(caller, ask, refusal).await.map(Some)
+    }
+
+    /// The approval of what outlasts an erasure: of a reveal for a purpose that opens it, whatever the number. Nothing else is
+    /// looked at, so that asking for another purpose tells nothing of it.
+    pub(in crate::vault) async fn check_outlasting(
+        &self,
+        claim: &Claim<'_>,
+        ask: &Detokenize,
+        catalogue: &Catalogue,
+        approval: Option<ApprovalId>,
+    ) -> Result<Option<ApprovalId>> {
+        let now = self.clock.now();
+        let admission = policy::admit(claim, &ask.purpose, catalogue, now)?;
+        if approval.is_some() || !admission.opens_kept() {
+            return Ok(approval);
+        }
+        let names = ask.tokens.iter().map(|text| Name::parse(text, &self.custody)).collect();
+        let found = self.read_facts(&ask.purpose, names).await?;
+        let refused = ask.tokens.iter().zip(&found).find_map(|(text, facts)| {
+            let refused = policy::decide(&admission, ask.redaction, facts.as_deref()?, text, now).err()?;
+            (refused.reason == Reason::ApprovalRequired).then_some(refused)
+        });
+        let Some(refused) = refused else { return Ok(None) };
+        self.use_or_request(claim.caller, ask, refused).await.map(Some)
+    }
+
+    /// Uses an approval of exactly this up. Without one it leaves a request for it and refuses, on record.
+    async fn use_or_request(&self, caller: &Caller, ask: &Detokenize, refusal: Error) -> Result<ApprovalId> {
         let justification = ask.justification.as_ref().map(Reference::as_str).unwrap_or_default();
         let (redaction, channel) = (ask.redaction, ask.channel);
         let bulk = Bulk::new(&caller.name, &ask.purpose, redaction, channel, justification, &ask.tokens);
@@ -30,7 +62,7 @@ impl Vault {
         drop(tx);
         for granted in known.iter().filter(|known| known.state == ApprovalState::Granted) {
             if self.may_approve(&granted.decided_by, now).await? && self.use_approval(granted.id, now).await? {
-                return Ok(Some(granted.id));
+                return Ok(granted.id);
             }
         }
         let entry = self.entry_of_refusal(caller, ask, Reason::ApprovalRequired).await?;
@@ -43,15 +75,8 @@ impl Vault {
             Ok(pending) => pending,
             Err(error) => return Err(self.record_refused(Record::of(entry), error).await),
         };
-        let refusal = Error::new(
-            Reason::ApprovalRequired,
-            "so many values at once need the approval of another caller: have it granted, then ask for exactly the same again",
-        );
-        let refusal = refusal
-            .with("approval", pending.id)
-            .with("expire_time", pending.expires_at)
-            .with("tokens", bulk.tokens)
-            .with("limit", limit);
+        let refusal =
+            refusal.with("approval", pending.id).with("expire_time", pending.expires_at).with("tokens", bulk.tokens);
         let entry = Entry { approval: pending.id.to_string(), ..entry };
         Err(self.record_refused(Record::of(entry), refusal).await)
     }

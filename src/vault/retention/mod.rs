@@ -49,9 +49,15 @@ impl Vault {
     /// What is kept for a time, by class and month. Changes nothing.
     pub async fn preview_retention(&self) -> Result<Vec<Previewed>> {
         let (catalogue, now) = (self.library.refreshed().await?, self.clock.now());
-        let counted = self.custody.store().read().await?.count_cohorts(&catalogue.ending_classes()).await?;
+        let mut tx = self.custody.store().read().await?;
+        let mut counted = tx.count_cohorts(&catalogue.ending_classes()).await?;
+        counted.extend(tx.count_kept().await?);
+        drop(tx);
+        // What outlasts an erasure beside what else is of its class and month.
+        counted.sort_by(|one, other| (&one.class, one.cohort).cmp(&(&other.class, other.cohort)));
         let previewed = |counted: Counted| {
-            let ends_at = counted.cohort.and_then(|cohort| catalogue.ends(&counted.class, cohort, now));
+            let ends = |cohort| catalogue.ends(&counted.class, cohort, now);
+            let ends_at = counted.kept_until.or_else(|| counted.cohort.and_then(ends));
             Previewed { counted, ends_at, overdue: ends_at.is_some_and(|end| end <= now) }
         };
         Ok(counted.into_iter().map(previewed).collect())

@@ -28,10 +28,10 @@ const ATTEMPTS: usize = 3;
 /// By which run a key has ended that a restored database had, and that was destroyed before.
 const FOUND: RetentionRunId = RetentionRunId::from_bytes([0; 16]);
 
-/// Where a sweep is, class by class.
+/// Where a sweep is: first what outlasted the erasure of its person, then class by class.
 #[derive(Default)]
 pub(super) struct Place {
-    class: String,
+    class: Option<String>,
     /// The key that was looked at last.
     after: Option<(Cohort, u32)>,
 }
@@ -83,19 +83,17 @@ impl Vault {
         place: &mut Place,
     ) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        let classes = self.library.refreshed().await?.ending_classes();
-        for class in classes {
+        let classes = self.library.refreshed().await?.ending_classes().into_iter().map(Some);
+        for class in std::iter::once(None).chain(classes) {
             if class < place.class {
                 continue;
             }
-            if class != place.class {
-                self.date_keys(&class, moment.now, &mut pages).await?;
+            if let Some(code) = class.as_ref().filter(|_| class != place.class) {
+                self.date_keys(code, moment.now, &mut pages).await?;
                 *place = Place { class: class.clone(), after: None };
             }
             loop {
-                // As it is now: a longer period stops a sweep that is under way.
-                let Some(upto) = self.library.refreshed().await?.over(&class, moment.now) else { break };
-                let due = self.custody.store().read().await?.due_keys(&class, upto, place.after, PAGE).await?;
+                let due = self.due(class.as_deref(), moment.now, place.after).await?;
                 let Some(last) = due.last() else { break };
                 if pages == 0 {
                     return Ok(outcome);
@@ -112,6 +110,17 @@ impl Vault {
         *place = Place::default();
         outcome.all = true;
         Ok(outcome)
+    }
+
+    /// A page of what is due of a class, or of what outlasted an erasure.
+    async fn due(&self, class: Option<&str>, now: Time, after: Option<(Cohort, u32)>) -> Result<Vec<Due>> {
+        let store = self.custody.store();
+        let Some(class) = class else {
+            return store.read().await?.due_kept(now, after.map(|(_, leaf)| leaf), PAGE).await;
+        };
+        // As it is now: a longer period stops a sweep that is under way.
+        let Some(upto) = self.library.refreshed().await?.over(class, now) else { return Ok(Vec::new()) };
+        store.read().await?.due_keys(class, upto, after, PAGE).await
     }
 
     fn gone(&self, mut due: Vec<Due>) -> Result<Vec<Due>> {
@@ -189,11 +198,11 @@ impl Vault {
         let (custody, now) = (&*self.custody, moment.now);
         let mut tx = custody.store().write().await?;
         let people = tx.lock_subjects(&subjects).await?;
-        let free: Vec<SubjectId> = people.iter().filter(|person| may_end(person)).map(|person| person.id).collect();
+        let free: Vec<&Subject> = people.iter().filter(|person| may_end(person)).collect();
         // By the present definitions: they may have changed since the page was read.
         let catalogue = self.library.read_in(&mut *tx).await?;
         let over = over(&catalogue, now);
-        let ending = ending(&mut *tx, &free, due, &over).await?;
+        let ending = ending(&mut *tx, &free, due, &over, now).await?;
         let (mut live, mut gone) = (Vec::new(), Vec::new());
         for key in &ending.keys {
             if custody.ring.is_live(key.leaf)? { live.push(key.leaf) } else { gone.push(key.leaf) }
@@ -316,20 +325,37 @@ fn taken() -> Error {
     Error::internal("another node goes on with this run of retention")
 }
 
-/// Whether what is kept of a person may end. What is restricted stays as it is (Art. 18 GDPR).
+/// Whether what is kept of a person may end. What is restricted stays as it is (Art. 18 GDPR), until an erasure.
 fn may_end(person: &Subject) -> bool {
-    matches!(person.state, SubjectState::Active | SubjectState::Scheduled) && person.restriction.is_none()
+    match person.state {
+        SubjectState::Active | SubjectState::Scheduled => person.restriction.is_none(),
+        SubjectState::Restricted | SubjectState::Shredding => false,
+        SubjectState::Shredded => true,
+    }
 }
 
 /// What is due, now that its people are locked.
-async fn ending(tx: &mut dyn Tx, free: &[SubjectId], due: &[Due], over: &BTreeMap<String, Cohort>) -> Result<Ending> {
+async fn ending(
+    tx: &mut dyn Tx,
+    free: &[&Subject],
+    due: &[Due],
+    over: &BTreeMap<String, Cohort>,
+    now: Time,
+) -> Result<Ending> {
     let due: HashSet<u32> = due.iter().map(|due| due.leaf).collect();
-    let mut keys = tx.subject_keys(free).await?;
-    let is_over =
-        |key: &SubjectKey| over.get(&key.class).is_some_and(|over| key.cohort.is_some_and(|month| month <= *over));
+    let erased = free.iter().filter(|person| person.state == SubjectState::Shredded);
+    let erased: HashSet<SubjectId> = erased.map(|person| person.id).collect();
+    let free: Vec<SubjectId> = free.iter().map(|person| person.id).collect();
+    let mut keys = tx.subject_keys(&free).await?;
+    let is_over = |key: &SubjectKey| {
+        if erased.contains(&key.subject) {
+            return key.kept_until.is_some_and(|end| end <= now);
+        }
+        over.get(&key.class).is_some_and(|over| key.cohort.is_some_and(|month| month <= *over))
+    };
     keys.retain(|key| due.contains(&key.leaf) && !key.ended && is_over(key));
     let leaves: HashSet<u32> = keys.iter().map(|key| key.leaf).collect();
-    let mut tokens = tx.sealed_tokens(free).await?;
+    let mut tokens = tx.sealed_tokens(&free).await?;
     tokens.retain(|token| leaves.contains(&token.leaf));
     Ok(Ending { keys, tokens })
 }

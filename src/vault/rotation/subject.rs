@@ -83,6 +83,7 @@ impl Reseal {
                 cohort,
                 ended: false,
                 part,
+                kept_until: None,
             })
             .collect();
         let made = |old: &SubjectKey| {
