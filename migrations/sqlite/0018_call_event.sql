@@ -14,3 +14,6 @@ CREATE TABLE call_event (
     PRIMARY KEY (source_system, source_call_id, event_id)
 );
 CREATE INDEX call_event_call ON call_event (call, kind, happened_at);
+
+-- A value may be told with several calls: it is deleted when none has it any more.
+CREATE INDEX call_value_token ON call_value (token);

@@ -43,6 +43,14 @@ pub struct Token {
     pub sealed: Option<Vec<u8>>,
 }
 
+impl Token {
+    /// Whether a telephone system has told the value with a call, and nobody asked to keep it otherwise.
+    #[must_use]
+    pub fn is_of_a_call(&self) -> bool {
+        self.source.starts_with("call:")
+    }
+}
+
 /// A token with what decides about it, read in one statement.
 #[derive(Clone, Debug)]
 pub struct Facts {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::model::{Call, CallFilter, CallId, Leg, Party, PartyValue, Result};
+use crate::model::{Call, CallFilter, CallId, Leg, Party, PartyValue, Result, TokenRow};
 
 /// The operations on calls.
 #[async_trait]
@@ -27,6 +27,9 @@ pub trait Calls {
 
     /// The values of their parties.
     async fn party_values_of(&mut self, ids: &[CallId]) -> Result<Vec<PartyValue>>;
+
+    /// The values of parties that these tokens stand for.
+    async fn party_values_by(&mut self, tokens: &[TokenRow]) -> Result<Vec<PartyValue>>;
 
     /// Adds calls and answers how many: one whose group there is already is left out.
     async fn insert_calls(&mut self, calls: &[Call]) -> Result<u64>;

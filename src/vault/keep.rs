@@ -261,7 +261,7 @@ impl<'c> Keeping<'c> {
     fn make(&mut self, new: &NewTokens) -> Result<(Tokenized, Vec<(Token, bool)>)> {
         let planned: Vec<(Token, bool)> =
             new.fields.iter().map(|field| self.reuse_or_make(new, field)).collect::<Result<_>>()?;
-        let opens = planned.is_empty() || planned.iter().any(|(_, made)| *made);
+        let opens = new.told || planned.is_empty() || planned.iter().any(|(_, made)| *made);
         let subject = match &new.owner {
             Owner::Known(id) => Some(*id),
             Owner::New(subject) => opens.then_some(subject.id),
@@ -300,17 +300,24 @@ impl<'c> Keeping<'c> {
 
     /// The token for one value, and whether it is a new one.
     fn reuse_or_make(&mut self, new: &NewTokens, field: &NewToken) -> Result<(Token, bool)> {
-        let scope = match new.owner {
-            Owner::Known(id) => Some(id),
-            Owner::New(_) => None,
+        let scope = match &new.owner {
+            Owner::Known(id) => Some(*id),
+            Owner::New(subject) => new.told.then_some(subject.id),
         };
         let made = self.under_active_key(new, field)?;
+        let known = scope.and_then(|id| self.keys.get(&id)).map(Vec::as_slice).unwrap_or_default();
+        let of_month = |leaf: u32| {
+            let mut keys = known.iter().chain(&new.keys).chain(&self.new_keys);
+            keys.any(|key| key.leaf == leaf && key.cohort == field.cohort)
+        };
         if let Some(spot) = self.spot(field)?.filter(|_| field.deduplicate) {
             let known = self.same.entry(spot).or_default();
             let fits = |token: &&Token| {
                 token.class == field.token.class
                     && token.format == field.token.format
                     && scope.is_none_or(|subject| token.subject == subject)
+                    // Or it would end sooner than what is told now.
+                    && (!new.told || of_month(token.leaf))
             };
             if let Some(token) = known.iter().find(fits) {
                 return Ok((token.clone(), false));

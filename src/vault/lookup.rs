@@ -217,7 +217,8 @@ fn choose(
         FieldType::Text | FieldType::Json | FieldType::Bytes => 1000 + facts.token.kind.number(),
         kind => 1 + kind.number(),
     };
-    let addresses = |facts: &Facts| rank(facts) <= 1;
+    // Anybody can present any name with a number: what a call has told is not what the vault was told of the person.
+    let addresses = |facts: &Facts| rank(facts) <= 1 && !facts.token.is_of_a_call();
     let mut chosen: Vec<Facts> = values
         .into_iter()
         .filter(|facts| may_read(facts.token.kind) && policy::token_state(facts, now) == TokenState::Active)
@@ -225,7 +226,7 @@ fn choose(
         // The agent has the number.
         .filter(|facts| !matched.iter().any(|known| known.token.row == facts.token.row))
         .collect();
-    chosen.sort_by_key(|facts| Reverse(facts.token.row));
+    chosen.sort_by_key(|facts| (facts.token.is_of_a_call(), Reverse(facts.token.row)));
     let mut seen: HashMap<i16, usize> = HashMap::new();
     let mut placed: Vec<(usize, i16, Facts)> = chosen
         .into_iter()

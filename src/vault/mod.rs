@@ -26,6 +26,7 @@ pub mod recording;
 pub mod retention;
 pub mod reveal;
 mod rotation;
+mod seal;
 mod search;
 pub mod subject;
 mod suppression;

@@ -41,6 +41,7 @@ impl Vault {
             deed: "CreateSubject",
             request: ask.request,
             owner: Owner::New(subject),
+            told: false,
             part: None,
             keys: Vec::new(),
             leaves: Vec::new(),

@@ -1,6 +1,5 @@
 //! Tokens for values: making, describing, correcting and deleting them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::audit::{Touched, call, outcome};
@@ -8,15 +7,15 @@ use super::profiling::class_of;
 use super::read::{Ask, Name};
 use super::reveal::unknown;
 use super::subject::DEFAULT_KIND;
-use super::write::{NewToken, NewTokens, Objection, Owner, Tokenized, Write, Written};
+use super::write::{NewTokens, Objection, Owner, Tokenized, Write, Written};
 use super::{Vault, answer};
 use crate::keys::Place;
 use crate::keys::doubt::Doubt;
 use crate::keys::index::{self, Entry as IndexEntry};
-use crate::keys::leaves::{self, Leaf, hold};
+use crate::keys::leaves::{Leaf, hold};
 use crate::model::{
-    Cohort, Content, Error, Facts, KeyState, Label, OutboxEvent, PartId, Reason, RequestId, Result, Subject, SubjectId,
-    SubjectState, Time, Token, TokenFormat, TokenRow, TokenState, Value, shape,
+    Content, Error, Facts, KeyState, Label, OutboxEvent, Reason, RequestId, Result, Subject, SubjectId, SubjectState,
+    Time, Token, TokenFormat, TokenRow, TokenState, Value,
 };
 use crate::policy::{self, About, Action, Caller, Change, Inquiry};
 use crate::store::Tx;
@@ -154,8 +153,19 @@ impl Vault {
         let fields = self.seal_all(&owner, &places, ask, now)?;
         let (caller, call, request) = (caller.name.clone(), trace::request(), ask.request);
         let part = None;
-        self.write_tokens(NewTokens { caller, call, deed: "Tokenize", request, owner, part, keys, leaves, fields })
-            .await
+        self.write_tokens(NewTokens {
+            caller,
+            call,
+            deed: "Tokenize",
+            request,
+            owner,
+            told: false,
+            part,
+            keys,
+            leaves,
+            fields,
+        })
+        .await
     }
 
     pub(super) async fn write_tokens(&self, new: NewTokens) -> Result<Tokenized> {
@@ -169,102 +179,6 @@ impl Vault {
             }
             _ => Err(Error::internal("a write was answered as a record")),
         }
-    }
-
-    /// Of a subject with these keys, the keys that are new, and for each class of the values, which are of a part of a call or
-    /// of none, the leaf and version of its key.
-    pub(super) async fn keys_for(
-        &self,
-        subject: SubjectId,
-        known: &[SubjectKey],
-        part: Option<PartId>,
-        fields: &[Field],
-        now: Time,
-    ) -> Result<(Vec<SubjectKey>, Vec<Leaf>, Places)> {
-        let active = known.iter().filter(|key| key.state == KeyState::Active && key.part == part);
-        let place = |key: &SubjectKey| ((key.class.clone(), key.cohort), (key.leaf, key.version));
-        let mut places: Places = active.map(place).collect();
-        let (mut keys, mut leaves) = (Vec::new(), Vec::new());
-        for field in fields {
-            let (class, cohort) = (field.class.as_str(), self.cohort_of(field.class.as_str(), now));
-            if !places.contains_key(&(class.to_owned(), cohort)) {
-                let leaf = self.custody.take_leaf(cohort.map(|cohort| (class.to_owned(), cohort))).await?;
-                let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
-                let key = SubjectKey {
-                    leaf: leaf.number(),
-                    subject,
-                    class: class.to_owned(),
-                    version: versions.max().unwrap_or_default() + 1,
-                    created_at: now,
-                    state: KeyState::Active,
-                    cohort,
-                    ended: false,
-                    part,
-                    kept_until: None,
-                };
-                places.extend([place(&key)]);
-                keys.push(key);
-                leaves.push(leaf);
-            }
-        }
-        Ok((keys, leaves, places))
-    }
-
-    /// Seals the values, each under the leaf of its class.
-    fn seal_all(&self, owner: &Owner, places: &Places, ask: &Tokenize, now: Time) -> Result<Vec<NewToken>> {
-        let generations = self.custody.generations();
-        let seal = |(at, field)| {
-            let sealed = self.seal_new(owner.subject(), places, &ask.source, field, &generations, now);
-            sealed.map_err(|error| match error.reason {
-                Reason::KeyRetired => error,
-                _ => error.within(&format!("fields[{at}]")),
-            })
-        };
-        ask.fields.iter().enumerate().map(seal).collect()
-    }
-
-    pub(super) fn seal_new(
-        &self,
-        subject: SubjectId,
-        places: &Places,
-        source: &Label,
-        field: &Field,
-        generations: &[Generation],
-        now: Time,
-    ) -> Result<NewToken> {
-        let shaped = match field.format {
-            TokenFormat::Opaque => None,
-            TokenFormat::Shaped => Some(shape(&field.value, self.custody.ring.random())?),
-        };
-        let class = field.class.as_str().to_owned();
-        let cohort = self.cohort_of(&class, now);
-        let place = (class.clone(), cohort);
-        let &(leaf, key_version) = places.get(&place).ok_or_else(leaves::given_up)?;
-        let mut token = Token {
-            row: TokenRow::new(now, self.custody.ring.random()),
-            subject,
-            kind: field.value.kind(),
-            class,
-            format: field.format,
-            shaped,
-            tags: field.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
-            expires_at: field.expires_at,
-            single_use: field.single_use,
-            created_at: now,
-            leaf,
-            key_version,
-            source: source.as_str().to_owned(),
-            version: 1,
-            spent_at: None,
-            deleted_at: None,
-            ended_at: None,
-            sealed: None,
-        };
-        token.sealed = Some(self.custody.ring.seal(&Place::of(&token), &field.value)?);
-        let spots = self.custody.spots_near(&field.value, generations)?;
-        let name = self.custody.ring.suppression_name(&field.value)?;
-        let deduplicate = field.deduplicate && !field.single_use && field.expires_at.is_none();
-        Ok(NewToken { token, cohort, spots, name, deduplicate, value: Arc::clone(&field.value) })
     }
 
     /// Describes a token, never its value.
@@ -457,9 +371,6 @@ impl Vault {
         token.shaped.clone().unwrap_or_else(|| self.custody.ring.opaque(token.row).to_string())
     }
 }
-
-/// For each retention class, and month where it has a period, the leaf of its key and the key's version.
-pub(super) type Places = HashMap<(String, Option<Cohort>), (u32, u32)>;
 
 /// Refuses a request id that was used for another token.
 fn check_same(answer: &Answer, text: &str) -> Result<()> {

@@ -71,6 +71,9 @@ pub struct NewTokens {
     pub request: Option<RequestId>,
     /// Whose values.
     pub owner: Owner,
+    /// Whether they are told again and again, as with each call of a person: what the owner has already is then used, and of
+    /// nobody else. Somebody new is opened in any case.
+    pub told: bool,
     /// The part of a call that they are of, which has keys of its own.
     pub part: Option<PartId>,
     /// Keys that the subject did not have yet.

@@ -112,8 +112,9 @@ impl CallService for Calls {
 
 async fn upsert(vault: &Vault, caller: &Caller, ask: v1::UpsertCallRequest) -> Result<v1::UpsertCallResponse> {
     let (whole, outcome) = vault.upsert_call(caller, wire::upsert(ask)?).await?;
+    let call = wire::call(vault.describe_call(whole));
     Ok(v1::UpsertCallResponse {
-        call: Some(wire::call(vault.describe_call(whole))),
+        call: Some(if vault.may_read_calls(caller) { call } else { wire::of_nobody(call) }),
         outcome: wire::outcome(outcome).into(),
         stale: outcome == Outcome::Stale,
     })

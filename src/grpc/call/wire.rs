@@ -163,6 +163,16 @@ pub fn call(shown: Shown) -> v1::Call {
     }
 }
 
+/// The same for whoever may not see whose a number is.
+pub fn of_nobody(mut call: v1::Call) -> v1::Call {
+    for party in &mut call.parties {
+        let v1::CallParty { party: number, role, .. } = *party;
+        *party = v1::CallParty { party: number, role, ..Default::default() };
+    }
+    call.parts.clear();
+    call
+}
+
 fn leg(leg: Leg) -> v1::CallLeg {
     let facts = leg.facts;
     v1::CallLeg {

@@ -129,6 +129,19 @@ impl Calls for SqlTx {
         rows.iter().map(value).collect()
     }
 
+    async fn party_values_by(&mut self, tokens: &[TokenRow]) -> Result<Vec<PartyValue>> {
+        let rows = self
+            .fetch(
+                concat! {
+                    "SELECT v.call, v.party, v.field, v.token FROM ", each!("1"),
+                    " AS e CROSS JOIN call_value v WHERE v.token = ", blob!("0")
+                },
+                Rows::of_blobs(tokens.iter().map(TokenRow::as_bytes)),
+            )
+            .await?;
+        rows.iter().map(value).collect()
+    }
+
     async fn insert_calls(&mut self, calls: &[Call]) -> Result<u64> {
         if calls.is_empty() {
             return Ok(0);

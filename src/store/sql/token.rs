@@ -97,7 +97,7 @@ impl Tokens for SqlTx {
         rows.row().number(i64::from(each)).text(purpose);
         let found = sqlx::query(concat! {
             facts!(for_purpose), "FROM ", each!("1"), " AS e CROSS JOIN (SELECT n.*, ROW_NUMBER() OVER ",
-            "(PARTITION BY n.type ORDER BY n.id DESC) AS place FROM token n WHERE n.subject = $2 AND ",
+            "(PARTITION BY n.type ORDER BY CASE WHEN n.source LIKE 'call:%' THEN 1 ELSE 0 END, n.id DESC) AS place FROM token n WHERE n.subject = $2 AND ",
             "n.sealed IS NOT NULL AND NOT n.single_use) t JOIN subject s ON s.id = t.subject ",
             "LEFT JOIN standing w ON w.subject = s.id AND w.purpose = e.value ->> 1 ",
             "WHERE t.place <= CAST(e.value ->> 0 AS BIGINT) ORDER BY t.type, t.id DESC"

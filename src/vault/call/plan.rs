@@ -108,6 +108,7 @@ impl Planning<'_> {
         } else {
             if let Some(erased) = self.whole.and_then(Whole::erased_customer)
                 && told.role == erased.role
+                && told.subject.is_none()
             {
                 self.plan.positions.push(erased.number);
                 return Ok(());
@@ -228,15 +229,13 @@ impl Planning<'_> {
             let kept = values.iter().find(|kept| kept.party == number && kept.field == field);
             if let Some(facts) = kept.and_then(|kept| self.kept.get(&kept.token)) {
                 let opens = policy::token_state(facts, self.now) == TokenState::Active;
+                // What does not open, because a backup was restored or it is damaged, stands.
                 let opened =
                     self.vault.custody.ring.open(&policy::for_upkeep(facts.token.row, Upkeep::Compare), &facts.token);
-                if !opens || opened?.raw() == value.value.raw() {
+                if !opens || opened.map_or(true, |known| known.raw() == value.value.raw()) {
                     continue;
                 }
-                // What an agent is called is theirs in every call.
-                if !told.role.serves() {
-                    self.plan.replaced.push(facts.token.clone());
-                }
+                self.plan.replaced.push(facts.token.clone());
             }
             self.owned(at)?.fields.push((Some((number, field)), value));
         }
@@ -323,9 +322,11 @@ impl Vault {
         let (keys, leaves, places) = self.keys_for(subject, &known, part, fields, now).await?;
         let generations = self.custody.generations();
         let seal = |field: &Field| self.seal_new(subject, &places, source, field, &generations, now);
-        let sealed = fields.iter().map(seal).collect::<Result<Vec<_>>>()?;
+        let mut sealed = fields.iter().map(seal).collect::<Result<Vec<_>>>()?;
+        let told = part.is_none();
+        sealed.iter_mut().for_each(|new| new.deduplicate = told);
         let (caller, call) = (caller.name.clone(), trace::request());
-        Ok(NewTokens { caller, call, deed, request: None, owner, part, keys, leaves, fields: sealed })
+        Ok(NewTokens { caller, call, deed, request: None, owner, told, part, keys, leaves, fields: sealed })
     }
 }
 

@@ -8,9 +8,10 @@ use crate::model::{
     CallField, CallId, Error, FieldType, Label, Leg, LegFacts, PartyRole, Reason, RequestId, Result, SourceCallId,
     SubjectId, Time, TokenState, Value,
 };
-use crate::policy::{self, Caller, Upkeep};
+use crate::policy::{self, About, Action, Caller, Inquiry, Upkeep};
 use crate::store::Tx;
 use crate::vault::audit::{Touched, call, outcome};
+use crate::vault::profiling::class_of;
 use crate::vault::token::{ATTEMPTS, Field};
 use crate::vault::write::{NewCall, Write, Written};
 use crate::vault::{Vault, answer};
@@ -73,11 +74,23 @@ pub enum Outcome {
 }
 
 impl Vault {
+    /// Whether the caller may see what calls there are. Whoever may only record them is not told whose a number is.
+    #[must_use]
+    pub fn may_read_calls(&self, caller: &Caller) -> bool {
+        let now = self.clock.now();
+        self.authority.check(&Inquiry::new(caller, Action::ReadCalls, About::Vault, now), now).is_ok()
+    }
+
     /// Records a leg of a call, unless it is there, or more than that is.
     pub async fn upsert_call(&self, caller: &Caller, ask: Upsert) -> Result<(Whole, Outcome)> {
         let now = self.clock.now();
-        let fields: Vec<Field> =
-            ask.parties.iter().flat_map(|party| ask.fields(party)).map(|(_, field)| field).collect();
+        let mut fields: Vec<Field> = Vec::new();
+        for (at, party) in ask.parties.iter().enumerate() {
+            for (_, field) in ask.fields(party) {
+                class_of(&field).map_err(|error| error.within(&format!("parties[{at}]")))?;
+                fields.push(field);
+            }
+        }
         self.check_fields(caller, DEED, &fields, now).await?;
         drop(fields);
         let digest = self.custody.ring.call_digest(ask.content().expose())?;
@@ -228,7 +241,7 @@ impl Upsert {
         Label::source(&format!("call:{}", self.system))
     }
 
-    /// What is told of a party, as values to be kept. What is told of an agent is the same in every call, and kept once.
+    /// What is told of a party, as values to be kept.
     pub(super) fn fields<'u>(&'u self, party: &'u ToldParty) -> impl Iterator<Item = (CallField, Field)> + 'u {
         party.values.iter().map(|(of, value)| {
             let mark = (*of == CallField::AgentId).then(|| self.agent_mark().ok()).flatten();
@@ -236,7 +249,7 @@ impl Upsert {
                 value: Arc::clone(value),
                 format: crate::model::TokenFormat::Opaque,
                 class: party.class.clone(),
-                deduplicate: party.role.serves(),
+                deduplicate: false,
                 tags: mark.into_iter().collect(),
                 expires_at: None,
                 single_use: false,

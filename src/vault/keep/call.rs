@@ -205,7 +205,10 @@ impl Keeping<'_> {
             return Ok(());
         }
         // As they are now that their subjects are locked.
-        let rows: Vec<TokenRow> = replaced.iter().map(|token| token.row).collect();
+        let mut rows: Vec<TokenRow> = replaced.iter().map(|token| token.row).collect();
+        // What was told with another call too is still needed there.
+        let named: HashSet<TokenRow> = tx.party_values_by(&rows).await?.into_iter().map(|value| value.token).collect();
+        rows.retain(|row| !named.contains(row));
         let (mut buckets, mut deleted) = (BTreeSet::new(), Vec::new());
         for facts in tx.facts(&rows, &[]).await? {
             if policy::token_state(&facts, self.now) != TokenState::Active {

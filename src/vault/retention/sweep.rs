@@ -34,6 +34,8 @@ pub(super) struct Place {
     class: Option<String>,
     /// The key that was looked at last.
     after: Option<(Cohort, u32)>,
+    /// Of the class after that, the last person whose keys were given a month.
+    dated: Option<SubjectId>,
 }
 
 /// What came of a sweep.
@@ -89,8 +91,10 @@ impl Vault {
                 continue;
             }
             if let Some(code) = class.as_ref().filter(|_| class != place.class) {
-                self.date_keys(code, moment.now, &mut pages).await?;
-                *place = Place { class: class.clone(), after: None };
+                if !self.date_keys(code, moment.now, &mut pages, &mut place.dated).await? {
+                    return Ok(outcome);
+                }
+                *place = Place { class: class.clone(), ..Place::default() };
             }
             loop {
                 let due = self.due(class.as_deref(), moment.now, place.after).await?;
@@ -134,12 +138,12 @@ impl Vault {
     }
 
     /// Gives keys a month that were made before their class had a period: that of the newest value under any of the person's,
-    /// once no value can come to them any more.
-    async fn date_keys(&self, class: &str, now: Time, pages: &mut u32) -> Result<()> {
-        let (begins, mut after) = (Cohort::of(now).begins(), None);
+    /// once no value can come to them any more. Answers whether it came to the end.
+    async fn date_keys(&self, class: &str, now: Time, pages: &mut u32, after: &mut Option<SubjectId>) -> Result<bool> {
+        let begins = Cohort::of(now).begins();
         while *pages > 0 {
-            let page = self.custody.store().read().await?.undated_keys(class, begins, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let page = self.custody.store().read().await?.undated_keys(class, begins, *after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(true) };
             *pages -= 1;
             let before = after.replace(last.subject);
             let mut tx = self.custody.store().write().await?;
@@ -152,7 +156,7 @@ impl Vault {
             tx.date_keys(class, &dated).await?;
             tx.commit().await?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Ends a page. When that fails, each person by themselves: nobody's values stay because somebody else's cannot be ended.
