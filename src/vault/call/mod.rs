@@ -3,6 +3,7 @@
 //! What is clear of a call stands in its rows and names nobody. What its parties say of themselves is values of theirs like
 //! any other, each under the key of whom it is about; so an erasure takes one party out of a call, and the call stays.
 
+mod media;
 mod part;
 mod plan;
 mod show;

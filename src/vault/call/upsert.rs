@@ -11,6 +11,7 @@ use crate::model::{
 use crate::policy::{self, Caller, Upkeep};
 use crate::store::Tx;
 use crate::vault::audit::{Touched, call, outcome};
+use crate::vault::profiling::class_of;
 use crate::vault::token::{ATTEMPTS, Field};
 use crate::vault::write::{NewCall, Write, Written};
 use crate::vault::{Vault, answer};
@@ -78,6 +79,10 @@ impl Vault {
         let now = self.clock.now();
         let fields: Vec<Field> =
             ask.parties.iter().flat_map(|party| ask.fields(party)).map(|(_, field)| field).collect();
+        for (at, party) in ask.parties.iter().enumerate() {
+            let own = ask.fields(party).try_for_each(|(_, field)| class_of(&field).map(drop));
+            own.map_err(|error| error.within(&format!("parties[{at}]")))?;
+        }
         self.check_fields(caller, DEED, &fields, now).await?;
         drop(fields);
         let digest = self.custody.ring.call_digest(ask.content().expose())?;
