@@ -55,7 +55,7 @@ enum Verb {
         /// The recording; `-` for standard input
         file: PathBuf,
         #[command(flatten)]
-        key: Key,
+        key: KeySource,
         /// The part of a call that it is; it will stand in the envelope in clear
         #[arg(long, value_name = "PART")]
         part: PartId,
@@ -71,7 +71,7 @@ enum Verb {
         /// The envelope; `-` for standard input
         file: PathBuf,
         #[command(flatten)]
-        key: Key,
+        key: KeySource,
         /// Refuse an envelope of any other part
         #[arg(long, value_name = "PART")]
         part: Option<PartId>,
@@ -88,7 +88,7 @@ enum Verb {
 
 /// Where the key comes from.
 #[derive(clap::Args)]
-struct Key {
+struct KeySource {
     /// What the key is needed for: it is asked of the vault
     #[arg(long)]
     purpose: Option<String>,
@@ -114,7 +114,7 @@ pub async fn run(args: Args) -> Result<()> {
 async fn encrypt(
     remote: &Remote,
     file: &Path,
-    key: &Key,
+    key: &KeySource,
     part: PartId,
     out: Option<PathBuf>,
 ) -> Result<Option<Answer>> {
@@ -129,7 +129,7 @@ async fn encrypt(
 async fn decrypt(
     remote: &Remote,
     file: &Path,
-    key: &Key,
+    key: &KeySource,
     part: Option<PartId>,
     out: Option<PathBuf>,
 ) -> Result<Option<Answer>> {
@@ -178,7 +178,7 @@ fn head(from: &mut dyn Read) -> anyhow::Result<Vec<u8>> {
     Ok(head)
 }
 
-impl Key {
+impl KeySource {
     /// The key of the part that `file` is, or is to be: from a file, or from the vault.
     async fn get(&self, remote: &Remote, file: &Path, part: PartId) -> Result<Secret<32>> {
         match (&self.key_file, &self.purpose) {
