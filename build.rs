@@ -38,6 +38,8 @@ const PLAINTEXT: &[&str] = &[
     ".lacuna.v1.GetCheckpointRequest",
     ".lacuna.v1.GetErasureRequest",
     ".lacuna.v1.GetKeyStatusRequest",
+    ".lacuna.v1.GetMediaKeyRequest",
+    ".lacuna.v1.GetMediaKeyResponse",
     ".lacuna.v1.GetNoticeRequest",
     ".lacuna.v1.GetPurposeRequest",
     ".lacuna.v1.GetReceiptRequest",

@@ -71,6 +71,8 @@ opaque_debug!(
     v1::GetCheckpointRequest,
     v1::GetErasureRequest,
     v1::GetKeyStatusRequest,
+    v1::GetMediaKeyRequest,
+    v1::GetMediaKeyResponse,
     v1::GetNoticeRequest,
     v1::GetPurposeRequest,
     v1::GetReceiptRequest,

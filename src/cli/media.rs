@@ -10,23 +10,27 @@ use data_encoding::BASE64;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::client::Remote;
 use super::failure::Result;
 use super::fresh::FreshFile;
-use super::print::{Answer, Output};
+use super::print::Answer;
 use super::table;
 use crate::crypto::{Secret, SystemRandom};
 use crate::formats::media::{self, Header};
 use crate::keys::files;
 use crate::model::PartId;
+use crate::proto::v1;
 
 /// Shown below the help of the noun.
 const EXAMPLES: &str = "\
 Examples:
-  lacuna media encrypt call.wav --key-file part.key --part prt_aaaaaaaaaaaaaaaaaaaaaaaaaa
+  lacuna media encrypt call.wav --part prt_aaaaaaaaaaaaaaaaaaaaaaaaaa --purpose customer_care
   lacuna media show call.wav.lacuna
-  lacuna media decrypt call.wav.lacuna --key-file part.key --out again.wav
+  lacuna media decrypt call.wav.lacuna --purpose customer_care --out again.wav
+  lacuna media decrypt call.wav.lacuna --key-file part.key
 
-A key is 32 bytes, as they are or in base64, in a file that only its owner may read. docs/media.md describes the envelope.";
+The vault gives the key for a purpose, and nothing of it is written down. Without a vault it is 32 bytes, as they are or in base64, in a file that
+only its owner may read. docs/media.md describes the envelope.";
 
 /// What the name of an envelope ends with, unless another is given.
 const ENDING: &str = "lacuna";
@@ -40,9 +44,8 @@ const KEY_FILE: u64 = 64;
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
-    /// How to show the answer
-    #[arg(long, global = true, value_enum, default_value = "human")]
-    pub output: Output,
+    #[command(flatten)]
+    pub remote: Remote,
 }
 
 #[derive(Subcommand)]
@@ -52,7 +55,7 @@ enum Verb {
         /// The recording; `-` for standard input
         file: PathBuf,
         #[command(flatten)]
-        key: Key,
+        key: KeySource,
         /// The part of a call that it is; it will stand in the envelope in clear
         #[arg(long, value_name = "PART")]
         part: PartId,
@@ -68,7 +71,7 @@ enum Verb {
         /// The envelope; `-` for standard input
         file: PathBuf,
         #[command(flatten)]
-        key: Key,
+        key: KeySource,
         /// Refuse an envelope of any other part
         #[arg(long, value_name = "PART")]
         part: Option<PartId>,
@@ -85,34 +88,62 @@ enum Verb {
 
 /// Where the key comes from.
 #[derive(clap::Args)]
-struct Key {
-    /// File with the key; `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    key_file: PathBuf,
+struct KeySource {
+    /// What the key is needed for: it is asked of the vault
+    #[arg(long)]
+    purpose: Option<String>,
+    /// Ticket or case that says why; kept with the audit entry
+    #[arg(long, value_name = "TICKET", default_value = "", hide_default_value = true, requires = "purpose")]
+    justification: String,
+    /// File with the key, where no vault is to be asked; `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "purpose", required_unless_present = "purpose")]
+    key_file: Option<PathBuf>,
 }
 
 /// Carries out a verb and shows the answer.
-pub fn run(args: Args) -> Result<()> {
+pub async fn run(args: Args) -> Result<()> {
+    let remote = &args.remote;
     let answer = match args.verb {
-        Verb::Encrypt { file, key, part, out } => encrypt(&file, &key, part, out)?,
-        Verb::Decrypt { file, key, part, out } => decrypt(&file, &key, part, out)?,
+        Verb::Encrypt { file, key, part, out } => encrypt(remote, &file, &key, part, out).await?,
+        Verb::Decrypt { file, key, part, out } => decrypt(remote, &file, &key, part, out).await?,
         Verb::Show { file } => Some(show(&file)?),
     };
-    answer.map_or(Ok(()), |answer| args.output.show(&answer))
+    answer.map_or(Ok(()), |answer| remote.output.show(&answer))
 }
 
-fn encrypt(file: &Path, key: &Key, part: PartId, out: Option<PathBuf>) -> anyhow::Result<Option<Answer>> {
+async fn encrypt(
+    remote: &Remote,
+    file: &Path,
+    key: &KeySource,
+    part: PartId,
+    out: Option<PathBuf>,
+) -> Result<Option<Answer>> {
     let out = out.or_else(|| (!is_standard(file)).then(|| with_ending(file)));
     let out = out.context("say where the envelope goes: --out FILE")?;
-    let (mut from, key) = (open(file)?, key.read(file)?);
+    let mut from = open(file)?;
+    let key = key.get(remote, file, part).await?;
     let length = into(&out, |to| media::encrypt(&key, part, &SystemRandom::new(), &mut from, to))?;
     Ok(told(&out, "envelope", part, length))
 }
 
-fn decrypt(file: &Path, key: &Key, part: Option<PartId>, out: Option<PathBuf>) -> anyhow::Result<Option<Answer>> {
+async fn decrypt(
+    remote: &Remote,
+    file: &Path,
+    key: &KeySource,
+    part: Option<PartId>,
+    out: Option<PathBuf>,
+) -> Result<Option<Answer>> {
     let out = out.or_else(|| file.extension().is_some_and(|ending| ending == ENDING).then(|| file.with_extension("")));
     let out = out.context("say where the recording goes: --out FILE")?;
-    let (mut from, key) = (open(file)?, key.read(file)?);
+    let mut from = open(file)?;
+    // The envelope says of which part it is; nothing is asked of the vault for another one.
+    let head = head(&mut from)?;
+    let header = Header::read(&mut head.as_slice()).map_err(anyhow::Error::from)?;
+    if part.is_some_and(|part| part != header.part) {
+        return Err(anyhow::Error::from(media::Fault::OtherPart).into());
+    }
+    let key = key.get(remote, file, header.part).await?;
+    let mut from = head.as_slice().chain(from);
     let (part, length) = into(&out, |to| media::decrypt(&key, part, &mut from, to))?;
     Ok(told(&out, "recording", part, length))
 }
@@ -140,20 +171,44 @@ fn show(file: &Path) -> anyhow::Result<Answer> {
     Ok(Answer::new(json, human))
 }
 
-impl Key {
-    /// Reads the key; `file` is what is to be sealed or opened with it.
-    fn read(&self, file: &Path) -> anyhow::Result<Secret<32>> {
-        if is_standard(&self.key_file) && is_standard(file) {
-            bail!("key and file cannot both come from standard input");
+/// The beginning of an envelope, as far as there is one.
+fn head(from: &mut dyn Read) -> anyhow::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(media::HEADER);
+    from.take(media::HEADER as u64).read_to_end(&mut head).context("cannot read the envelope")?;
+    Ok(head)
+}
+
+impl KeySource {
+    /// The key of the part that `file` is, or is to be: from a file, or from the vault.
+    async fn get(&self, remote: &Remote, file: &Path, part: PartId) -> Result<Secret<32>> {
+        match (&self.key_file, &self.purpose) {
+            (Some(key_file), _) => Ok(read(key_file, file)?),
+            (None, Some(purpose)) => {
+                let (purpose, justification) = (purpose.clone(), self.justification.clone());
+                let request = v1::GetMediaKeyRequest { part: part.to_string(), purpose, justification };
+                let given = remote.open().await?.calls.get_media_key(request).await?.into_inner();
+                let key = Zeroizing::new(given.media_key);
+                Ok(Secret::from_slice(&key).ok_or_else(|| anyhow!("the vault gave no key of 32 bytes"))?)
+            }
+            (None, None) => {
+                Err(anyhow!("say what the key is needed for (--purpose), or where it is (--key-file)").into())
+            }
         }
-        let name = self.key_file.display();
-        if !is_standard(&self.key_file) {
-            files::check_private(&self.key_file).context("cannot use the key")?;
-        }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(128));
-        open(&self.key_file)?.take(KEY_FILE).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-        key_in(&bytes).ok_or_else(|| anyhow!("{name} holds no key: 32 bytes are expected, as they are or in base64"))
     }
+}
+
+/// Reads a key; `file` is what is to be sealed or opened with it.
+fn read(key_file: &Path, file: &Path) -> anyhow::Result<Secret<32>> {
+    if is_standard(key_file) && is_standard(file) {
+        bail!("key and file cannot both come from standard input");
+    }
+    let name = key_file.display();
+    if !is_standard(key_file) {
+        files::check_private(key_file).context("cannot use the key")?;
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(128));
+    open(key_file)?.take(KEY_FILE).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+    key_in(&bytes).ok_or_else(|| anyhow!("{name} holds no key: 32 bytes are expected, as they are or in base64"))
 }
 
 /// A key as it is, or in base64 with the line end that editors add.

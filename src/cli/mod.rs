@@ -176,7 +176,7 @@ impl Cli {
             Command::Audit(noun) => noun.run(audit::run).await,
             Command::Events(noun) => noun.run(events::run).await,
             Command::Call(noun) => noun.run(call::run).await,
-            Command::Media(args) => args.output.finish(media::run(args)),
+            Command::Media(args) => args.remote.output.finish(Box::pin(media::run(args)).await),
             Command::Tls(args) => args.output().finish(tls::run(&args)),
             Command::Access(noun) => noun.run(access::run).await,
             Command::Approval(noun) => noun.run(approval::run).await,

@@ -64,7 +64,7 @@ actions! {
     /// Name a purpose at all.
     NamePurpose = "namePurpose" on Purpose [],
     /// See a value, as far as its redaction goes.
-    Reveal = "reveal" on Value ["Detokenize", "DetokenizeStream"],
+    Reveal = "reveal" on Value ["Detokenize", "DetokenizeStream", "GetMediaKey"],
     /// Find tokens by value.
     Find = "find" on Value ["FindTokens", "LookupByCaller"],
     /// Hand over a value.

@@ -267,6 +267,7 @@ on_both_stores! {
     async fn what_makes_no_sense_is_refused_by_name(house: House) {
         let good = || leg("8.1", 1, vec![customer(ADA, "Ada")]);
         let outbound = v1::CallDirection::Outbound.into();
+        let among_scores = v1::PartyInput { retention_class: "score/calls".to_owned(), ..customer(ADA, "Ada") };
         let wrong = [
             ("source_system", v1::UpsertCallRequest { source_system: "PBX 1".to_owned(), ..good() }),
             ("source_call_id", v1::UpsertCallRequest { source_call_id: "+4930".to_owned(), ..good() }),
@@ -278,6 +279,7 @@ on_both_stores! {
             ("parties", v1::UpsertCallRequest { parties: vec![customer("", ""); 51], ..good() }),
             ("parties[0].agent_id", v1::UpsertCallRequest { parties: vec![agent("", "Bob")], ..good() }),
             ("parties[0].number", v1::UpsertCallRequest { parties: vec![customer("4111 1111 1111 1111", "")], ..good() }),
+            ("parties[0].retention_class", v1::UpsertCallRequest { parties: vec![among_scores], ..good() }),
             ("parties[0].name", v1::UpsertCallRequest { parties: vec![customer(ADA, &"a".repeat(300))], ..good() }),
         ];
         for (name, told) in wrong {

@@ -458,6 +458,9 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
         ..Default::default()
     };
     ask!(ear, door.calls, attach_part, part.clone()).unwrap();
+    let recording = v1::AttachPartRequest { body: None, ..part.clone() };
+    let recording = ask!(ear, door.calls, attach_part, recording).unwrap().part.unwrap().part;
+    let key = v1::GetMediaKeyRequest { part: recording, purpose: "customer_care".to_owned(), ..Default::default() };
     let show = v1::GetCallRequest { call: kept.call, purpose: "customer_care".to_owned(), ..Default::default() };
     for text in values.texts() {
         let text = || text.clone();
@@ -498,6 +501,9 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
             change(&mut told, text());
             ask!(ear, door.calls, attach_part, told);
         }
+        ask!(ear, door.calls, get_media_key, v1::GetMediaKeyRequest { part: text(), ..key.clone() });
+        ask!(ear, door.calls, get_media_key, v1::GetMediaKeyRequest { purpose: text(), ..key.clone() });
+        ask!(ear, door.calls, get_media_key, v1::GetMediaKeyRequest { justification: text(), ..key.clone() });
         ask!(ear, door.calls, get_call, v1::GetCallRequest { call: text(), ..show.clone() });
         ask!(ear, door.calls, get_call, v1::GetCallRequest { purpose: text(), ..show.clone() });
         ask!(ear, door.calls, get_call, v1::GetCallRequest { justification: text(), ..show.clone() });

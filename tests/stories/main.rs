@@ -71,6 +71,7 @@ mod leaks;
 mod links;
 mod lookups;
 mod media;
+mod media_keys;
 #[cfg(target_os = "linux")]
 mod memory;
 mod mismatches;

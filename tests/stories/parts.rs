@@ -150,6 +150,7 @@ on_both_stores! {
             ("party", v1::AttachPartRequest { kind: PartKind::Scorecard.into(), ..good() }),
             ("kind", v1::AttachPartRequest { kind: 0, ..good() }),
             ("part", v1::AttachPartRequest { part: "recording-7".to_owned(), ..good() }),
+            ("retention_class", v1::AttachPartRequest { retention_class: "score/calls".to_owned(), ..good() }),
             ("media_type", v1::AttachPartRequest { media_type: "Ada Lovelace".to_owned(), ..good() }),
             ("sha256", v1::AttachPartRequest { sha256: vec![7; 31], ..good() }),
             ("sha256", v1::AttachPartRequest { sha256: vec![7; 32], ..good() }),

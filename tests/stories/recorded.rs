@@ -37,6 +37,7 @@ struct There {
     rotation: String,
     approval: String,
     call: String,
+    part: String,
     later: prost_types::Timestamp,
     past: prost_types::Timestamp,
 }
@@ -60,6 +61,12 @@ async fn of_somebody_else(house: &House) -> String {
     tx.insert_approval(&asked).await.unwrap();
     tx.commit().await.unwrap();
     asked.id.to_string()
+}
+
+/// A recording of whoever called.
+fn recording_of(call: &str) -> v1::AttachPartRequest {
+    let (call, kind) = (call.to_owned(), v1::PartKind::Recording.into());
+    v1::AttachPartRequest { call, party: 1, kind, ..Default::default() }
 }
 
 /// A call from a number.
@@ -95,7 +102,8 @@ impl There {
         let approval = of_somebody_else(&office.house).await;
         let told = told_by(&ada.phone);
         let call = office.house.calls().await.upsert_call(told).await.unwrap().into_inner().call.unwrap().call;
-        Self { ada, erasure, done, yes, link, cursor, entry, rotation, approval, call, later, past }
+        let part = office.house.attach(recording_of(&call)).await.part;
+        Self { ada, erasure, done, yes, link, cursor, entry, rotation, approval, call, part, later, past }
     }
 
     /// A request that makes sense.
@@ -187,6 +195,11 @@ impl There {
                 v1::PlaceHoneyRequest { subject: subject(), ..Default::default() }.encode_to_vec()
             }
             "UpsertCall" => told_by(&self.ada.phone).encode_to_vec(),
+            "AttachPart" => recording_of(&self.call).encode_to_vec(),
+            "GetMediaKey" => {
+                let (part, purpose) = (self.part.clone(), CARE.to_owned());
+                v1::GetMediaKeyRequest { part, purpose, ..Default::default() }.encode_to_vec()
+            }
             "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.

@@ -55,6 +55,17 @@ impl CallService for Calls {
         answer("AttachPart", attach(&self.vault, &caller, request.into_inner())).await
     }
 
+    async fn get_media_key(
+        &self,
+        request: Request<v1::GetMediaKeyRequest>,
+    ) -> Result<Response<v1::GetMediaKeyResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        let landing = Landing::default();
+        let asked = part::media_key(&self.vault, &caller, request.into_inner(), &landing);
+        let answered = answer("GetMediaKey", asked).await?;
+        Ok(landing.watch_over(answered))
+    }
+
     async fn get_call(&self, request: Request<v1::GetCallRequest>) -> Result<Response<v1::GetCallResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         let landing = Landing::default();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::landing::Landing;
 use super::super::{parse, status};
 use super::wire::MOST_FIELDS;
 use crate::crypto::SecretBytes;
@@ -11,8 +12,10 @@ use crate::model::{
     CallId, Content, Error, FieldType, Label, MediaType, PartBody, PartId, PartKind, Reason, Result, Value,
     contains_card_number,
 };
+use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::attach_part_request::Body;
+use crate::vault::Vault;
 use crate::vault::call::{Attach, ShownPart};
 
 /// Most bytes of an address.
@@ -106,6 +109,21 @@ fn plain(bytes: Vec<u8>) -> Result<Arc<Value>> {
 fn card(field: &'static str) -> Error {
     let message = "holds what reads as a payment card number, which the vault must not hold; remove it, or mask it";
     Error::new(Reason::CardData, message).at(field)
+}
+
+/// The key of a part.
+pub async fn media_key(
+    vault: &Vault,
+    caller: &Caller,
+    ask: v1::GetMediaKeyRequest,
+    landing: &Landing,
+) -> Result<v1::GetMediaKeyResponse> {
+    let part = PartId::parse(&ask.part)?;
+    let justification = parse::reference("justification", &ask.justification)?;
+    let (key, subject, flight) = vault.media_key_of(caller, part, ask.purpose, justification).await?;
+    landing.carry(flight)?;
+    let media_key = key.expose().to_vec();
+    Ok(v1::GetMediaKeyResponse { part: part.to_string(), media_key, subject: subject.to_string() })
 }
 
 /// A part, on the wire.

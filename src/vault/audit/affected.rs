@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::list::{Filter, Search, Told};
-use super::{Touched, call, outcome};
+use super::{SHOWING, Touched, call, outcome};
 use crate::model::{Error, FieldType, Result, SubjectId, Time};
 use crate::store::Tx;
 use crate::vault::Vault;
@@ -190,7 +190,7 @@ impl Done {
     /// By the rpc and its outcome; `None` when nothing was told nor changed.
     fn of(deed: &str, outcome: &str) -> Option<Self> {
         match (deed, outcome) {
-            ("Detokenize" | "LookupByCaller", outcome::OK) => Some(Self::Shown),
+            (_, outcome::OK) if SHOWING.contains(&deed) => Some(Self::Shown),
             ("FindTokens", outcome::OK) | ("Tokenize", outcome::SAME) | (_, outcome::FOUND | outcome::SUPPRESSED) => {
                 Some(Self::Found)
             }

@@ -282,6 +282,9 @@ struct ToldOf {
     outcome: String,
 }
 
+/// The rpcs that show values.
+const SHOWING: [&str; 3] = ["Detokenize", "GetMediaKey", "LookupByCaller"];
+
 /// The reveals that a batch records.
 ///
 /// # Errors
@@ -290,7 +293,7 @@ pub fn reveals(batch: &Batch) -> Result<Vec<Reveal>> {
     let mut reveals = Vec::new();
     for line in batch.body.lines() {
         let entry: Told = serde_json::from_str(line).map_err(Error::internal)?;
-        let shows = matches!(entry.deed.as_str(), "Detokenize" | "LookupByCaller");
+        let shows = SHOWING.contains(&entry.deed.as_str());
         for one in entry.touched.iter().filter(|one| shows && one.outcome == outcome::OK) {
             let subject = SubjectId::parse(&one.subject)?;
             reveals.push(Reveal { time: entry.time, purpose: entry.purpose.clone(), subject });

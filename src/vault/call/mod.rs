@@ -4,6 +4,7 @@
 //! any other, each under the key of whom it is about; so an erasure takes one party out of a call, and the call stays.
 
 mod event;
+mod media;
 mod part;
 mod plan;
 mod show;

@@ -13,6 +13,7 @@ use crate::policy::{self, Caller, Upkeep};
 use crate::vault::Vault;
 use crate::vault::audit::{Touched, call, outcome};
 use crate::vault::call::show::ShownPart;
+use crate::vault::profiling::class_of;
 use crate::vault::token::{ATTEMPTS, Field};
 use crate::vault::write::{NewPart, Owner, Write, Written};
 
@@ -64,6 +65,7 @@ impl Vault {
     pub async fn attach_part(&self, caller: &Caller, ask: Attach) -> Result<Attached> {
         let now = self.clock.now();
         let fields = ask.fields(&self.media_key()?)?;
+        fields.iter().try_for_each(|field| class_of(field).map(drop))?;
         self.check_fields(caller, DEED, &fields, now).await?;
         let mut attempts = 0;
         loop {
@@ -243,7 +245,7 @@ impl Whole {
 }
 
 /// The refusal for a part that does not exist.
-fn unknown_part(id: PartId) -> Error {
+pub(super) fn unknown_part(id: PartId) -> Error {
     Error::new(Reason::PartUnknown, "there is no such part of a call").with("part", id)
 }
 

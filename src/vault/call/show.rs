@@ -157,8 +157,7 @@ impl Vault {
             let outcome = outcomes.remove(&token).map(|revealed| revealed.outcome);
             ShownPart { gone: whole.gone(part, now), part: part.clone(), token, outcome }
         };
-        let mut part = part;
-        let parts = whole.parts.iter().map(&mut part).collect();
-        Shown { parties, parts, call: whole.call, legs: whole.legs, events: Vec::new() }
+        let attached = whole.parts.iter().map(part).collect();
+        Shown { parties, parts: attached, call: whole.call, legs: whole.legs, events: Vec::new() }
     }
 }

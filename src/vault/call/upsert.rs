@@ -84,12 +84,11 @@ impl Vault {
     /// Records a leg of a call, unless it is there, or more than that is.
     pub async fn upsert_call(&self, caller: &Caller, ask: Upsert) -> Result<(Whole, Outcome)> {
         let now = self.clock.now();
-        let mut fields: Vec<Field> = Vec::new();
+        let fields: Vec<Field> =
+            ask.parties.iter().flat_map(|party| ask.fields(party)).map(|(_, field)| field).collect();
         for (at, party) in ask.parties.iter().enumerate() {
-            for (_, field) in ask.fields(party) {
-                class_of(&field).map_err(|error| error.within(&format!("parties[{at}]")))?;
-                fields.push(field);
-            }
+            let own = ask.fields(party).try_for_each(|(_, field)| class_of(&field).map(drop));
+            own.map_err(|error| error.within(&format!("parties[{at}]")))?;
         }
         self.check_fields(caller, DEED, &fields, now).await?;
         drop(fields);
