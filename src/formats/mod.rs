@@ -4,6 +4,7 @@
 //! sealed and lie in object stores ([`media`]). It must not know keys of people, stores or rules: it takes bytes and gives a
 //! value or a refusal that names the field at fault and never a value. Nothing is fetched that a document points to.
 
+pub mod cdr;
 mod json;
 pub mod jwks;
 pub mod media;

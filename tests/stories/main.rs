@@ -28,6 +28,7 @@ mod breach;
 mod buckets;
 mod calls;
 mod calls_apart;
+mod cdr;
 mod certificates;
 mod cli_client;
 mod configuration;

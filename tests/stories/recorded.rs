@@ -63,6 +63,18 @@ async fn of_somebody_else(house: &House) -> String {
 }
 
 /// A call from a number.
+fn row_of(number: &str) -> v1::ImportCdrRequest {
+    let mapping = v1::CdrMapping {
+        format: v1::CdrFormat::Twilio.into(),
+        source_system: "twilio".to_owned(),
+        ..Default::default()
+    };
+    let content = format!(
+        "{{\"sid\":\"CA1\",\"direction\":\"inbound\",\"from\":\"{number}\",\"start_time\":\"2026-11-21T12:00:00Z\"}}"
+    );
+    v1::ImportCdrRequest { mapping: Some(mapping), row: Some(v1::CdrRow { row: 1, content }) }
+}
+
 fn told_by(number: &str) -> v1::UpsertCallRequest {
     crate::calls::leg("recorded.1", 1, vec![crate::calls::customer(number, "")])
 }
@@ -184,6 +196,7 @@ impl There {
                 v1::PlaceHoneyRequest { subject: subject(), ..Default::default() }.encode_to_vec()
             }
             "UpsertCall" => told_by(&self.ada.phone).encode_to_vec(),
+            "ImportCdr" => row_of(&self.ada.phone).encode_to_vec(),
             "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.

@@ -1,6 +1,7 @@
 //! `lacuna call`: the calls of a contact centre.
 
 mod decide;
+pub(crate) mod import;
 mod lookup;
 mod record;
 
@@ -14,6 +15,9 @@ use super::failure::Result;
 pub enum Verb {
     /// Decide whether a call may be recorded; exit status 1 when it must not.
     Decide(decide::Decide),
+    /// Record the calls that files of a telephone system tell of.
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Import),
     /// Tell who calls, and what an agent may see of them.
     Lookup(lookup::Lookup),
     /// Record a leg of a call, or a higher revision of one.
@@ -28,6 +32,7 @@ pub enum Verb {
 pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
         Verb::Decide(decide) => decide.run(&remote).await,
+        Verb::Import(import) => return import.run(&remote).await,
         Verb::Lookup(lookup) => lookup.run(&remote).await,
         Verb::Upsert(upsert) => upsert.run(&remote).await,
         Verb::Show(show) => show.run(&remote).await,

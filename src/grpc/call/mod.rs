@@ -1,12 +1,13 @@
 //! `CallService`.
 
+mod import;
 mod lookup;
 mod recording;
 mod wire;
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::caller;
 use super::landing::Landing;
@@ -16,7 +17,7 @@ use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::call_service_server::CallService;
 use crate::vault::Vault;
-use crate::vault::call::Outcome;
+use crate::vault::call::{Outcome, UPSERT};
 
 /// The service.
 pub struct Calls {
@@ -32,12 +33,21 @@ impl Calls {
 
 #[tonic::async_trait]
 impl CallService for Calls {
+    type ImportCdrStream = import::Answers;
+
     async fn upsert_call(
         &self,
         request: Request<v1::UpsertCallRequest>,
     ) -> Result<Response<v1::UpsertCallResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("UpsertCall", upsert(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn import_cdr(
+        &self,
+        request: Request<Streaming<v1::ImportCdrRequest>>,
+    ) -> Result<Response<Self::ImportCdrStream>, Status> {
+        import::rows(&self.vault, request).await
     }
 
     async fn get_call(&self, request: Request<v1::GetCallRequest>) -> Result<Response<v1::GetCallResponse>, Status> {
@@ -72,7 +82,7 @@ impl CallService for Calls {
 }
 
 async fn upsert(vault: &Vault, caller: &Caller, ask: v1::UpsertCallRequest) -> Result<v1::UpsertCallResponse> {
-    let (whole, outcome) = vault.upsert_call(caller, wire::upsert(ask)?).await?;
+    let (whole, outcome) = vault.upsert_call(caller, wire::upsert(ask, UPSERT)?).await?;
     Ok(v1::UpsertCallResponse {
         call: Some(wire::call(vault.describe_call(whole))),
         outcome: wire::outcome(outcome).into(),

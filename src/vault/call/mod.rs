@@ -9,7 +9,7 @@ mod upsert;
 mod who;
 
 pub use show::{Show, Shown, ShownParty, ShownValue};
-pub use upsert::{Outcome, ToldParty, Upsert};
+pub use upsert::{IMPORT, Outcome, ToldParty, UPSERT, Upsert};
 pub use who::{Choice, Found, choose};
 
 use std::collections::HashMap;
