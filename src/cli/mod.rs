@@ -11,7 +11,7 @@ mod audit;
 mod backup;
 mod bench;
 mod bulk;
-mod call;
+pub(crate) mod call;
 mod callers;
 mod client;
 pub(crate) mod consent;

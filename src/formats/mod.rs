@@ -5,6 +5,7 @@
 //! value or a refusal that names the field at fault and never a value. Nothing is fetched that a document points to.
 
 mod address;
+pub mod cdr;
 mod json;
 pub mod jwks;
 pub mod media;

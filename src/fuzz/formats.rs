@@ -1,13 +1,19 @@
 //! Documents of other systems: conversations, and signatures around them.
 
+use std::collections::BTreeMap;
+
 use data_encoding::BASE64URL_NOPAD;
+use jiff::tz::Offset;
 
-use super::{Named, Repeated, signer};
+use super::{Named, Repeated, signer, text};
+use crate::cli::call::import::rows::{Format as Rows, of_bytes};
+use crate::formats::cdr::{self, Format, Mapping};
 use crate::formats::jwks::KeySet;
-use crate::formats::vcon::{self, CardRule, Trust};
-use crate::model::Time;
+use crate::formats::vcon::{self, CardRule, Trust, without_secrets};
+use crate::model::{Direction, Time};
 
-pub const TARGETS: &[Named] = &[("vcons", vcons), ("vcon_signatures", vcon_signatures)];
+pub const TARGETS: &[Named] =
+    &[("vcons", vcons), ("vcon_signatures", vcon_signatures), ("cdr", cdr), ("cdr_files", cdr_files)];
 
 /// What is read is written, reads back the same, and has a form for each party.
 fn vcons(bytes: &[u8]) {
@@ -41,4 +47,45 @@ fn vcon_signatures(bytes: &[u8]) {
     if let Ok(signed) = signed {
         assert!(signed.signed && plain.is_ok_and(|plain| plain.conversation.uuid == signed.conversation.uuid));
     }
+}
+
+/// A mapping and, below it, a row; the mapping is one byte that says which.
+fn cdr(bytes: &[u8]) {
+    let (which, row) = bytes.split_first().map_or((0, bytes), |(which, row)| (*which, row));
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let pairs = [("source_call_id", "id"), ("start_time", "began"), ("caller_number", "from"), ("note", "note")];
+    let of = |format, header: Vec<String>, columns: &[(&str, &str)]| Mapping {
+        format,
+        header,
+        delimiter: b',',
+        columns: columns.iter().map(|(field, column)| ((*field).to_owned(), (*column).to_owned())).collect(),
+        direction: Some(Direction::Inbound),
+        directions: BTreeMap::new(),
+        dispositions: BTreeMap::new(),
+        offset: Offset::UTC,
+        time_format: (which & 8 == 8).then(|| text(row).to_owned()),
+    };
+    let mapping = match which % 5 {
+        0 => of(Format::AsteriskCsv, Vec::new(), &[]),
+        1 => of(Format::FreeswitchJson, Vec::new(), &[]),
+        2 => of(Format::Connect, Vec::new(), &[]),
+        3 => of(Format::Twilio, Vec::new(), &[]),
+        _ => of(Format::GenericCsv, names(&["id", "began", "from", "note"]), &pairs),
+    };
+    let Ok(mapping) = mapping.checked() else { return };
+    let Ok(told) = cdr::read(text(row), &mapping) else { return };
+    assert!(told.revision > 0, "a leg that cannot be told");
+    assert!(told.dialled.bytes().all(|byte| byte.is_ascii_digit() || b"+*#".contains(&byte)), "clear, and no number");
+    assert!(told.queue.len() <= 64 && told.queue.bytes().all(|byte| byte.is_ascii_graphic()), "no code");
+    for party in &told.parties {
+        assert!(without_secrets(party.note.expose()).is_none(), "an address that kept its query");
+    }
+}
+
+/// A file of each kind, taken apart; what comes of it is one row each.
+fn cdr_files(bytes: &[u8]) {
+    for row in of_bytes(Rows::Twilio, bytes) {
+        assert!(crate::formats::Json::parse(row.as_bytes(), "row").is_ok(), "no row of JSON");
+    }
+    let _either = of_bytes(Rows::AsteriskCsv, bytes);
 }

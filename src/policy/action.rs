@@ -86,7 +86,7 @@ actions! {
     /// See erasures and what proves them.
     ReadErasures = "readErasures" on Vault ["GetErasure", "ListErasures", "GetReceipt", "VerifyErasure"],
     /// Record calls.
-    RecordCalls = "recordCalls" on Vault ["UpsertCall", "AttachPart", "AppendCallEvent"],
+    RecordCalls = "recordCalls" on Vault ["UpsertCall", "AttachPart", "AppendCallEvent", "ImportCdr"],
     /// See what calls there are; their values need the right to each.
     ReadCalls = "readCalls" on Vault ["GetCall", "ListCalls"],
     /// Ask whether a purpose is permitted.

@@ -434,6 +434,61 @@ async fn speak_of_subjects(door: &mut Door, values: &Values, subject: &str, ear:
     ask!(ear, door.subjects, get_receipt, v1::GetReceiptRequest { erasure: erasure.erasure }).unwrap();
 }
 
+/// Values in rows of a telephone system: in columns that are kept, in those that are passed over, and where they do not belong.
+async fn speak_of_rows(door: &mut Door, values: &Values, ear: &mut Ear) {
+    let header = ["id", "began", "from", "name", "queue", "other"].map(str::to_owned).to_vec();
+    let columns = [
+        ("source_call_id", "id"),
+        ("start_time", "began"),
+        ("caller_number", "from"),
+        ("name", "name"),
+        ("queue", "queue"),
+    ];
+    let mapping = v1::CdrMapping {
+        format: v1::CdrFormat::GenericCsv.into(),
+        source_system: "rows".to_owned(),
+        header,
+        columns: columns.map(|(field, column)| (field.to_owned(), column.to_owned())).into(),
+        direction: v1::CallDirection::Inbound.into(),
+        ..Default::default()
+    };
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    for text in values.texts() {
+        for wrong in 0..6 {
+            let mut cells = ["r-1", "2026-11-21 12:00:00", "+49301112223", "Somebody", "", ""].map(str::to_owned);
+            // A code is in clear, so a queue is no place for a value.
+            if wrong != 4 && wrong != 0 {
+                cells[wrong].clone_from(text);
+                cells[0] = format!("r-{wrong}");
+            }
+            let content = cells.map(|cell| quoted(&cell)).join(",");
+            let row = Some(v1::CdrRow { row: 1, content });
+            let ask = v1::ImportCdrRequest { mapping: Some(mapping.clone()), row };
+            ear.asked(&ask);
+            let answers = door.calls.import_cdr(tokio_stream::iter([ask])).await;
+            let mut answers = answers.unwrap().into_inner();
+            while let Some(answer) = answers.message().await.unwrap() {
+                ear.heard.push(("what became of a row".to_owned(), format!("{answer:?}").into_bytes()));
+            }
+        }
+        let changes: [fn(&mut v1::CdrMapping, String); 6] = [
+            |told, text| told.source_system = text,
+            |told, text| told.utc_offset = text,
+            |told, text| told.time_format = text,
+            |told, text| told.header[0] = text,
+            |told, text| drop(told.columns.insert("queue".to_owned(), text)),
+            |told, text| drop(told.columns.insert(text, "id".to_owned())),
+        ];
+        for change in changes {
+            let mut told = mapping.clone();
+            change(&mut told, text.clone());
+            let ask = v1::ImportCdrRequest { mapping: Some(told), row: None };
+            let refused = door.calls.import_cdr(tokio_stream::iter([ask])).await.map(drop);
+            ear.heard.push(("a mapping that was refused".to_owned(), format!("{refused:?}").into_bytes()));
+        }
+    }
+}
+
 /// Values where they belong in a call, and where they do not, in every rpc about calls.
 async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
     let party = v1::PartyInput {
@@ -513,6 +568,7 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { queue: text(), ..list.clone() });
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { page_token: text(), ..list });
     }
+    speak_of_rows(door, values, ear).await;
     ask!(ear, door.calls, list_calls, v1::ListCallsRequest::default()).unwrap();
     ear.asked(&show);
     let mut shown = door.calls.get_call(show).await.unwrap();

@@ -29,6 +29,7 @@ mod buckets;
 mod call_events;
 mod calls;
 mod calls_apart;
+mod cdr;
 mod certificates;
 mod cli_client;
 mod configuration;

@@ -70,6 +70,18 @@ fn recording_of(call: &str) -> v1::AttachPartRequest {
 }
 
 /// A call from a number.
+fn row_of(number: &str) -> v1::ImportCdrRequest {
+    let mapping = v1::CdrMapping {
+        format: v1::CdrFormat::Twilio.into(),
+        source_system: "twilio".to_owned(),
+        ..Default::default()
+    };
+    let content = format!(
+        "{{\"sid\":\"CA1\",\"direction\":\"inbound\",\"from\":\"{number}\",\"start_time\":\"2026-11-21T12:00:00Z\"}}"
+    );
+    v1::ImportCdrRequest { mapping: Some(mapping), row: Some(v1::CdrRow { row: 1, content }) }
+}
+
 fn told_by(number: &str) -> v1::UpsertCallRequest {
     crate::calls::leg("recorded.1", 1, vec![crate::calls::customer(number, "")])
 }
@@ -200,6 +212,7 @@ impl There {
                 let (part, purpose) = (self.part.clone(), CARE.to_owned());
                 v1::GetMediaKeyRequest { part, purpose, ..Default::default() }.encode_to_vec()
             }
+            "ImportCdr" => row_of(&self.ada.phone).encode_to_vec(),
             "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.

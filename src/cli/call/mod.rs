@@ -2,6 +2,7 @@
 
 mod decide;
 mod event;
+pub(crate) mod import;
 mod lookup;
 mod part;
 mod record;
@@ -16,6 +17,9 @@ use super::failure::Result;
 pub enum Verb {
     /// Decide whether a call may be recorded; exit status 1 when it must not.
     Decide(decide::Decide),
+    /// Record the calls that files of a telephone system tell of.
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Import),
     /// Tell who calls, and what an agent may see of them.
     Lookup(lookup::Lookup),
     /// Record a leg of a call, or a higher revision of one.
@@ -34,6 +38,7 @@ pub enum Verb {
 pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
     let answer = match verb {
         Verb::Decide(decide) => decide.run(&remote).await,
+        Verb::Import(import) => return import.run(&remote).await,
         Verb::Lookup(lookup) => lookup.run(&remote).await,
         Verb::Upsert(upsert) => upsert.run(&remote).await,
         Verb::Attach(attach) => attach.run(&remote).await,

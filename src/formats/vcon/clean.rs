@@ -114,6 +114,7 @@ impl Cleaner<'_> {
 
 /// The text with every address in it cut off before its query or fragment and without user and password; `None` when there is
 /// nothing to cut. A query is where a signature stands that opens a recording to whoever has it.
+#[must_use]
 pub fn without_secrets(text: &str) -> Option<String> {
     let mut cut = String::new();
     let mut rest = text;

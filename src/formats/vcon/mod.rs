@@ -19,7 +19,7 @@ mod signed;
 mod tests;
 mod write;
 
-pub use clean::CardRule;
+pub use clean::{CardRule, without_secrets};
 pub use model::{
     Analysis, Attachment, BASES, Body, Changes, Content, Conversation, Dialog, DialogKind, EVENTS, Earlier, Event, Gap,
     Grant, LAWFUL_BASIS, LINKS, LawfulBasis, Others, PARTY, Party, Role, Seat,

@@ -1,6 +1,7 @@
 //! `CallService`.
 
 mod event;
+mod import;
 mod lookup;
 mod part;
 mod recording;
@@ -21,7 +22,7 @@ use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::call_service_server::CallService;
 use crate::vault::Vault;
-use crate::vault::call::Outcome;
+use crate::vault::call::{Outcome, UPSERT};
 
 /// The service.
 pub struct Calls {
@@ -38,6 +39,7 @@ impl Calls {
 #[tonic::async_trait]
 impl CallService for Calls {
     type AppendCallEventStream = Answers<v1::AppendCallEventResponse>;
+    type ImportCdrStream = Answers<v1::ImportCdrResponse>;
 
     async fn upsert_call(
         &self,
@@ -45,6 +47,13 @@ impl CallService for Calls {
     ) -> Result<Response<v1::UpsertCallResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("UpsertCall", upsert(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn import_cdr(
+        &self,
+        request: Request<Streaming<v1::ImportCdrRequest>>,
+    ) -> Result<Response<Self::ImportCdrStream>, Status> {
+        import::rows(&self.vault, request).await
     }
 
     async fn attach_part(
@@ -122,7 +131,7 @@ impl CallService for Calls {
 }
 
 async fn upsert(vault: &Vault, caller: &Caller, ask: v1::UpsertCallRequest) -> Result<v1::UpsertCallResponse> {
-    let (whole, outcome) = vault.upsert_call(caller, wire::upsert(ask)?).await?;
+    let (whole, outcome) = vault.upsert_call(caller, wire::upsert(ask, UPSERT)?).await?;
     let call = wire::call(vault.describe_call(whole));
     Ok(v1::UpsertCallResponse {
         call: Some(if vault.may_read_calls(caller) { call } else { wire::of_nobody(call) }),

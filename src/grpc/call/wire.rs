@@ -19,7 +19,7 @@ pub(super) const MOST_FIELDS: usize = 10;
 const LONGEST_NAME: usize = 64;
 
 /// A leg that is told.
-pub fn upsert(ask: v1::UpsertCallRequest) -> Result<Upsert> {
+pub fn upsert(ask: v1::UpsertCallRequest, deed: &'static str) -> Result<Upsert> {
     let system = Label::code("source_system", &ask.source_system)?;
     let source_id = SourceCallId::parse("source_call_id", &ask.source_call_id)?;
     if ask.revision == 0 || i64::try_from(ask.revision).is_err() {
@@ -62,6 +62,7 @@ pub fn upsert(ask: v1::UpsertCallRequest) -> Result<Upsert> {
     let told = |(at, input)| party(input).map_err(|error: Error| error.within(&format!("parties[{at}]")));
     let parties = ask.parties.into_iter().enumerate().map(told).collect::<Result<Vec<_>>>()?;
     Ok(Upsert {
+        deed,
         system,
         source_id,
         revision: ask.revision,

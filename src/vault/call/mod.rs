@@ -14,7 +14,7 @@ mod who;
 pub use event::{AppendEvent, Appended, MOST_EVENTS, Terms};
 pub use part::{Attach, Attached};
 pub use show::{Show, Shown, ShownPart, ShownParty, ShownValue};
-pub use upsert::{Outcome, ToldParty, Upsert};
+pub use upsert::{IMPORT, Outcome, ToldParty, UPSERT, Upsert};
 pub use who::{Choice, Found, choose};
 
 use std::collections::HashMap;

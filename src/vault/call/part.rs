@@ -101,7 +101,7 @@ impl Vault {
         let id = ask.part.unwrap_or_else(|| PartId::new(now, self.custody.ring.random()));
         let source = Label::source(&format!("call:{}", whole.call.system))?;
         let owner = Owner::Known(party.subject);
-        let new = self.seal_told(caller, (DEED, Some(id)), owner, fields, &source, now).await?;
+        let new = self.seal_told((caller, DEED), Some(id), owner, fields, &source, now).await?;
         let mut rows = new.fields.iter().map(|field| field.token.row);
         let part = Part {
             id,

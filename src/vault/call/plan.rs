@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::upsert::{DEED, ToldParty, Upsert};
+use super::upsert::{ToldParty, Upsert};
 use super::{AGENT, CLASS, Found, PROVISIONAL, Whole, choose};
 use crate::crypto::SecretBytes;
 use crate::keys::index;
@@ -267,7 +267,7 @@ impl Vault {
             plan.owners.into_iter().filter(|owned| !owned.fields.is_empty() || matches!(owned.owner, Owner::New(_)))
         {
             let (of, fields): (Vec<_>, Vec<Field>) = owned.fields.into_iter().unzip();
-            let new = self.seal_told(caller, (DEED, None), owned.owner, &fields, &source, now).await?;
+            let new = self.seal_told((caller, ask.deed), None, owned.owner, &fields, &source, now).await?;
             let digest = of.iter().zip(&new.fields).find(|(of, _)| of.is_none());
             digest_row = digest_row.or(digest.map(|(_, field)| field.token.row));
             told.push(Told { new, of, sought: owned.sought });
@@ -301,14 +301,15 @@ impl Vault {
         };
         let (caller, request_name, request) = (caller.name.clone(), trace::request(), ask.request);
         let parties = plan.parties;
-        Ok(NewCall { caller, request_name, deed: DEED, request, read, call, leg, parties, subjects, told, replaced })
+        let deed = ask.deed;
+        Ok(NewCall { caller, request_name, deed, request, read, call, leg, parties, subjects, told, replaced })
     }
 
     /// Seals values that are told with a call, or of a part of one.
     pub(super) async fn seal_told(
         &self,
-        caller: &Caller,
-        (deed, part): (&'static str, Option<PartId>),
+        (caller, deed): (&Caller, &'static str),
+        part: Option<PartId>,
         owner: Owner,
         fields: &[Field],
         source: &Label,

@@ -16,11 +16,16 @@ use crate::vault::token::{ATTEMPTS, Field};
 use crate::vault::write::{NewCall, Write, Written};
 use crate::vault::{Vault, answer};
 
-/// The rpc.
-pub(super) const DEED: &str = "UpsertCall";
+/// The rpc for one leg.
+pub const UPSERT: &str = "UpsertCall";
+
+/// The rpc for rows that tell of legs.
+pub const IMPORT: &str = "ImportCdr";
 
 /// A leg of a call, as it is told.
 pub struct Upsert {
+    /// The rpc that tells of it.
+    pub deed: &'static str,
     /// Which system tells of it.
     pub system: Label,
     /// What that calls it.
@@ -90,12 +95,12 @@ impl Vault {
             let own = ask.fields(party).try_for_each(|(_, field)| class_of(&field).map(drop));
             own.map_err(|error| error.within(&format!("parties[{at}]")))?;
         }
-        self.check_fields(caller, DEED, &fields, now).await?;
+        self.check_fields(caller, ask.deed, &fields, now).await?;
         drop(fields);
         let digest = self.custody.ring.call_digest(ask.content().expose())?;
         let mut attempts = 0;
         loop {
-            if let Some(answer) = self.answered(caller, DEED, ask.request).await? {
+            if let Some(answer) = self.answered(caller, ask.deed, ask.request).await? {
                 let id = CallId::parse(&answer.answer).map_err(Error::internal)?;
                 return self.told_before(&ask, id).await;
             }
@@ -212,7 +217,7 @@ impl Vault {
             return Ok(());
         }
         let mut tx = self.custody.store().write().await?;
-        let of = answer::Keep { caller: &caller.name, deed: DEED, request: ask.request, subject: None };
+        let of = answer::Keep { caller: &caller.name, deed: ask.deed, request: ask.request, subject: None };
         answer::keep(&mut *tx, &of, id.to_string(), now).await?;
         tx.commit().await
     }

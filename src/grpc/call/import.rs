@@ -1,0 +1,192 @@
+//! `ImportCdr`: rows of telephone systems, each recorded as a leg of a call.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use jiff::tz::Offset;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::super::identity::caller;
+use super::super::stream::Answers;
+use super::super::{parse, record, status};
+use super::wire;
+use crate::formats::cdr::{self, Format, Mapping, Party, Told};
+use crate::model::{Direction, Disposition, Error, Label, Result};
+use crate::policy::Caller;
+use crate::proto::v1;
+use crate::vault::Vault;
+use crate::vault::audit::call::Call;
+use crate::vault::call::IMPORT;
+
+/// How many rows of one stream are worked on at once. What they write is written together.
+const PIPELINE: usize = 32;
+/// Most columns, and most words that are told.
+const MOST_NAMES: usize = 256;
+/// Most characters of a format of times.
+const LONGEST_FORMAT: usize = 64;
+
+/// What all rows of a stream have in common.
+struct Import {
+    vault: Arc<Vault>,
+    caller: Caller,
+    call: Option<Arc<Call>>,
+    system: String,
+    mapping: Mapping,
+}
+
+/// Takes the rows of a stream in.
+pub async fn rows(
+    vault: &Arc<Vault>,
+    request: Request<Streaming<v1::ImportCdrRequest>>,
+) -> Result<Response<Answers<v1::ImportCdrResponse>>, Status> {
+    let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+    let call = Call::current();
+    let mut rows = request.into_inner();
+    let mut first = rows.message().await?.unwrap_or_default();
+    let mapping = first
+        .mapping
+        .take()
+        .ok_or_else(|| Error::invalid("mapping", "is missing: the first message says how rows are read"));
+    let mapping = mapping.and_then(|told| mapping_of(told).map_err(|error| error.within("mapping")));
+    let (system, mapping) = mapping.map_err(|error| status::to_status(&error))?;
+    let import = Arc::new(Import { vault: Arc::clone(vault), caller, call, system, mapping });
+    let each = move |item: Result<v1::ImportCdrRequest, Status>| {
+        let import = Arc::clone(&import);
+        async move {
+            use v1::import_cdr_response::Outcome;
+            let ask = item?;
+            let number = ask.row.as_ref().map_or(0, |row| row.row);
+            let outcome = match record::item(import.call.clone(), IMPORT, Box::pin(import.row(ask))).await {
+                Ok(leg) => Outcome::Leg(leg),
+                Err(error) => Outcome::Error(status::to_item_status(&error)),
+            };
+            Ok(v1::ImportCdrResponse { row: number, outcome: Some(outcome) })
+        }
+    };
+    let rows = futures_util::stream::once(std::future::ready(Ok(first))).chain(rows);
+    Ok(Response::new(Box::pin(rows.map(each).buffered(PIPELINE))))
+}
+
+impl Import {
+    async fn row(&self, ask: v1::ImportCdrRequest) -> Result<v1::ImportedLeg> {
+        if ask.mapping.is_some() {
+            return Err(Error::invalid("mapping", "is told already: it belongs into the first message"));
+        }
+        let row = ask.row.ok_or_else(|| Error::invalid("row", "is missing"))?;
+        let told = cdr::read(&row.content, &self.mapping)?;
+        let ask = wire::upsert(leg(told, self.system.clone()), IMPORT)?;
+        let (whole, outcome) = self.vault.upsert_call(&self.caller, ask).await?;
+        Ok(v1::ImportedLeg { call: whole.call.id.to_string(), outcome: wire::outcome(outcome).into() })
+    }
+}
+
+fn mapping_of(told: v1::CdrMapping) -> Result<(String, Mapping)> {
+    let system = Label::code("source_system", &told.source_system)?.as_str().to_owned();
+    let format = match told.format() {
+        v1::CdrFormat::AsteriskCsv => Format::AsteriskCsv,
+        v1::CdrFormat::FreeswitchJson => Format::FreeswitchJson,
+        v1::CdrFormat::Connect => Format::Connect,
+        v1::CdrFormat::Twilio => Format::Twilio,
+        v1::CdrFormat::GenericCsv => Format::GenericCsv,
+        v1::CdrFormat::Unspecified => return Err(Error::invalid("format", "is missing, or not known")),
+    };
+    let delimiter = match told.delimiter.as_bytes() {
+        [] => b',',
+        [one] => *one,
+        _ => return Err(Error::invalid("delimiter", "expected one character such as ; or a tab")),
+    };
+    let counts = [
+        ("header", told.header.len()),
+        ("columns", told.columns.len()),
+        ("directions", told.directions.len()),
+        ("dispositions", told.dispositions.len()),
+    ];
+    if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count > MOST_NAMES) {
+        return Err(Error::invalid(field, format!("holds more than {MOST_NAMES}")));
+    }
+    if told.time_format.chars().count() > LONGEST_FORMAT {
+        return Err(Error::invalid("time_format", format!("is longer than {LONGEST_FORMAT} characters")));
+    }
+    let usual = match told.direction {
+        0 => None,
+        number => Some(direction("direction", number)?),
+    };
+    let directions = told.directions.into_iter().map(|(word, number)| Ok((word, direction("directions", number)?)));
+    let dispositions = told.dispositions.into_iter().map(|(word, number)| {
+        let known =
+            Disposition::from_number(number).ok_or_else(|| Error::invalid("dispositions", "are not all known"))?;
+        Ok((word, known))
+    });
+    let mapping = Mapping {
+        format,
+        header: told.header,
+        delimiter,
+        columns: told.columns.into_iter().collect(),
+        direction: usual,
+        directions: directions.collect::<Result<_>>()?,
+        dispositions: dispositions.collect::<Result<_>>()?,
+        offset: offset(&told.utc_offset)?,
+        time_format: parse::optional(&told.time_format).map(str::to_owned),
+    };
+    Ok((system, mapping.checked()?))
+}
+
+fn direction(field: &'static str, number: i32) -> Result<Direction> {
+    Direction::from_number(number).ok_or_else(|| Error::invalid(field, "is not known"))
+}
+
+/// `+01:00`, `-0330` or nothing, which is UTC.
+fn offset(text: &str) -> Result<Offset> {
+    let refused = || Error::invalid("utc_offset", "expected an offset such as +01:00");
+    if text.is_empty() {
+        return Ok(Offset::UTC);
+    }
+    let (sign, rest) = match text.split_at_checked(1) {
+        Some(("+", rest)) => (1, rest),
+        Some(("-", rest)) => (-1, rest),
+        _ => return Err(refused()),
+    };
+    let digits = rest.replace(':', "");
+    let number: i32 = if digits.len() == 4 { digits.parse().map_err(|_| refused())? } else { return Err(refused()) };
+    let minutes = number / 100 * 60 + number % 100;
+    let fits = (0..=14 * 60).contains(&minutes) && (0..60).contains(&(number % 100));
+    fits.then(|| Offset::from_seconds(sign * minutes * 60).ok()).flatten().ok_or_else(refused)
+}
+
+/// What a row tells, as anybody may tell it.
+fn leg(told: Told, source_system: String) -> v1::UpsertCallRequest {
+    let time = |time: Option<crate::model::Time>| time.map(parse::wire_time);
+    v1::UpsertCallRequest {
+        source_system,
+        source_call_id: told.source_call_id,
+        revision: told.revision,
+        group_id: told.group,
+        direction: told.direction.number(),
+        dialled: told.dialled,
+        queue: told.queue,
+        skill: told.skill,
+        campaign: told.campaign,
+        contact_list: told.contact_list,
+        start_time: time(Some(told.started_at)),
+        ring_time: time(told.rung_at),
+        answer_time: time(told.answered_at),
+        end_time: time(told.ended_at),
+        hold_count: told.holds,
+        hold_seconds: told.held_for,
+        disposition: told.disposition.map_or(0, |ended| ended.number()),
+        parties: told.parties.iter().map(party).collect(),
+        request_id: String::new(),
+    }
+}
+
+fn party(told: &Party) -> v1::PartyInput {
+    v1::PartyInput {
+        role: told.role.number(),
+        agent_id: told.agent_id.expose().to_owned(),
+        number: told.number.expose().to_owned(),
+        name: told.name.expose().to_owned(),
+        place: told.place.expose().to_owned(),
+        note: told.note.expose().to_owned(),
+        ..Default::default()
+    }
+}
