@@ -180,6 +180,59 @@ on_both_stores! {
         assert_eq!(value(&shown, 0, CallField::Name).as_deref(), Some("Ada"), "the caller's data stay");
     }
 
+    async fn two_agents_of_one_name_have_nothing_in_common(house: House) {
+        let mut house = house;
+        let told = |name: &str, id: &str| leg(name, 1, vec![customer("", ""), agent(id, "Bob")]);
+        let one = house.upsert(told("1", "a-7")).await.0;
+        let other = house.upsert(told("2", "a-8")).await.0;
+        // Another system calls somebody the same.
+        let crm = v1::UpsertCallRequest { source_system: "crm".to_owned(), ..told("3", "a-7") };
+        let third = house.upsert(crm.clone()).await.0;
+        let again = house.upsert(v1::UpsertCallRequest { source_call_id: "4".to_owned(), ..crm }).await.0;
+        let agents: Vec<&str> = [&one, &other, &third, &again].map(|call| call.parties[1].subject.as_str()).to_vec();
+        assert!(agents[0] != agents[1] && agents[0] != agents[2] && agents[1] != agents[2], "{agents:?}");
+        assert_eq!(agents[2], agents[3], "the same one in every call of the system");
+        house.erase(agents[0]).await;
+        for call in [&other, &third] {
+            assert_eq!(value(&house.call(call, 0).await, 1, CallField::Name).as_deref(), Some("Bob"));
+        }
+        assert!(house.call(&one, 0).await.parties[1].erased);
+    }
+
+    async fn who_calls_every_day_is_kept_once_a_month_and_a_correction_takes_nothing_from_another_call(house: House) {
+        let told = |name: &str, revision, called: &str| leg(name, revision, vec![customer(ADA, called)]);
+        let monday = house.upsert(told("1", 1, "Ada")).await.0;
+        let tuesday = house.upsert(told("2", 1, "Ada")).await.0;
+        let token = |call: &v1::Call, of| {
+            call.parties[0].values.iter().find(|value| value.field() == of).unwrap().token.clone()
+        };
+        for field in [CallField::Number, CallField::Name] {
+            assert_eq!(token(&monday, field), token(&tuesday, field));
+        }
+        let corrected = house.upsert(told("2", 2, "Ada L.")).await.0;
+        assert_eq!(token(&corrected, CallField::Number), token(&monday, CallField::Number));
+        assert_eq!(value(&house.call(&corrected, 0).await, 0, CallField::Name).as_deref(), Some("Ada L."));
+        assert_eq!(value(&house.call(&monday, 0).await, 0, CallField::Name).as_deref(), Some("Ada"));
+        let first = token(&monday, CallField::Name);
+        house.upsert(told("1", 2, "Ada L.")).await;
+        assert!(house.tokens.clone().get_token(v1::GetTokenRequest { token: first }).await.is_err(), "nobody has it");
+        house.clock.advance(Duration::from_hours(24 * 31));
+        let later = house.upsert(told("3", 1, "Ada L.")).await.0;
+        assert_ne!(token(&later, CallField::Number), token(&monday, CallField::Number), "it ends a month later");
+    }
+
+    async fn a_transfer_to_somebody_who_is_named_is_not_taken_for_whoever_was_erased(house: House) {
+        let mut house = house;
+        let bob = house.somebody("Bob").await;
+        let call = house.upsert(leg("1", 1, vec![customer(ADA, "Ada")])).await.0;
+        house.erase(&call.parties[0].subject).await;
+        let named = v1::PartyInput { subject: bob.subject.clone(), ..customer("", "Bob") };
+        let told = house.upsert(leg("1", 2, vec![customer(ADA, "Ada"), named])).await.0;
+        assert_eq!(told.parties.iter().map(|party| party.erased).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(told.parties[1].subject, bob.subject);
+        assert_eq!(value(&house.call(&told, 0).await, 1, CallField::Name).as_deref(), Some("Bob"));
+    }
+
     async fn an_erased_caller_stays_erased_however_late_the_call_is_told_again(house: House) {
         let mut house = house;
         let told = leg("5.1", 1, vec![customer(ADA, "Ada"), agent("a-7", "Bob")]);

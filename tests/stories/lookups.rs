@@ -139,6 +139,22 @@ on_both_stores! {
         assert_eq!(times[0] - times[1], 60);
     }
 
+    async fn a_name_that_is_presented_with_a_number_is_not_taken_for_that_of_its_owner(house: House) {
+        let mut house = house;
+        let ada = with_ada(&mut house).await;
+        for day in 0..8 {
+            let name = format!("Your bank {day}");
+            let caller = crate::calls::customer(&ada.phone, &name);
+            house.calls().await.upsert_call(crate::calls::leg(&day.to_string(), 1, vec![caller])).await.unwrap();
+        }
+        let told = values(&who(&house, &ada.phone).await);
+        assert!(told.contains(&Ok("Ada Lovelace".to_owned())), "{told:?}");
+        assert!(told.iter().flatten().all(|value| !value.contains("bank")), "{told:?}");
+        let told = values(&look(&house, ask(&ada.phone, Assurance::Verified)).await.unwrap());
+        assert_eq!(told[..2], [Ok("Frau Dr.".to_owned()), Ok("Ada Lovelace".to_owned())]);
+        assert!(told.iter().flatten().all(|value| !value.contains("bank")), "there is a name of hers: {told:?}");
+    }
+
     async fn whoever_called_last_is_the_most_recently_active(house: House) {
         let mut house = house;
         let ada = with_ada(&mut house).await;

@@ -30,7 +30,7 @@ fn asterisk() -> Mapping {
     let ways = [("from-trunk", Direction::Inbound), ("from-internal", Direction::Outbound)];
     let directions = ways.map(|(word, way)| (word.to_owned(), way)).into();
     let columns = names(&[("agent_id", "accountcode")]);
-    Mapping { directions, columns, ..mapping(Format::AsteriskCsv) }.checked().unwrap()
+    Mapping { columns, directions, ..mapping(Format::AsteriskCsv) }.checked().unwrap()
 }
 
 fn of(row: &str, mapping: &Mapping) -> Told {
