@@ -381,11 +381,11 @@ mod tests {
     #[test]
     fn numbers_are_stable() {
         let stable = |known: fn(i32) -> bool, count: i32| (0..20).filter(|&number| known(number)).eq(1..=count);
-        assert!(stable(|n| Direction::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 3));
-        assert!(stable(|n| Disposition::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 7));
-        assert!(stable(|n| PartyRole::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 5));
-        assert!(stable(|n| CallField::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 5));
-        assert!(stable(|n| PartKind::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 6));
-        assert!(stable(|n| PartBody::from_number(n).is_some_and(|one| i32::from(one.number()) == n), 4));
+        assert!(stable(|n| Direction::from_number(n).is_some_and(|one| one.number() == n), 3));
+        assert!(stable(|n| Disposition::from_number(n).is_some_and(|one| one.number() == n), 7));
+        assert!(stable(|n| PartyRole::from_number(n).is_some_and(|one| one.number() == n), 5));
+        assert!(stable(|n| CallField::from_number(n).is_some_and(|one| one.number() == n), 5));
+        assert!(stable(|n| PartKind::from_number(n).is_some_and(|one| one.number() == n), 6));
+        assert!(stable(|n| PartBody::from_number(n).is_some_and(|one| one.number() == n), 4));
     }
 }

@@ -231,7 +231,7 @@ on_both_stores! {
             ("recording.purposes[0]", within(|terms| terms.purposes = vec!["Ü".to_owned()])),
             ("recording.purposes", within(|terms| (terms.purposes, terms.jurisdictions) = (Vec::new(), Vec::new()))),
             ("recording.jurisdictions[0].party", within(|terms| terms.jurisdictions[0].party = 0)),
-            ("recording.jurisdictions[1].jurisdiction", within(|terms| terms.jurisdictions[1].jurisdiction = "x".to_owned())),
+            ("recording.jurisdictions[1].jurisdiction", within(|terms| terms.jurisdictions[1].jurisdiction = "x".into())),
             ("recording.jurisdictions", within(|_| ())),
         ];
         let (fields, asks): (Vec<_>, Vec<_>) = wrong.into_iter().unzip();

@@ -77,6 +77,9 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// What is wrong with a mapping.
+type Change = fn(&mut v1::CdrMapping);
+
 on_both_stores! {
     async fn rows_are_calls_and_the_same_ones_are_recorded_once(house: House) {
         let mut rows = lines(ASTERISK);
@@ -128,14 +131,14 @@ on_both_stores! {
             change(&mut told);
             asks(told, &rows)
         };
-        let changes: [(fn(&mut v1::CdrMapping), &str); 8] = [
+        let changes: [(Change, &str); 8] = [
             (|told| told.format = 0, "mapping.format"),
-            (|told| told.source_system = "MARKED".to_owned(), "mapping.source_system"),
-            (|told| told.delimiter = "ab".to_owned(), "mapping.delimiter"),
-            (|told| told.utc_offset = "1".to_owned(), "mapping.utc_offset"),
+            (|told| told.source_system = "MARKED".into(), "mapping.source_system"),
+            (|told| told.delimiter = "ab".into(), "mapping.delimiter"),
+            (|told| told.utc_offset = "1".into(), "mapping.utc_offset"),
             (|told| told.direction = 9, "mapping.direction"),
             (|told| told.header = vec!["a".to_owned(); 257], "mapping.header"),
-            (|told| told.time_format = "%".to_owned(), "mapping.time_format"),
+            (|told| told.time_format = "%".into(), "mapping.time_format"),
             (|told| drop(told.columns.insert("MARKED".to_owned(), "src".to_owned())), "mapping.columns"),
         ];
         for (change, field) in changes {

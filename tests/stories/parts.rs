@@ -23,10 +23,12 @@ pub fn part(call: &v1::Call, kind: PartKind, body: Option<Body>) -> v1::AttachPa
     v1::AttachPartRequest { call: call.call.clone(), party: 1, kind: kind.into(), body, ..Default::default() }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a request wants it")]
 fn written(text: &str) -> Option<Body> {
     Some(Body::Text(text.to_owned()))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a request wants it")]
 fn at(uri: &str) -> Option<Body> {
     Some(Body::Uri(uri.to_owned()))
 }

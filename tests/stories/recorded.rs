@@ -114,8 +114,22 @@ impl There {
         let approval = of_somebody_else(&office.house).await;
         let told = told_by(&ada.phone);
         let call = office.house.calls().await.upsert_call(told).await.unwrap().into_inner().call.unwrap().call;
-        let part = office.house.attach(recording_of(&call)).await.part;
-        Self { ada, erasure, done, yes, link, cursor, entry, rotation, approval, call, part, later, past }
+        let attached = office.house.attach(recording_of(&call)).await;
+        Self {
+            part: attached.part,
+            ada,
+            erasure,
+            done,
+            yes,
+            link,
+            cursor,
+            entry,
+            rotation,
+            approval,
+            call,
+            later,
+            past,
+        }
     }
 
     /// A request that makes sense.
@@ -130,19 +144,6 @@ impl There {
                 purpose: CARE.to_owned(),
             }
             .encode_to_vec(),
-            "LookupByCaller" => {
-                let (number, purpose) = (self.ada.phone.clone(), CARE.to_owned());
-                v1::LookupByCallerRequest { number, purpose, ..Default::default() }.encode_to_vec()
-            }
-            "DecideRecording" => {
-                let role = v1::RecordingRole::Caller.into();
-                let parties = vec![v1::RecordingParty { subject: subject(), role, ..Default::default() }];
-                let purposes = vec![CARE.to_owned()];
-                v1::DecideRecordingRequest { parties, purposes, ..Default::default() }.encode_to_vec()
-            }
-            "AppendCallEvent" => {
-                crate::call_events::event("recorded.1", "1", v1::CallEventKind::Answer, 1).encode_to_vec()
-            }
             "GetToken" => v1::GetTokenRequest { token: token(0) }.encode_to_vec(),
             "ListTokens" => v1::ListTokensRequest { subject: subject(), ..Default::default() }.encode_to_vec(),
             "UpdateToken" => correct(&token(2), "Ada K.").encode_to_vec(),
@@ -206,14 +207,6 @@ impl There {
             "PlaceHoney" | "LiftHoney" => {
                 v1::PlaceHoneyRequest { subject: subject(), ..Default::default() }.encode_to_vec()
             }
-            "UpsertCall" => told_by(&self.ada.phone).encode_to_vec(),
-            "AttachPart" => recording_of(&self.call).encode_to_vec(),
-            "GetMediaKey" => {
-                let (part, purpose) = (self.part.clone(), CARE.to_owned());
-                v1::GetMediaKeyRequest { part, purpose, ..Default::default() }.encode_to_vec()
-            }
-            "ImportCdr" => row_of(&self.ada.phone).encode_to_vec(),
-            "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             "ProveAuditEntry" => v1::ProveAuditEntryRequest { entry: self.entry.clone() }.encode_to_vec(),
             // The rest of the vault as a whole: nothing has to be said.
             "GetKeyStatus" | "AuditConsents" | "VerifyAuditChain" | "GetCheckpoint" | "PreviewRetention"
@@ -226,6 +219,34 @@ impl There {
                 let class = v1::RetentionClass { code, basis, ..Default::default() };
                 v1::DefineRetentionClassRequest { retention_class: Some(class), ..Default::default() }.encode_to_vec()
             }
+            other => self.ask_about_calls(other),
+        }
+    }
+
+    fn ask_about_calls(&self, rpc: &str) -> Vec<u8> {
+        match rpc {
+            "LookupByCaller" => {
+                let (number, purpose) = (self.ada.phone.clone(), CARE.to_owned());
+                v1::LookupByCallerRequest { number, purpose, ..Default::default() }.encode_to_vec()
+            }
+            "DecideRecording" => {
+                let role = v1::RecordingRole::Caller.into();
+                let parties =
+                    vec![v1::RecordingParty { subject: self.ada.subject.clone(), role, ..Default::default() }];
+                let purposes = vec![CARE.to_owned()];
+                v1::DecideRecordingRequest { parties, purposes, ..Default::default() }.encode_to_vec()
+            }
+            "AppendCallEvent" => {
+                crate::call_events::event("recorded.1", "1", v1::CallEventKind::Answer, 1).encode_to_vec()
+            }
+            "UpsertCall" => told_by(&self.ada.phone).encode_to_vec(),
+            "AttachPart" => recording_of(&self.call).encode_to_vec(),
+            "GetMediaKey" => {
+                let (part, purpose) = (self.part.clone(), CARE.to_owned());
+                v1::GetMediaKeyRequest { part, purpose, ..Default::default() }.encode_to_vec()
+            }
+            "ImportCdr" => row_of(&self.ada.phone).encode_to_vec(),
+            "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             other => self.ask_about_consent(other),
         }
     }

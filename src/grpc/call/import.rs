@@ -173,7 +173,7 @@ fn leg(told: Told, source_system: String) -> v1::UpsertCallRequest {
         end_time: time(told.ended_at),
         hold_count: told.holds,
         hold_seconds: told.held_for,
-        disposition: told.disposition.map_or(0, |ended| ended.number()),
+        disposition: told.disposition.map_or(0, Disposition::number),
         parties: told.parties.iter().map(party).collect(),
         request_id: String::new(),
     }

@@ -146,7 +146,7 @@ pub fn shown(shown: ShownPart) -> v1::CallPart {
     v1::CallPart {
         part: part.id.to_string(),
         party: part.party.into(),
-        kind: part.kind.number().into(),
+        kind: part.kind.number(),
         retention_class: part.class,
         media_type: part.media_type,
         sha256: part.sha256.map(Vec::from).unwrap_or_default(),

@@ -192,7 +192,7 @@ fn leg(leg: Leg) -> v1::CallLeg {
         end_time: facts.ended_at.map(parse::wire_time),
         hold_count: facts.holds,
         hold_seconds: facts.held_for,
-        disposition: facts.disposition.map_or(0, |disposition| disposition.number()),
+        disposition: facts.disposition.map_or(0, Disposition::number),
         parties: leg.parties.into_iter().map(u32::from).collect(),
     }
 }

@@ -325,7 +325,9 @@ impl Vault {
         let seal = |field: &Field| self.seal_new(subject, &places, source, field, &generations, now);
         let mut sealed = fields.iter().map(seal).collect::<Result<Vec<_>>>()?;
         let told = part.is_none();
-        sealed.iter_mut().for_each(|new| new.deduplicate = told);
+        for new in &mut sealed {
+            new.deduplicate = told;
+        }
         let (caller, call) = (caller.name.clone(), trace::request());
         Ok(NewTokens { caller, call, deed, request: None, owner, told, part, keys, leaves, fields: sealed })
     }
