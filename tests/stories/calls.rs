@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 use tonic::Code;
 
 use crate::asks::{CARE, request_id};
-use crate::house::{House, NOON, field, fields_at_fault, on_both_stores, reason};
+use crate::house::{House, NOON, field, fields_at_fault, item_status, on_both_stores, reason};
 use crate::process::{Place, run, said};
 
 const ADA: &str = "+49 30 1234567";
@@ -72,12 +72,12 @@ impl House {
     }
 }
 
-/// A value as it is shown; `None` when nothing is, and of a refusal that it is one.
+/// A value as it is shown; `None` when nothing is, and of a refusal its reason.
 fn value(call: &v1::Call, party: usize, field: CallField) -> Option<String> {
     let value = call.parties[party].values.iter().find(|value| value.field() == field)?;
     Some(match value.outcome.as_ref()? {
         Outcome::Value(text) => text.clone(),
-        Outcome::Error(error) => format!("refused: {}", error.message),
+        Outcome::Error(error) => reason(&item_status(error)),
     })
 }
 
@@ -176,7 +176,7 @@ on_both_stores! {
         house.erase(&bob).await;
         let shown = house.call(&one, 0).await;
         assert_eq!((shown.parties[1].label.as_str(), shown.parties[1].erased), ("former agent", true));
-        assert!(value(&shown, 1, CallField::Name).unwrap().starts_with("refused"));
+        assert_eq!(value(&shown, 1, CallField::Name).as_deref(), Some("SUBJECT_ERASED"));
         assert_eq!(value(&shown, 0, CallField::Name).as_deref(), Some("Ada"), "the caller's data stay");
     }
 
@@ -247,7 +247,7 @@ on_both_stores! {
         assert!(merged.parties[0].erased);
         assert_eq!(house.find(FieldType::Phone, ADA).await, Vec::<String>::new());
         let shown = house.call(&call, 0).await;
-        assert!(value(&shown, 0, CallField::Number).unwrap().starts_with("refused"));
+        assert_eq!(value(&shown, 0, CallField::Number).as_deref(), Some("SUBJECT_ERASED"));
         assert_eq!(value(&shown, 1, CallField::Name).as_deref(), Some("Bob"));
         let (next, _) = house.upsert(leg("5.2", 1, vec![customer(ADA, "")])).await;
         assert_ne!(next.parties[0].subject, ada, "another call with the number is somebody new");
@@ -267,7 +267,7 @@ on_both_stores! {
         // Her number, her name, and what tells whether the call was told before.
         assert_eq!((class.as_str(), month.as_str(), *keys, *values), ("call.ops", "2026-11", 1, 3));
         let shown = house.call(&call, 0).await;
-        assert!(value(&shown, 0, CallField::Name).unwrap().starts_with("refused"));
+        assert_eq!(value(&shown, 0, CallField::Name).as_deref(), Some("RETENTION_ENDED"));
         assert_eq!(value(&shown, 1, CallField::Name).as_deref(), Some("Bob"), "of another class");
         assert!(!shown.parties[0].erased);
         assert_eq!(value(&house.call(&later, 0).await, 0, CallField::Name).as_deref(), Some("Ada Lovelace"));
@@ -275,7 +275,7 @@ on_both_stores! {
         assert_eq!(house.upsert(told.clone()).await.1, UpsertOutcome::Same);
         let again = v1::UpsertCallRequest { revision: 2, ..told };
         assert_eq!(house.upsert(again).await.1, UpsertOutcome::Merged);
-        assert!(value(&house.call(&call, 0).await, 0, CallField::Name).unwrap().starts_with("refused"));
+        assert_eq!(value(&house.call(&call, 0).await, 0, CallField::Name).as_deref(), Some("RETENTION_ENDED"));
     }
 
     async fn the_same_call_from_many_sides_at_once_is_one(house: House) {

@@ -317,7 +317,9 @@ on_both_stores! {
         let again = v1::FieldInput { retention_class: "call.ops".to_owned(), ..again };
         assert_eq!(house.tokenize(&ada.subject, vec![again]).await.1, kept);
         let rotate = v1::RotateSubjectKeyRequest { subject: ada.subject.clone(), ..Default::default() };
-        house.key_service().await.rotate_subject_key(rotate).await.unwrap();
+        let mut keys = house.key_service().await;
+        let rotation = keys.rotate_subject_key(rotate).await.unwrap().into_inner().rotation;
+        assert_done(&ended(&mut keys, rotation).await);
         assert_eq!(house.reveal(&kept, CARE).await, [Ok("corrected@example.org".to_owned())]);
         house.clock.advance(DAY * 41);
         let ended = house.end_retention().await;
