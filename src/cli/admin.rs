@@ -174,6 +174,7 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
         ("subject", statement.subject.clone()),
         ("erasure", statement.erasure.clone()),
         ("retention run", statement.retention_run.clone()),
+        ("call", statement.call.clone()),
         ("reason", statement.reason.clone()),
         ("keys destroyed", statement.erase_time.clone()),
         ("assurance", statement.assurance.clone()),

@@ -14,6 +14,7 @@ mod bulk;
 pub(crate) mod call;
 mod callers;
 mod client;
+mod confirm;
 pub(crate) mod consent;
 mod custodian;
 mod demo;

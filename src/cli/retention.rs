@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::Subcommand;
 use data_encoding::BASE64;
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::{Remote, Vault};
@@ -13,7 +14,6 @@ use super::names::{Counting, Ground};
 use super::page::Paging;
 use super::print::{self, Answer};
 use super::table;
-use crate::model::{Clock as _, SystemClock};
 use crate::proto::v1;
 
 /// Shown below the help of `define`.
@@ -76,12 +76,19 @@ pub struct Define {
 /// What `retention run` is told.
 #[derive(clap::Args)]
 pub struct Run {
-    /// Say that this machine's clock is right, after that of the vault has moved by more than a day at once
-    #[arg(long)]
-    confirm_clock: bool,
+    /// Say what day it is, by another clock than that of the vault, after that one has moved by more than a day at once
+    #[arg(long, value_name = "DATE", value_parser = noon)]
+    confirm_date: Option<Timestamp>,
     /// A UUID; repeating the call with the same one gets the first run
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     request_id: String,
+}
+
+/// Noon of a day, in UTC: what the vault takes for that day wherever it is typed.
+fn noon(text: &str) -> Result<Timestamp, String> {
+    let day: jiff::civil::Date = text.parse().map_err(|_| "not a day: write it as 2026-11-23".to_owned())?;
+    let noon = day.at(12, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| "no such day".to_owned())?;
+    Ok(Timestamp { seconds: noon.timestamp().as_second(), nanos: 0 })
 }
 
 /// Carries out a verb.
@@ -118,10 +125,7 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
             preview(&vault.retention.preview_retention(request).await?.into_inner().cohorts)
         }
         Verb::Run(run) => {
-            let now = SystemClock.now().micros();
-            let now = prost_types::Timestamp { seconds: now.div_euclid(1_000_000), nanos: 0 };
-            let confirm_time = run.confirm_clock.then_some(now);
-            let request = v1::RunRetentionRequest { confirm_time, request_id: run.request_id };
+            let request = v1::RunRetentionRequest { confirm_time: run.confirm_date, request_id: run.request_id };
             let response = vault.retention.run_retention(request).await?.into_inner();
             done(&response.run.unwrap_or_default(), &response.pending_reason)
         }
@@ -232,6 +236,8 @@ fn run_json(run: &v1::RetentionRun) -> Value {
         "items": run.items.iter().map(item).collect::<Vec<Value>>(),
         "epoch": run.epoch,
         "receipt": BASE64.encode(&run.receipt),
+        "call": run.call,
+        "reason": run.reason,
     })
 }
 

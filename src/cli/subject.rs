@@ -1,8 +1,5 @@
 //! `lacuna subject`: people, their restriction and their erasure.
 
-use std::io::{IsTerminal as _, Write as _};
-
-use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 use prost_types::Timestamp;
 use serde_json::json;
@@ -11,7 +8,7 @@ use super::client::Remote;
 use super::failure::Result;
 use super::page::Paging;
 use super::print::{self, Answer};
-use super::{erasure, table, value};
+use super::{confirm, erasure, table, value};
 use crate::proto::v1;
 
 /// What can be done with people.
@@ -195,7 +192,7 @@ impl State {
 
 impl Erase {
     async fn run(self, remote: &Remote) -> Result<Answer> {
-        self.confirm()?;
+        confirm::erasing(self.yes || self.dry_run, "the subject's id", &self.subject)?;
         let request = v1::EraseSubjectRequest {
             subject: self.subject,
             reason: self.reason,
@@ -206,26 +203,6 @@ impl Erase {
         let erasure = remote.open().await?.subjects.erase_subject(request).await?.into_inner().erasure;
         let next = self.dry_run.then_some("Nothing was changed. Without --dry-run this destroys the keys for good.");
         Ok(erasure::answer(erasure, next))
-    }
-
-    /// Makes sure that a person means it.
-    fn confirm(&self) -> anyhow::Result<()> {
-        if self.yes || self.dry_run {
-            return Ok(());
-        }
-        if !std::io::stdin().is_terminal() {
-            bail!(
-                "erasing cannot be undone and nobody is here to confirm it: give --yes, or look first with --dry-run"
-            );
-        }
-        eprint!("Erasing cannot be undone, from no backup. Type the subject's id to go on: ");
-        std::io::stderr().flush().context("cannot ask")?;
-        let mut typed = String::new();
-        std::io::stdin().read_line(&mut typed).context("cannot read the confirmation")?;
-        if typed.trim() != self.subject {
-            bail!("not confirmed, so nothing was changed");
-        }
-        Ok(())
     }
 }
 

@@ -170,5 +170,7 @@ fn wire_run(run: RetentionRun) -> v1::RetentionRun {
         items: run.items.into_iter().map(item).collect(),
         epoch: run.epoch.unwrap_or_default().cast_signed(),
         receipt: run.receipt.unwrap_or_default(),
+        call: run.call.map(|call| call.to_string()).unwrap_or_default(),
+        reason: run.reason,
     }
 }

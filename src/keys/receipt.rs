@@ -23,6 +23,8 @@ pub enum Kind {
     Erasure,
     /// Values that were kept long enough.
     Retention,
+    /// Parts of a call, before that.
+    Parts,
 }
 
 impl Kind {
@@ -47,6 +49,9 @@ pub struct Statement {
     /// The retention run; empty in the receipt of an erasure.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub retention_run: String,
+    /// The call whose parts were destroyed; empty in other receipts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub call: String,
     /// Who was erased, by pseudonym; empty in the receipt of a retention run, which is about many.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
@@ -107,13 +112,14 @@ impl Signer {
     ) -> Result<Vec<u8>> {
         let item = |ended: &crate::model::Ended| PlanItem {
             class: Some(ended.class.clone()),
-            cohort: Some(ended.cohort.clone()),
+            cohort: Some(ended.cohort.clone()).filter(|cohort| !cohort.is_empty()),
             ..PlanItem::new(Element::Fields, Verdict::Destroy, ended.values)
         };
         let mut statement = destroyed(run.started_at, run.items.iter().map(item).collect(), root, slot, at);
-        statement.kind = Kind::Retention;
+        statement.kind = if run.call.is_some() { Kind::Parts } else { Kind::Retention };
         statement.retention_run = run.id.to_string();
-        "retention".clone_into(&mut statement.reason);
+        statement.call = run.call.map(|call| call.to_string()).unwrap_or_default();
+        run.reason.clone_into(&mut statement.reason);
         self.state(|public_key| Statement { public_key, ..statement })
     }
 }
@@ -131,6 +137,7 @@ fn destroyed(
         kind: Kind::Erasure,
         erasure: String::new(),
         retention_run: String::new(),
+        call: String::new(),
         subject: String::new(),
         reason: String::new(),
         request_time: requested_at.to_string(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::consent::check_words;
 use super::numbered::numbered;
-use super::{Error, Label, Result, RetentionRunId, Time};
+use super::{CallId, Error, Label, Reference, Result, RetentionRunId, Time};
 
 numbered! {
     /// On what ground values of a class are kept. The numbers are those of `lacuna.v1.RetentionBasis`.
@@ -249,7 +249,7 @@ numbered! {
 pub struct Ended {
     /// The class.
     pub class: String,
-    /// The month, as `2026-11`.
+    /// The month, as `2026-11`; empty of a class without a period.
     pub cohort: String,
     /// So many keys.
     pub keys: u64,
@@ -257,7 +257,7 @@ pub struct Ended {
     pub values: u64,
 }
 
-/// A run that destroys what was kept long enough.
+/// A run that destroys what was kept long enough, or parts of a call before that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionRun {
     /// Its name.
@@ -276,6 +276,10 @@ pub struct RetentionRun {
     pub ended_at: Option<Time>,
     /// The signed receipt; a run that had nothing to destroy has none.
     pub receipt: Option<Vec<u8>>,
+    /// The call whose parts it destroys before their time; `None` of one that destroys what was kept long enough.
+    pub call: Option<CallId>,
+    /// A legal ground or a ticket; `retention` of the latter.
+    pub reason: String,
 }
 
 impl RetentionRun {
@@ -284,12 +288,19 @@ impl RetentionRun {
     pub fn begin(id: RetentionRunId, started_by: &str, now: Time) -> Self {
         let (state, items) = (RunState::Sweeping, Vec::new());
         let started_by = started_by.to_owned();
-        Self { id, started_by, started_at: now, state, items, epoch: None, ended_at: None, receipt: None }
+        let (call, reason) = (None, "retention".to_owned());
+        Self { id, started_by, started_at: now, state, items, epoch: None, ended_at: None, receipt: None, call, reason }
+    }
+
+    /// A run that destroys parts of a call, and has destroyed none yet.
+    #[must_use]
+    pub fn of_call(id: RetentionRunId, started_by: &str, call: CallId, reason: &Reference, now: Time) -> Self {
+        Self { call: Some(call), reason: reason.as_str().to_owned(), ..Self::begin(id, started_by, now) }
     }
 
     /// Adds what was destroyed.
-    pub fn add(&mut self, class: &str, cohort: Cohort, keys: u64, values: u64) {
-        let cohort = cohort.to_string();
+    pub fn add(&mut self, class: &str, cohort: Option<Cohort>, keys: u64, values: u64) {
+        let cohort = cohort.map(|cohort| cohort.to_string()).unwrap_or_default();
         match self.items.iter_mut().find(|item| item.class == class && item.cohort == cohort) {
             Some(item) => (item.keys, item.values) = (item.keys + keys, item.values + values),
             None => self.items.push(Ended { class: class.to_owned(), cohort, keys, values }),

@@ -82,7 +82,7 @@ actions! {
     /// Restrict subjects and switch their profiling.
     AdministerSubjects = "administerSubjects" on Vault ["RestrictSubject", "LiftRestriction", "SetProfiling"],
     /// Erase subjects.
-    Erase = "erase" on Vault ["EraseSubject", "CancelErasure"],
+    Erase = "erase" on Vault ["EraseSubject", "CancelErasure", "EraseParts"],
     /// See erasures and what proves them.
     ReadErasures = "readErasures" on Vault ["GetErasure", "ListErasures", "GetReceipt", "VerifyErasure"],
     /// Record calls.

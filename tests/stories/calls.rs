@@ -180,6 +180,24 @@ on_both_stores! {
         assert_eq!(value(&shown, 0, CallField::Name).as_deref(), Some("Ada"), "the caller's data stay");
     }
 
+    async fn a_number_is_read_as_that_of_whoever_is_looked_up(house: House) {
+        let first = house.upsert(leg("1", 1, vec![customer(ADA, "Ada")])).await.0;
+        let ada = first.parties[0].subject.as_str();
+        let spellings = ["030/1234567", "tel:+49-30-1234567", "\"Ada\" <sip:+49301234567@gw.example;user=phone>"];
+        for (at, spelling) in spellings.into_iter().enumerate() {
+            let told = v1::UpsertCallRequest {
+                dialled: "+4989123456".to_owned(),
+                ..leg(&format!("s{at}"), 1, vec![customer(spelling, "")])
+            };
+            assert_eq!(house.upsert(told).await.0.parties[0].subject, ada, "{spelling}");
+        }
+        for spelling in ["sip:anonymous@anonymous.invalid", "anonymous", ""] {
+            let told = house.upsert(leg(&format!("w{}", spelling.len()), 1, vec![customer(spelling, "Ada")])).await.0;
+            let values = &told.parties[0].values;
+            assert!(values.iter().all(|value| value.field() != CallField::Number), "{spelling}: {values:?}");
+        }
+    }
+
     async fn two_agents_of_one_name_have_nothing_in_common(house: House) {
         let mut house = house;
         let told = |name: &str, id: &str| leg(name, 1, vec![customer("", ""), agent(id, "Bob")]);

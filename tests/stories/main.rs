@@ -46,6 +46,7 @@ mod custodians;
 mod demo;
 mod doors;
 mod drill;
+mod erased_parts;
 mod erasures;
 mod events;
 mod events_cli;

@@ -21,7 +21,7 @@ use crate::restore::Yesterday;
 const UNKNOWN: &str = "prt_aiaqcaibaeaqcaibaeaqcaibae";
 
 impl House {
-    async fn media_key(&self, part: &str, purpose: &str) -> Result<v1::GetMediaKeyResponse, Status> {
+    pub async fn media_key(&self, part: &str, purpose: &str) -> Result<v1::GetMediaKeyResponse, Status> {
         let (part, purpose) = (part.to_owned(), purpose.to_owned());
         let ask = v1::GetMediaKeyRequest { part, purpose, ..Default::default() };
         Ok(self.calls().await.get_media_key(ask).await?.into_inner())
@@ -32,7 +32,7 @@ impl House {
     }
 
     /// A call with a recording that lies elsewhere.
-    async fn a_recording(&self, name: &str) -> (v1::Call, v1::CallPart) {
+    pub async fn a_recording(&self, name: &str) -> (v1::Call, v1::CallPart) {
         let call = self.a_call(name).await;
         let lies = Some(Body::Uri("s3://calls/1.wav.lacuna".to_owned()));
         let recording = self.attach(part(&call, PartKind::Recording, lies)).await;
@@ -44,7 +44,7 @@ fn sound() -> Vec<u8> {
     (0..50_000_u32).flat_map(u32::to_be_bytes).collect()
 }
 
-fn sealed(key: &[u8], part: &str) -> Vec<u8> {
+pub fn sealed(key: &[u8], part: &str) -> Vec<u8> {
     let (key, part) = (Secret::from_slice(key).unwrap(), PartId::parse(part).unwrap());
     let mut envelope = Vec::new();
     media::encrypt(&key, part, &SystemRandom::new(), &mut sound().as_slice(), &mut envelope).unwrap();
@@ -61,7 +61,7 @@ fn opens(key: &[u8], envelope: &[u8]) -> bool {
 }
 
 /// Whether anything that an adversary has opens an envelope: each value, and each key.
-fn opened_by(spoils: &Spoils, keys: &[Secret<32>], envelope: &[u8]) -> bool {
+pub fn opened_by(spoils: &Spoils, keys: &[Secret<32>], envelope: &[u8]) -> bool {
     spoils.values().any(|(_, value)| opens(value.raw(), envelope))
         || keys.iter().any(|key| opens(key.expose(), envelope))
 }

@@ -241,6 +241,10 @@ impl There {
             }
             "UpsertCall" => told_by(&self.ada.phone).encode_to_vec(),
             "AttachPart" => recording_of(&self.call).encode_to_vec(),
+            "EraseParts" => {
+                let (call, parts, reason) = (self.call.clone(), vec![self.part.clone()], "ticket 4".to_owned());
+                v1::ErasePartsRequest { call, parts, reason, ..Default::default() }.encode_to_vec()
+            }
             "GetMediaKey" => {
                 let (part, purpose) = (self.part.clone(), CARE.to_owned());
                 v1::GetMediaKeyRequest { part, purpose, ..Default::default() }.encode_to_vec()

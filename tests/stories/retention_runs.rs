@@ -64,7 +64,7 @@ on_both_stores! {
         tx.join_node(&node).await.unwrap();
         let mut run = RetentionRun::begin(RetentionRunId::from_bytes([1; 16]), "somebody", now);
         assert!(tx.sweep_run(&run, &ours).await.unwrap());
-        run.add("call.ops", lacuna::model::Cohort::of(now), 1, 1);
+        run.add("call.ops", Some(lacuna::model::Cohort::of(now)), 1, 1);
         assert!(!tx.sweep_run(&run, &theirs).await.unwrap());
         assert!(!tx.adopt_run(run.id, &theirs).await.unwrap());
         assert!(!tx.close_run(run.id, &theirs).await.unwrap());

@@ -1,6 +1,7 @@
 //! `lacuna call`: the calls of a contact centre.
 
 mod decide;
+mod erase;
 mod event;
 pub(crate) mod import;
 mod lookup;
@@ -30,6 +31,8 @@ pub enum Verb {
     Show(record::Show),
     /// Tell what happens during calls; exit status 1 when an event is refused.
     Event(event::Append),
+    /// Destroy parts of a call, in every backup too.
+    EraseParts(erase::EraseParts),
     /// List calls, oldest recorded first; never a value.
     List(record::List),
 }
@@ -44,6 +47,7 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
         Verb::Attach(attach) => attach.run(&remote).await,
         Verb::Show(show) => show.run(&remote).await,
         Verb::Event(append) => return append.run(&remote).await,
+        Verb::EraseParts(erase) => erase.run(&remote).await,
         Verb::List(list) => list.run(&remote).await,
     };
     remote.output.show(&answer?)

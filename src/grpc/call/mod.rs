@@ -64,6 +64,14 @@ impl CallService for Calls {
         answer("AttachPart", attach(&self.vault, &caller, request.into_inner())).await
     }
 
+    async fn erase_parts(
+        &self,
+        request: Request<v1::ErasePartsRequest>,
+    ) -> Result<Response<v1::ErasePartsResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("EraseParts", part::erase(&self.vault, &caller, request.into_inner())).await
+    }
+
     async fn get_media_key(
         &self,
         request: Request<v1::GetMediaKeyRequest>,

@@ -9,14 +9,14 @@ use crate::crypto::SecretBytes;
 use crate::crypto::derive::sha256;
 use crate::formats::{bare_address, vcon};
 use crate::model::{
-    CallId, Content, Error, FieldType, Label, MediaType, PartBody, PartId, PartKind, Reason, Result, Value,
+    CallId, Content, Error, FieldType, Label, MediaType, PartBody, PartId, PartKind, Reason, Reference, Result, Value,
     contains_card_number,
 };
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::attach_part_request::Body;
 use crate::vault::Vault;
-use crate::vault::call::{Attach, ShownPart};
+use crate::vault::call::{Attach, EraseParts, MOST_PARTS, ShownPart};
 
 /// Most bytes of an address.
 const LONGEST_ADDRESS: usize = 2048;
@@ -109,6 +109,32 @@ fn plain(bytes: Vec<u8>) -> Result<Arc<Value>> {
 fn card(field: &'static str) -> Error {
     let message = "holds what reads as a payment card number, which the vault must not hold; remove it, or mask it";
     Error::new(Reason::CardData, message).at(field)
+}
+
+/// Destroys parts.
+pub async fn erase(vault: &Vault, caller: &Caller, ask: v1::ErasePartsRequest) -> Result<v1::ErasePartsResponse> {
+    let call = CallId::parse(&ask.call)?;
+    if ask.parts.is_empty() {
+        return Err(Error::invalid("parts", "must hold at least one"));
+    }
+    parse::check_most("parts", ask.parts.len(), MOST_PARTS)?;
+    let part = |(at, name): (usize, &String)| PartId::parse(name).map_err(|error| error.at(format!("parts[{at}]")));
+    let ask = EraseParts {
+        call,
+        parts: ask.parts.iter().enumerate().map(part).collect::<Result<_>>()?,
+        reason: Reference::parse("reason", &ask.reason)?,
+        request: parse::request_id(&ask.request_id)?,
+        validate_only: ask.validate_only,
+    };
+    let erased = vault.erase_parts(caller, ask).await?;
+    let (run, receipt) =
+        erased.run.map(|run| (run.id.to_string(), run.receipt.unwrap_or_default())).unwrap_or_default();
+    Ok(v1::ErasePartsResponse {
+        parts: erased.parts.into_iter().map(shown).collect(),
+        run,
+        pending_reason: erased.waiting.unwrap_or_default(),
+        receipt,
+    })
 }
 
 /// The key of a part.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::super::{parse, status};
 use super::{event, part};
 use crate::model::{
-    CallField, CallId, Content, Direction, Disposition, Error, FieldType, Label, Leg, LegFacts, PartyRole, Reason,
-    Result, SourceCallId, SubjectId, Value, check_dialled, is_withheld,
+    CallField, CallId, Content, Direction, Disposition, Error, FieldType, Label, Leg, LegFacts, PartyRole, Presented,
+    Reason, Region, Result, SourceCallId, SubjectId, Value, check_dialled,
 };
 use crate::proto::v1;
 use crate::vault::call::{AGENT_CLASS, CLASS, Outcome, Show, Shown, ShownParty, ShownValue, ToldParty, Upsert};
@@ -59,7 +59,8 @@ pub fn upsert(ask: v1::UpsertCallRequest, deed: &'static str) -> Result<Upsert> 
         disposition,
     };
     check_parties(ask.parties.len())?;
-    let told = |(at, input)| party(input).map_err(|error: Error| error.within(&format!("parties[{at}]")));
+    let region = Region::of(&facts.dialled);
+    let told = |(at, input)| party(input, region).map_err(|error: Error| error.within(&format!("parties[{at}]")));
     let parties = ask.parties.into_iter().enumerate().map(told).collect::<Result<Vec<_>>>()?;
     Ok(Upsert {
         deed,
@@ -85,7 +86,7 @@ fn check_parties(count: usize) -> Result<()> {
     }
 }
 
-fn party(input: v1::PartyInput) -> Result<ToldParty> {
+fn party(input: v1::PartyInput, region: Option<Region>) -> Result<ToldParty> {
     let role = PartyRole::from_number(input.role).ok_or_else(|| Error::invalid("role", "is missing, or not known"))?;
     let subject = parse::optional(&input.subject).map(SubjectId::parse).transpose();
     let subject = subject.map_err(|error| error.at("subject"))?;
@@ -98,14 +99,6 @@ fn party(input: v1::PartyInput) -> Result<ToldParty> {
     }
     let class = if role.serves() { AGENT_CLASS } else { CLASS };
     let class = Label::retention_class(parse::optional(&input.retention_class).unwrap_or(class))?;
-    let mut values = Vec::new();
-    let mut add = |of, field: &'static str, kind, text: String| -> Result<()> {
-        if !text.is_empty() {
-            let value = Value::parse(kind, Content::Text(text.into())).map_err(|error| error.at(field))?;
-            values.push((of, Arc::new(value)));
-        }
-        Ok(())
-    };
     for (field, text) in [("agent_id", &input.agent_id), ("number", &input.number)] {
         if text.chars().count() > LONGEST_NAME {
             let error =
@@ -113,16 +106,35 @@ fn party(input: v1::PartyInput) -> Result<ToldParty> {
             return Err(error.with("maximum", LONGEST_NAME));
         }
     }
+    let mut values = Vec::new();
+    values.extend(number(&input.number, region)?.map(|value| (CallField::Number, Arc::new(value))));
+    let mut add = |of, field: &'static str, kind, text: String| -> Result<()> {
+        if !text.is_empty() {
+            let value = Value::parse(kind, Content::Text(text.into())).map_err(|error| error.at(field))?;
+            values.push((of, Arc::new(value)));
+        }
+        Ok(())
+    };
     add(CallField::AgentId, "agent_id", FieldType::Text, input.agent_id)?;
-    if !is_withheld(input.number.trim()) && !input.number.is_empty() {
-        let dials = Value::parse(FieldType::Phone, Content::Text(input.number.clone().into())).is_ok();
-        let kind = if dials { FieldType::Phone } else { FieldType::Text };
-        add(CallField::Number, "number", kind, input.number)?;
-    }
     add(CallField::Name, "name", FieldType::PersonName, input.name)?;
     add(CallField::Place, "place", FieldType::PostalAddress, input.place)?;
     add(CallField::Note, "note", FieldType::Text, input.note)?;
     Ok(ToldParty { role, subject, class, values })
+}
+
+/// Who calls, as whoever looks them up reads it; `None` when that is withheld.
+fn number(text: &str, region: Option<Region>) -> Result<Option<Value>> {
+    let given = |kind| Value::parse(kind, Content::Text(text.to_owned().into()));
+    Ok(match Presented::parse(text, region)? {
+        Presented::Withheld => None,
+        Presented::Name => Some(given(FieldType::Text).map_err(|error| error.at("number"))?),
+        Presented::Number(forms) => {
+            let surest = forms.into_iter().next();
+            // As it was given, where that is found by the same.
+            let as_given = given(FieldType::Phone).ok();
+            as_given.filter(|given| surest.as_ref().is_some_and(|surest| surest.normal() == given.normal())).or(surest)
+        }
+    })
 }
 
 /// What is to be shown of a call.

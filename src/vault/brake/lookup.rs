@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::window::{Limit, Window};
 use super::{Brakes, Vault};
@@ -11,14 +12,43 @@ use crate::store::brake::{Counted, Used};
 use crate::vault::audit::Entry;
 use crate::vault::write::Record;
 
-/// Above so many agents those are forgotten who have looked nothing up of late.
+/// Above so many agents those are forgotten who have looked nothing up of late. Whoever comes then beside so many who have
+/// is counted with their caller: that many are not served at once by a process, but made up.
 const MANY: usize = 4096;
+
+/// How long they are remembered at least.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The look-ups of each agent.
 #[derive(Debug)]
 pub(super) struct Lookups {
     limit: Limit,
-    windows: Mutex<HashMap<String, Window>>,
+    windows: Mutex<Windows>,
+}
+
+/// What each has looked up.
+#[derive(Debug, Default)]
+struct Windows {
+    of: HashMap<String, Window>,
+    /// When those were forgotten last who have looked nothing up.
+    swept_at: Option<Time>,
+}
+
+impl Windows {
+    /// Whose window counts a look-up of somebody: their own, or that of the caller.
+    fn whose(&mut self, caller: &str, agent: Option<SubjectId>, now: Time) -> String {
+        let Some(agent) = agent else { return caller.to_owned() };
+        let own = format!("{caller} {agent}");
+        if self.of.len() < MANY || self.of.contains_key(&own) {
+            return own;
+        }
+        // That walks through all of them: not with every look-up.
+        if self.swept_at.is_none_or(|at| at.plus(SWEEP) <= now || at > now) {
+            self.swept_at = Some(now);
+            self.of.retain(|_, window| window.count(now) > 0);
+        }
+        if self.of.len() < MANY { own } else { caller.to_owned() }
+    }
 }
 
 impl Lookups {
@@ -32,13 +62,13 @@ impl Lookups {
         self.limit
     }
 
-    fn windows(&self) -> MutexGuard<'_, HashMap<String, Window>> {
+    fn windows(&self) -> MutexGuard<'_, Windows> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of what others have counted.
     pub fn learn(&self, mut others: HashMap<String, BTreeMap<Time, u64>>) {
-        let mut windows = self.windows();
+        let windows = &mut self.windows().of;
         for (who, window) in windows.iter_mut() {
             window.learn(others.remove(who).unwrap_or_default());
         }
@@ -51,12 +81,9 @@ impl Lookups {
 impl Brakes {
     /// Counts a look-up by an agent of a caller. What is over the limit is not counted.
     fn take_lookup(&self, caller: &Caller, agent: Option<SubjectId>, now: Time) -> Result<Used> {
-        let who = agent.map_or_else(|| caller.name.clone(), |agent| format!("{} {agent}", caller.name));
         let mut windows = self.lookups.windows();
-        if windows.len() > MANY {
-            windows.retain(|_, window| window.count(now) > 0);
-        }
-        let window = windows.entry(who.clone()).or_insert_with(|| Window::new(self.lookups.limit));
+        let who = windows.whose(&caller.name, agent, now);
+        let window = windows.of.entry(who.clone()).or_insert_with(|| Window::new(self.lookups.limit));
         let over = match window.take(1, now) {
             Ok(part) => return Ok(Used { counted: Counted::Lookups, caller: who, part, count: 1 }),
             Err(over) => over,
@@ -91,5 +118,34 @@ impl Vault {
         let alarm = self.brakes.suspect(&caller.name, limit.most.saturating_add(1), limit, now);
         let entry = Entry::new(&caller.name, "LookupByCaller", now);
         Err(self.record_refused(Record { alarm, ..Record::of(entry) }, refusal).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(number: usize) -> SubjectId {
+        let mut bytes = [7; 16];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        SubjectId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn so_many_agents_are_made_up_and_count_as_their_caller() {
+        let (limit, now) = (Limit { most: 10, window: Duration::from_mins(1) }, Time::from_micros(1_000_000_000));
+        let mut windows = Windows::default();
+        for number in 0..MANY {
+            let who = windows.whose("pbx", Some(agent(number)), now);
+            assert_ne!(who, "pbx");
+            assert!(windows.of.entry(who).or_insert_with(|| Window::new(limit)).take(1, now).is_ok());
+        }
+        assert_eq!(windows.whose("pbx", Some(agent(MANY)), now), "pbx");
+        assert_ne!(windows.whose("pbx", Some(agent(3)), now), "pbx", "of whom there is a count");
+        assert_ne!(
+            windows.whose("pbx", Some(agent(MANY)), now.plus(Duration::from_mins(2))),
+            "pbx",
+            "the others are gone"
+        );
     }
 }

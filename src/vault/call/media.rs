@@ -36,7 +36,12 @@ impl Vault {
         let (mut revealed, flight) = self.detokenize(caller, &ask).await?;
         let Revealed { outcome, known, shown } = revealed.pop().ok_or_else(|| Error::internal("no answer"))?;
         let key = match outcome {
-            Err(error) if error.reason == Reason::TokenUnknown && row.is_none() => {
+            Err(error) if error.reason == Reason::TokenUnknown && row.is_some() => {
+                return Err(
+                    Error::new(Reason::PartErased, "the part was destroyed, and its key with it").with("part", id)
+                );
+            }
+            Err(error) if error.reason == Reason::TokenUnknown => {
                 let kept = "has no key, because it itself is kept in the vault: GetCall shows it";
                 return Err(if part.is_some() { Error::invalid("part", kept) } else { unknown_part(id) });
             }

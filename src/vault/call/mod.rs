@@ -3,6 +3,7 @@
 //! What is clear of a call stands in its rows and names nobody. What its parties say of themselves is values of theirs like
 //! any other, each under the key of whom it is about; so an erasure takes one party out of a call, and the call stays.
 
+mod erase;
 mod event;
 mod media;
 mod part;
@@ -11,8 +12,9 @@ mod show;
 mod upsert;
 mod who;
 
+pub use erase::{EraseParts, ErasedParts};
 pub use event::{AppendEvent, Appended, MOST_EVENTS, Terms};
-pub use part::{Attach, Attached};
+pub use part::{Attach, Attached, MOST_PARTS};
 pub use show::{Show, Shown, ShownPart, ShownParty, ShownValue};
 pub use upsert::{IMPORT, Outcome, ToldParty, UPSERT, Upsert};
 pub use who::{Choice, Found, choose};

@@ -21,7 +21,7 @@ use crate::vault::write::{NewPart, Owner, Write, Written};
 const DEED: &str = "AttachPart";
 
 /// Most parts of a call.
-const MOST_PARTS: usize = 50;
+pub const MOST_PARTS: usize = 50;
 
 /// Bytes of a media key.
 const KEY: usize = 32;
@@ -130,12 +130,12 @@ impl Vault {
         }
     }
 
-    async fn whole_call(&self, id: CallId) -> Result<Whole> {
+    pub(super) async fn whole_call(&self, id: CallId) -> Result<Whole> {
         let mut tx = self.custody.store().read().await?;
         Whole::read(&mut *tx, &[id]).await?.pop().ok_or_else(|| unknown(id))
     }
 
-    fn shown_part(&self, whole: &Whole, id: PartId) -> Result<ShownPart> {
+    pub(super) fn shown_part(&self, whole: &Whole, id: PartId) -> Result<ShownPart> {
         let part = whole.parts.iter().find(|part| part.id == id).ok_or_else(|| unknown_part(id))?;
         let token = part.content.map(|row| self.custody.ring.opaque(row).to_string()).unwrap_or_default();
         Ok(ShownPart { gone: whole.gone(part, self.clock.now()), part: part.clone(), token, outcome: None })
@@ -237,7 +237,7 @@ impl Whole {
         match policy::token_state(facts, now) {
             TokenState::Erased => Some(Reason::SubjectErased),
             TokenState::Ended => Some(Reason::RetentionEnded),
-            TokenState::Deleted => Some(Reason::TokenUnknown),
+            TokenState::Deleted => Some(Reason::PartErased),
             TokenState::Purged => Some(Reason::ValuePurged),
             TokenState::Active | TokenState::Expired | TokenState::Spent => None,
         }

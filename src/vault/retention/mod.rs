@@ -121,7 +121,7 @@ impl Vault {
         self.retention_run(run.id).await
     }
 
-    async fn retention_run(&self, id: RetentionRunId) -> Result<RetentionRun> {
+    pub(super) async fn retention_run(&self, id: RetentionRunId) -> Result<RetentionRun> {
         self.custody.store().read().await?.retention_run(id).await?.ok_or_else(gone)
     }
 
@@ -209,9 +209,10 @@ impl Vault {
     }
 
     /// Records whose values a run is about to destroy.
-    async fn record_ending(&self, by: &str, touched: Vec<Touched<'static>>) -> Result<()> {
+    async fn record_ending(&self, run: &RetentionRun, touched: Vec<Touched<'static>>) -> Result<()> {
         call::touch(touched.iter().cloned());
-        let entry = Entry { touched, ..Entry::new(by, "RunRetention", self.clock.now()) };
+        let justification = run.id.to_string();
+        let entry = Entry { justification, touched, ..Entry::new(&run.started_by, "RunRetention", self.clock.now()) };
         self.record(Record::of(entry)).await.map(drop)
     }
 }

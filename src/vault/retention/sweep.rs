@@ -198,7 +198,7 @@ impl Vault {
         }
         let subjects: BTreeSet<SubjectId> = due.iter().map(|due| due.subject).collect();
         let subjects: Vec<SubjectId> = subjects.into_iter().collect();
-        self.record_ending(&run.started_by, subjects.iter().copied().map(asked).collect()).await?;
+        self.record_ending(run, subjects.iter().copied().map(asked).collect()).await?;
         let (custody, now) = (&*self.custody, moment.now);
         let mut tx = custody.store().write().await?;
         let people = tx.lock_subjects(&subjects).await?;
@@ -241,7 +241,7 @@ impl Vault {
     }
 
     /// Takes tokens out of the search index. Old copies of the buckets die with the leaves.
-    async fn unlist(&self, tx: &mut dyn Tx, tokens: &[Token]) -> Result<()> {
+    pub(in crate::vault) async fn unlist(&self, tx: &mut dyn Tx, tokens: &[Token]) -> Result<()> {
         let custody = &*self.custody;
         let touched = |generations: &[Generation]| {
             let mut buckets = BTreeSet::new();
@@ -259,7 +259,7 @@ impl Vault {
 
     /// Changes the root until it leads to nothing any more that a run has ended, and writes its receipt. Answers what that waits
     /// for, if it does: upkeep goes on with it.
-    pub(super) async fn finish_run(&self, run: RetentionRun) -> Result<(RetentionRun, Option<String>)> {
+    pub(in crate::vault) async fn finish_run(&self, run: RetentionRun) -> Result<(RetentionRun, Option<String>)> {
         match run.state {
             RunState::Done => return Ok((run, None)),
             RunState::Sweeping => return Ok((run, Some("another node makes it; ask again".to_owned()))),
@@ -373,7 +373,7 @@ fn count(run: &mut RetentionRun, ending: &Ending, live: &[u32]) {
     }
     for key in ending.keys.iter().filter(|key| live.contains(&key.leaf)) {
         if let Some(cohort) = key.cohort {
-            run.add(&key.class, cohort, 1, values.get(&key.leaf).copied().unwrap_or_default());
+            run.add(&key.class, Some(cohort), 1, values.get(&key.leaf).copied().unwrap_or_default());
         }
     }
 }

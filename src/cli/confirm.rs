@@ -1,0 +1,23 @@
+//! Making sure that a person means it.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, bail};
+
+/// Has a person type what is to be erased (`what`, which is `name`), unless it is `sure`.
+pub fn erasing(sure: bool, what: &str, name: &str) -> anyhow::Result<()> {
+    if sure {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("erasing cannot be undone and nobody is here to confirm it: give --yes, or look first with --dry-run");
+    }
+    eprint!("Erasing cannot be undone, from no backup. Type {what} to go on: ");
+    std::io::stderr().flush().context("cannot ask")?;
+    let mut typed = String::new();
+    std::io::stdin().read_line(&mut typed).context("cannot read the confirmation")?;
+    if typed.trim() != name {
+        bail!("not confirmed, so nothing was changed");
+    }
+    Ok(())
+}
