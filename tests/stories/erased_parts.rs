@@ -6,7 +6,6 @@ use std::fs;
 use lacuna::keys::receipt::{self, Kind};
 use lacuna::proto::v1;
 use lacuna::proto::v1::PartKind;
-use lacuna::proto::v1::attach_part_request::Body;
 use tonic::Code;
 
 use crate::asks::{CARE, request_id};
@@ -14,7 +13,7 @@ use crate::calls::{customer, leg};
 use crate::hoard::{Hoard, keys_now};
 use crate::house::{House, fields_at_fault, on_both_stores, reason};
 use crate::media_keys::opened_by;
-use crate::parts::part;
+use crate::parts::{part, written};
 use crate::process::{Place, run, said};
 use crate::restore::Yesterday;
 
@@ -25,10 +24,6 @@ fn erase(call: &v1::Call, parts: &[&v1::CallPart]) -> v1::ErasePartsRequest {
         reason: "ticket 4711".to_owned(),
         ..Default::default()
     }
-}
-
-fn written(text: &str) -> Option<Body> {
-    Some(Body::Text(text.to_owned()))
 }
 
 impl House {

@@ -23,8 +23,9 @@ pub fn part(call: &v1::Call, kind: PartKind, body: Option<Body>) -> v1::AttachPa
     v1::AttachPartRequest { call: call.call.clone(), party: 1, kind: kind.into(), body, ..Default::default() }
 }
 
+/// A text, as it is attached.
 #[expect(clippy::unnecessary_wraps, reason = "as a request wants it")]
-fn written(text: &str) -> Option<Body> {
+pub fn written(text: &str) -> Option<Body> {
     Some(Body::Text(text.to_owned()))
 }
 
