@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lacuna::proto::v1;
 use prost::bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
-use crate::asks::CARE;
-use crate::consents::{NEWS, Office};
+use crate::consents::{NEWS, Office, purpose};
 use crate::house::{on_both_stores, reason};
 use crate::policies::with_roles;
 use crate::request::{Api, ask, check, named_in};
@@ -25,7 +25,7 @@ on_both_stores! {
         with_roles(&mut house, &[]).await;
         let mut office = Office::open(house).await;
         let ada = office.house.somebody("Ada").await;
-        office.say(&ada.subject, NEWS, lacuna::proto::v1::ConsentEventKind::Give).await;
+        office.say(&ada.subject, NEWS, v1::ConsentEventKind::Give).await;
         let mut known: Vec<String> = ada.tokens.iter().cloned().chain([ada.subject.clone()]).collect();
         let (api, channel) = (Api::new(), office.house.channel().await);
         let credential = format!("Bearer {}", office.house.bearer());
@@ -56,7 +56,16 @@ on_both_stores! {
         assert_eq!(asked.len(), api.rpcs().len(), "each is asked");
         assert!(answered.len() * 3 > asked.len() && reasons.len() > 8, "what is asked makes too little sense: {answered:?} {reasons:?}");
         let grace = office.house.somebody("Grace").await;
-        assert_eq!(office.house.reveal(&grace.tokens, CARE).await, grace.values(), "the next caller is served");
+        // Any other may have been retired by what was asked.
+        let purpose = v1::Purpose {
+            basis: v1::LawfulBasis::Contract.into(),
+            direct_marketing: false,
+            channels: Vec::new(),
+            notice: String::new(),
+            ..purpose("next.caller")
+        };
+        office.define(purpose, v1::VersionChange::Major).await.unwrap();
+        assert_eq!(office.house.reveal(&grace.tokens, "next.caller").await, grace.values(), "the next caller is served");
     }
 }
 
