@@ -1,108 +1,28 @@
-//! Compiles the protobuf files without protoc.
+//! Compiles the protobuf files without protoc. Messages that carry plaintext get no derived `Debug`, but one that names them and
+//! hides what they carry.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fmt::Write as _, fs, path::PathBuf};
 
-/// Messages that carry plaintext get no derived `Debug`: `proto.rs` writes one that shows nothing of it. Every request
-/// is one of them, because a caller may put a value where it does not belong.
-const PLAINTEXT: &[&str] = &[
-    ".lacuna.v1.AcknowledgeEventRequest",
-    ".lacuna.v1.AttachPartRequest",
-    ".lacuna.v1.AuditConsentsRequest",
-    ".lacuna.v1.AuditFilter",
-    ".lacuna.v1.BatchCheckPermissionRequest",
-    ".lacuna.v1.CallPart",
-    ".lacuna.v1.CallValue",
-    ".lacuna.v1.CancelErasureRequest",
-    ".lacuna.v1.CdrMapping",
-    ".lacuna.v1.CdrRow",
-    ".lacuna.v1.CheckPermissionRequest",
-    ".lacuna.v1.ConsentEvidence",
-    ".lacuna.v1.CreateSubjectRequest",
-    ".lacuna.v1.CreateWithdrawalLinkRequest",
-    ".lacuna.v1.CreateWithdrawalLinkResponse",
-    ".lacuna.v1.DecideRecordingRequest",
-    ".lacuna.v1.DefineCollectionPointRequest",
-    ".lacuna.v1.DefinePurposeRequest",
-    ".lacuna.v1.DefineRetentionClassRequest",
-    ".lacuna.v1.DeleteConsumerRequest",
-    ".lacuna.v1.DeleteTokenRequest",
-    ".lacuna.v1.DetokenizeRequest",
-    ".lacuna.v1.DetokenizeResponse",
-    ".lacuna.v1.DetokenizeResult",
-    ".lacuna.v1.DetokenizeStreamResponse",
-    ".lacuna.v1.DisableCallerRequest",
-    ".lacuna.v1.EnableCallerRequest",
-    ".lacuna.v1.EraseSubjectRequest",
-    ".lacuna.v1.FieldInput",
-    ".lacuna.v1.FindTokensRequest",
-    ".lacuna.v1.GetApprovalRequest",
-    ".lacuna.v1.GetCallRequest",
-    ".lacuna.v1.GetCheckpointRequest",
-    ".lacuna.v1.GetErasureRequest",
-    ".lacuna.v1.GetKeyStatusRequest",
-    ".lacuna.v1.GetMediaKeyRequest",
-    ".lacuna.v1.GetMediaKeyResponse",
-    ".lacuna.v1.GetNoticeRequest",
-    ".lacuna.v1.GetPurposeRequest",
-    ".lacuna.v1.GetReceiptRequest",
-    ".lacuna.v1.GetRotationRequest",
-    ".lacuna.v1.GetSubjectRequest",
-    ".lacuna.v1.GetTokenRequest",
-    ".lacuna.v1.GrantApprovalRequest",
-    ".lacuna.v1.ImportCdrRequest",
-    ".lacuna.v1.IssueReceiptRequest",
-    ".lacuna.v1.LiftHoneyRequest",
-    ".lacuna.v1.LiftRestrictionRequest",
-    ".lacuna.v1.ListAffectedSubjectsRequest",
-    ".lacuna.v1.ListApprovalsRequest",
-    ".lacuna.v1.ListAuditEntriesRequest",
-    ".lacuna.v1.ListCallersRequest",
-    ".lacuna.v1.ListCallsRequest",
-    ".lacuna.v1.ListCollectionPointsRequest",
-    ".lacuna.v1.ListConsentEventsRequest",
-    ".lacuna.v1.ListConsentsRequest",
-    ".lacuna.v1.ListConsumersRequest",
-    ".lacuna.v1.ListDeliveriesRequest",
-    ".lacuna.v1.ListDueForReviewRequest",
-    ".lacuna.v1.ListErasuresRequest",
-    ".lacuna.v1.ListHoneyRequest",
-    ".lacuna.v1.ListKeyEventsRequest",
-    ".lacuna.v1.ListNoticesRequest",
-    ".lacuna.v1.ListPurposesRequest",
-    ".lacuna.v1.ListRetentionClassesRequest",
-    ".lacuna.v1.ListRetentionRunsRequest",
-    ".lacuna.v1.ListRotationsRequest",
-    ".lacuna.v1.ListSubjectsRequest",
-    ".lacuna.v1.ListTokensRequest",
-    ".lacuna.v1.ListWhoCanAccessRequest",
-    ".lacuna.v1.LookupByCallerRequest",
-    ".lacuna.v1.LookupByCallerResponse",
-    ".lacuna.v1.PartyInput",
-    ".lacuna.v1.PlaceHoneyRequest",
-    ".lacuna.v1.PreviewRetentionRequest",
-    ".lacuna.v1.ProveAuditEntryRequest",
-    ".lacuna.v1.ProveConsentRequest",
-    ".lacuna.v1.PublishNoticeRequest",
-    ".lacuna.v1.RecordConsentRequest",
-    ".lacuna.v1.RefuseApprovalRequest",
-    ".lacuna.v1.RestrictSubjectRequest",
-    ".lacuna.v1.RetirePurposeRequest",
-    ".lacuna.v1.RotateIndexKeyRequest",
-    ".lacuna.v1.RotateKekRequest",
-    ".lacuna.v1.RotateRootRequest",
-    ".lacuna.v1.RotateSigningKeyRequest",
-    ".lacuna.v1.RotateSubjectKeyRequest",
-    ".lacuna.v1.RunRetentionRequest",
-    ".lacuna.v1.SetProfilingRequest",
-    ".lacuna.v1.SimulateAccessRequest",
-    ".lacuna.v1.SubjectFilter",
-    ".lacuna.v1.TokenizeRequest",
-    ".lacuna.v1.UpdateTokenRequest",
-    ".lacuna.v1.UpsertCallRequest",
-    ".lacuna.v1.VerifyAuditChainRequest",
-    ".lacuna.v1.VerifyErasureRequest",
-    ".lacuna.v1.WatchEventsRequest",
-    ".lacuna.v1.WithdrawByLinkRequest",
+/// Messages beside requests that carry plaintext, or in which a caller could put it.
+const PLAINTEXT: [&str; 18] = [
+    "AuditFilter",
+    "CallPart",
+    "CallValue",
+    "CdrMapping",
+    "CdrRow",
+    "ConsentEvidence",
+    "CreateWithdrawalLinkResponse",
+    "DetokenizeResponse",
+    "DetokenizeResult",
+    "DetokenizeStreamResponse",
+    "FieldInput",
+    "GetMediaKeyResponse",
+    "LookupByCallerResponse",
+    "PartyInput",
+    "PartyJurisdiction",
+    "RecordingParty",
+    "RecordingTerms",
+    "SubjectFilter",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]
@@ -126,8 +46,43 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("lacuna.binpb"), compiler.encode_file_descriptor_set())?;
+    let descriptors = compiler.file_descriptor_set();
+    let (mut hidden, mut opaque) = (Vec::new(), String::from("opaque_debug!(\n"));
+    let ours = descriptors.file.iter().filter(|file| file.package() == "lacuna.v1");
+    for message in ours.flat_map(|file| &file.message_type) {
+        let name = message.name();
+        // Every request is one of them, because a caller may put a value where it does not belong.
+        if !name.ends_with("Request") && !PLAINTEXT.contains(&name) {
+            continue;
+        }
+        hidden.push(format!(".lacuna.v1.{name}"));
+        writeln!(opaque, "    v1::{name},")?;
+        for choice in &message.oneof_decl {
+            writeln!(opaque, "    v1::{}::{},", module(name), capital(choice.name()))?;
+        }
+    }
+    opaque.push_str(");\n");
+    fs::write(out.join("opaque.rs"), opaque)?;
     let mut config = tonic_prost_build::Config::new();
-    config.skip_debug(PLAINTEXT);
-    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    config.skip_debug(&hidden);
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     Ok(())
+}
+
+/// The module in which the choices of a message stand: `FieldInput` has them in `field_input`.
+fn module(message: &str) -> String {
+    let mut name = String::new();
+    for (at, letter) in message.chars().enumerate() {
+        if at > 0 && letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+/// A choice as a type: `outcome` is `Outcome`.
+fn capital(choice: &str) -> String {
+    let mut letters = choice.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
