@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::Remote;
-use super::failure::{Refusal, Result};
+use super::failure::Result;
 use super::report::Report;
 use super::token::{Create, Reveal};
 use super::{import, print, table};
@@ -31,14 +31,7 @@ pub async fn create(remote: &Remote, create: Create) -> Result<()> {
     let input = open(create.from.as_deref().unwrap_or("-"))?;
     let mut vault = remote.open().await?;
     let defaults = import::Defaults { subject: create.subject, source: create.source };
-    let feed = Feed::start(move |feeder| {
-        numbered(input).try_for_each(|line| {
-            let (number, line) = line?;
-            let request = import::request(&line, &defaults).with_context(|| format!("line {number}"))?;
-            feeder.send(number, request);
-            Ok(())
-        })
-    });
+    let feed = Feed::of_lines(input, move |line| import::request(line, &defaults));
     let mut report = Report::new(remote.output, "responses");
     let Feed { requests, mut labels, end } = feed;
     let relay = async {
@@ -49,11 +42,7 @@ pub async fn create(remote: &Remote, create: Create) -> Result<()> {
                 Some(Outcome::Response(response)) => {
                     report.item(&json!({ "response": print::tokenized(&response) }), &sealed(&response), false)?;
                 }
-                Some(Outcome::Error(error)) => {
-                    let refusal = Refusal::of_item(&error);
-                    let human = format!("line {number}: {}", refusal.brief());
-                    report.item(&json!({ "error": refusal.json() }), &human, true)?;
-                }
+                Some(Outcome::Error(error)) => report.refused(number, &error)?,
                 None => {}
             }
         }
@@ -163,6 +152,22 @@ pub struct Feed<Label, Request> {
 pub struct Feeder<Label, Request> {
     requests: mpsc::Sender<Request>,
     labels: mpsc::UnboundedSender<Label>,
+}
+
+impl<Request: Send + 'static> Feed<usize, Request> {
+    /// Reads a request from each line, which stands by its number.
+    pub fn of_lines(
+        input: Box<dyn BufRead + Send>,
+        request: impl Fn(&str) -> Anyhow<Request> + Send + 'static,
+    ) -> Self {
+        Self::start(move |feeder| {
+            numbered(input).try_for_each(|line| {
+                let (number, line) = line?;
+                feeder.send(number, request(&line).with_context(|| format!("line {number}"))?);
+                Ok(())
+            })
+        })
+    }
 }
 
 impl<Label: Send + 'static, Request: Send + 'static> Feed<Label, Request> {

@@ -4,9 +4,20 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail};
 
-/// Has a person type what is to be erased (`what`, which is `name`), unless it is `sure`.
-pub fn erasing(sure: bool, what: &str, name: &str) -> anyhow::Result<()> {
-    if sure {
+/// Whether something is to be erased that cannot come back.
+#[derive(clap::Args)]
+pub struct Sure {
+    /// Only tell what would be destroyed and what would be kept
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Has a person type what is to be erased (`what`, which is `name`), unless they are `sure`.
+pub fn erasing(sure: &Sure, what: &str, name: &str) -> anyhow::Result<()> {
+    if sure.yes || sure.dry_run {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {

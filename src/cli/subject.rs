@@ -5,10 +5,11 @@ use prost_types::Timestamp;
 use serde_json::json;
 
 use super::client::Remote;
+use super::confirm::{self, Sure};
 use super::failure::Result;
 use super::page::Paging;
 use super::print::{self, Answer};
-use super::{confirm, erasure, table, value};
+use super::{erasure, table, value};
 use crate::proto::v1;
 
 /// What can be done with people.
@@ -120,12 +121,8 @@ pub struct Erase {
     /// Erase at this time instead of now (RFC 3339); restricted and cancellable until then
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     at: Option<Timestamp>,
-    /// Only tell what would be destroyed and what would be kept
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask for confirmation
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    sure: Sure,
     /// A UUID; repeating the call with the same one gives the first answer
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     request_id: String,
@@ -192,16 +189,17 @@ impl State {
 
 impl Erase {
     async fn run(self, remote: &Remote) -> Result<Answer> {
-        confirm::erasing(self.yes || self.dry_run, "the subject's id", &self.subject)?;
+        confirm::erasing(&self.sure, "the subject's id", &self.subject)?;
         let request = v1::EraseSubjectRequest {
             subject: self.subject,
             reason: self.reason,
             execute_time: self.at,
-            validate_only: self.dry_run,
+            validate_only: self.sure.dry_run,
             request_id: self.request_id,
         };
         let erasure = remote.open().await?.subjects.erase_subject(request).await?.into_inner().erasure;
-        let next = self.dry_run.then_some("Nothing was changed. Without --dry-run this destroys the keys for good.");
+        let next =
+            self.sure.dry_run.then_some("Nothing was changed. Without --dry-run this destroys the keys for good.");
         Ok(erasure::answer(erasure, next))
     }
 }

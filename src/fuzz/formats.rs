@@ -75,8 +75,11 @@ fn cdr(bytes: &[u8]) {
     let Ok(mapping) = mapping.checked() else { return };
     let Ok(told) = cdr::read(text(row), &mapping) else { return };
     assert!(told.revision > 0, "a leg that cannot be told");
-    assert!(told.dialled.bytes().all(|byte| byte.is_ascii_digit() || b"+*#".contains(&byte)), "clear, and no number");
-    assert!(told.queue.len() <= 64 && told.queue.bytes().all(|byte| byte.is_ascii_graphic()), "no code");
+    assert!(
+        told.facts.dialled.bytes().all(|byte| byte.is_ascii_digit() || b"+*#".contains(&byte)),
+        "clear, and no number"
+    );
+    assert!(told.facts.queue.len() <= 64 && told.facts.queue.bytes().all(|byte| byte.is_ascii_graphic()), "no code");
     for party in &told.parties {
         assert!(without_secrets(party.note.expose()).is_none(), "an address that kept its query");
     }

@@ -86,6 +86,13 @@ pub struct SubjectKey {
 }
 
 impl SubjectKey {
+    /// A key for new values of a class, of whatever month and of no part.
+    #[must_use]
+    pub const fn active(leaf: u32, subject: SubjectId, class: String, version: u32, created_at: Time) -> Self {
+        let (state, cohort, ended, part, kept_until) = (KeyState::Active, None, false, None, None);
+        Self { leaf, subject, class, version, created_at, state, cohort, ended, part, kept_until }
+    }
+
     /// Whether it is for what the other one is for: the same class, month and part of a call.
     #[must_use]
     pub fn serves_as(&self, other: &Self) -> bool {

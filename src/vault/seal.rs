@@ -37,18 +37,9 @@ impl Vault {
             if !places.contains_key(&(class.to_owned(), cohort)) {
                 let leaf = self.custody.take_leaf(cohort.map(|cohort| (class.to_owned(), cohort))).await?;
                 let versions = known.iter().filter(|key| key.class == class).map(|key| key.version);
-                let key = SubjectKey {
-                    leaf: leaf.number(),
-                    subject,
-                    class: class.to_owned(),
-                    version: versions.max().unwrap_or_default() + 1,
-                    created_at: now,
-                    state: KeyState::Active,
-                    cohort,
-                    ended: false,
-                    part,
-                    kept_until: None,
-                };
+                let version = versions.max().unwrap_or_default() + 1;
+                let key = SubjectKey::active(leaf.number(), subject, class.to_owned(), version, now);
+                let key = SubjectKey { cohort, part, ..key };
                 places.extend([place(&key)]);
                 keys.push(key);
                 leaves.push(leaf);

@@ -398,10 +398,8 @@ async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: 
         hold(tx, &[leaf]).await?;
         spare.spend();
         let version = keys.last().map_or(1, |key| key.version + 1);
-        let (class, state) = (token.class.clone(), KeyState::Active);
-        let (subject, ended) = (token.subject, false);
-        let kept_until = None;
-        let key = SubjectKey { leaf, subject, class, version, created_at: now, state, cohort, ended, part, kept_until };
+        let key = SubjectKey::active(leaf, token.subject, token.class.clone(), version, now);
+        let key = SubjectKey { cohort, part, ..key };
         tx.insert_subject_keys(std::slice::from_ref(&key)).await?;
         key
     };

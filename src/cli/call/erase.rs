@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::part;
 use crate::cli::client::Remote;
-use crate::cli::confirm;
+use crate::cli::confirm::{self, Sure};
 use crate::cli::failure::Result;
 use crate::cli::print::Answer;
 use crate::cli::table;
@@ -22,12 +22,8 @@ pub struct EraseParts {
     /// A legal ground or a ticket; kept with the receipt
     #[arg(long, value_name = "TICKET")]
     reason: String,
-    /// Show what would be destroyed, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask whether it is meant
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    sure: Sure,
     /// A UUID; repeating the call with the same one gives the first answer
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     request_id: String,
@@ -36,13 +32,13 @@ pub struct EraseParts {
 impl EraseParts {
     /// Destroys them, and tells what became of them.
     pub async fn run(self, remote: &Remote) -> Result<Answer> {
-        confirm::erasing(self.yes || self.dry_run, "the call's id", &self.call)?;
+        confirm::erasing(&self.sure, "the call's id", &self.call)?;
         let request = v1::ErasePartsRequest {
             call: self.call,
             parts: self.parts,
             reason: self.reason,
             request_id: self.request_id,
-            validate_only: self.dry_run,
+            validate_only: self.sure.dry_run,
         };
         let erased = remote.open().await?.calls.erase_parts(request).await?.into_inner();
         let json = json!({

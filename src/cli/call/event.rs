@@ -1,12 +1,11 @@
 //! `lacuna call event`.
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::cli::bulk::{Feed, finished, numbered, open};
+use crate::cli::bulk::{Feed, finished, open};
 use crate::cli::client::Remote;
-use crate::cli::failure::{Refusal, Result};
+use crate::cli::failure::Result;
 use crate::cli::names::{CallEvent, PauseCause};
 use crate::cli::report::Report;
 use crate::cli::{print, table, value};
@@ -57,27 +56,16 @@ impl Append {
         use v1::append_call_event_response::Outcome;
         let input = open(&self.from)?;
         let mut vault = remote.open().await?;
-        let feed = Feed::start(move |feeder| {
-            numbered(input).try_for_each(|line| {
-                let (number, line) = line?;
-                let request = request(&line).with_context(|| format!("line {number}"))?;
-                feeder.send((number, request.event_id.clone()), request);
-                Ok(())
-            })
-        });
+        let feed = Feed::of_lines(input, request);
         let mut report = Report::new(remote.output, "events");
         let Feed { requests, mut labels, end } = feed;
         let relay = async {
             let mut answers = vault.calls.append_call_event(ReceiverStream::new(requests)).await?.into_inner();
             while let Some(answer) = answers.message().await? {
-                let (number, name) = labels.recv().await.unwrap_or_default();
+                let number = labels.recv().await.unwrap_or_default();
                 match answer.outcome {
-                    Some(Outcome::Event(kept)) => report.item(&appended(&kept), &human(&name, &kept), false)?,
-                    Some(Outcome::Error(error)) => {
-                        let refusal = Refusal::of_item(&error);
-                        let human = format!("line {number}: {}", refusal.brief());
-                        report.item(&json!({ "error": refusal.json() }), &human, true)?;
-                    }
+                    Some(Outcome::Event(kept)) => report.item(&appended(&kept), &human(number, &kept), false)?,
+                    Some(Outcome::Error(error)) => report.refused(number, &error)?,
                     None => {}
                 }
             }
@@ -123,13 +111,13 @@ fn appended(kept: &v1::AppendedCallEvent) -> Value {
     json!({ "call": kept.call, "repeated": kept.repeated, "instruction": instruction, "decision": decision })
 }
 
-fn human(name: &str, kept: &v1::AppendedCallEvent) -> String {
+fn human(line: usize, kept: &v1::AppendedCallEvent) -> String {
     let told = if kept.repeated { "was there" } else { "kept" };
     let follows = match kept.instruction() {
         v1::RecordingInstruction::Unspecified => String::new(),
         _ => format!(": {}", table::short(&instruction(kept), "RECORDING_INSTRUCTION_").replace('_', " ")),
     };
-    format!("{} {} {told}{follows}", kept.call, table::printable(name))
+    format!("line {line}: {} {told}{follows}", kept.call)
 }
 
 /// An event of a call.

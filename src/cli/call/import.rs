@@ -8,7 +8,6 @@ pub(crate) mod rows;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::cli::client::{Remote, Vault};
 use crate::cli::failure::{Failure, Refusal, Result};
 use crate::cli::print::{self, Output};
-use crate::cli::table;
+use crate::cli::{report, table};
 use crate::proto::v1;
 use crate::proto::v1::import_cdr_response::Outcome;
 use mapping::Told;
@@ -196,36 +195,13 @@ impl Tally {
         if let Some(results) = &mut self.results {
             results.flush().context("cannot write the results; what was recorded stays, so run the same again")?;
         }
-        let (told, refused) = (self.told(), self.refused.values().sum::<u64>());
-        match self.output {
-            Output::Human => {
-                let total = table::count(usize::try_from(told).unwrap_or(usize::MAX), "row");
-                let mut text = format!("{total}, in {:.1} s.", elapsed.as_secs_f64());
-                for (outcome, count) in &self.outcomes {
-                    let _ = write!(text, "\n  {outcome}: {count}");
-                }
-                for (reason, count) in &self.refused {
-                    let _ = write!(text, "\n  refused, {reason}: {count}");
-                }
-                writeln!(std::io::stderr(), "{text}").context("cannot tell what became of the rows")?;
-                end?;
-            }
-            Output::Json => {
-                let error = end.as_ref().err().and_then(Failure::refusal).map(|refusal| refusal.json());
-                let mut json = json!({
-                    "rows": told,
-                    "outcomes": self.outcomes,
-                    "refused": refused,
-                    "reasons": self.refused,
-                    "seconds": elapsed.as_secs_f64(),
-                });
-                if let (Some(fields), Some(error)) = (json.as_object_mut(), error) {
-                    fields.insert("error".to_owned(), error);
-                }
-                print::line(&json.to_string())?;
-                end.map_err(|failure| Failure::Told(failure.exit_status()))?;
-            }
+        let told = self.told();
+        let total = table::count(usize::try_from(told).unwrap_or(usize::MAX), "row");
+        let mut human = format!("{total}, in {:.1} s.", elapsed.as_secs_f64());
+        for (outcome, count) in &self.outcomes {
+            let _ = write!(human, "\n  {outcome}: {count}");
         }
-        if refused > 0 { Err(Failure::Told(1)) } else { Ok(()) }
+        let json = json!({ "rows": told, "outcomes": self.outcomes, "seconds": elapsed.as_secs_f64() });
+        report::sum(self.output, human, json, &self.refused, end)
     }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use jiff::tz::Offset;
 
-use crate::model::{Direction, Disposition, Error, PartyRole, Result, Time};
+use crate::model::{Direction, Disposition, Error, LegFacts, PartyRole, Result};
 
 use super::{Json, Plain};
 use parts::Draft;
@@ -69,32 +69,8 @@ pub struct Told {
     pub revision: u64,
     /// What the legs of the call have in common.
     pub group: String,
-    /// Which way it goes.
-    pub direction: Direction,
-    /// The company's number that was called.
-    pub dialled: String,
-    /// The queue, as a code.
-    pub queue: String,
-    /// The skill, as a code.
-    pub skill: String,
-    /// The campaign, as a code.
-    pub campaign: String,
-    /// The contact list, as a code.
-    pub contact_list: String,
-    /// When it began.
-    pub started_at: Time,
-    /// When it rang.
-    pub rung_at: Option<Time>,
-    /// When it was answered.
-    pub answered_at: Option<Time>,
-    /// When it ended.
-    pub ended_at: Option<Time>,
-    /// How often somebody was put on hold.
-    pub holds: u32,
-    /// For how many seconds together.
-    pub held_for: u32,
-    /// How it ended.
-    pub disposition: Option<Disposition>,
+    /// What is known in clear.
+    pub facts: LegFacts,
     /// Who took part.
     pub parties: Vec<Party>,
 }

@@ -3,7 +3,7 @@
 use super::{Mapping, Party, Told};
 use crate::formats::vcon::without_secrets;
 use crate::formats::{Json, Plain};
-use crate::model::{Direction, Disposition, Error, PartyRole, Result, Time};
+use crate::model::{Direction, Disposition, Error, LegFacts, PartyRole, Result, Time};
 
 /// Most characters of a code.
 const LONGEST_CODE: usize = 64;
@@ -71,19 +71,21 @@ impl Draft {
             source_call_id: self.source_call_id,
             revision: self.revision.max(1),
             group: self.group,
-            direction,
-            dialled,
-            queue: code(&self.queue),
-            skill: code(&self.skill),
-            campaign: code(&self.campaign),
-            contact_list: code(&self.contact_list),
-            started_at,
-            rung_at: self.rung_at,
-            answered_at: self.answered_at,
-            ended_at: self.ended_at,
-            holds: self.holds,
-            held_for: self.held_for,
-            disposition: self.disposition,
+            facts: LegFacts {
+                direction,
+                dialled,
+                queue: code(&self.queue),
+                skill: code(&self.skill),
+                campaign: code(&self.campaign),
+                contact_list: code(&self.contact_list),
+                started_at,
+                rung_at: self.rung_at,
+                answered_at: self.answered_at,
+                ended_at: self.ended_at,
+                holds: self.holds,
+                held_for: self.held_for,
+                disposition: self.disposition,
+            },
             parties,
         })
     }

@@ -1,6 +1,7 @@
 use jiff::tz::Offset;
 
 use super::*;
+use crate::model::Time;
 
 const ASTERISK: &str = include_str!("../../../tests/data/cdr/asterisk.csv");
 const FREESWITCH: &str = include_str!("../../../tests/data/cdr/freeswitch.json");
@@ -57,15 +58,15 @@ fn rows_of_asterisk_are_calls() {
     let rows: Vec<Told> = ASTERISK.lines().map(|row| of(row, &mapping)).collect();
     let [inbound, outbound, voicemail] = &rows[..] else { panic!("three rows") };
     assert_eq!((inbound.source_call_id.as_str(), inbound.group.as_str()), ("1795262400.118/41", "1795262400.118"));
-    assert_eq!((inbound.direction, inbound.dialled.as_str()), (Direction::Inbound, "+498001234"));
-    assert_eq!(inbound.started_at, Time::from_micros(NOON));
-    assert_eq!(inbound.answered_at, Some(Time::from_micros(NOON + 9_000_000)));
-    assert_eq!(inbound.ended_at, Some(Time::from_micros(NOON + 300_000_000)));
+    assert_eq!((inbound.facts.direction, inbound.facts.dialled.as_str()), (Direction::Inbound, "+498001234"));
+    assert_eq!(inbound.facts.started_at, Time::from_micros(NOON));
+    assert_eq!(inbound.facts.answered_at, Some(Time::from_micros(NOON + 9_000_000)));
+    assert_eq!(inbound.facts.ended_at, Some(Time::from_micros(NOON + 300_000_000)));
     assert_eq!(parties(inbound), [customer("+49301234567", "Ada Lovelace")]);
-    assert_eq!(outbound.dialled, "", "whoever was called is a party");
+    assert_eq!(outbound.facts.dialled, "", "whoever was called is a party");
     assert_eq!(parties(outbound), [customer("+49897654321", ""), (PartyRole::Agent, "7001".to_owned(), String::new())]);
-    assert_eq!((outbound.disposition, outbound.answered_at), (Some(Disposition::NoAnswer), None));
-    assert_eq!(voicemail.disposition, Some(Disposition::Voicemail));
+    assert_eq!((outbound.facts.disposition, outbound.facts.answered_at), (Some(Disposition::NoAnswer), None));
+    assert_eq!(voicemail.facts.disposition, Some(Disposition::Voicemail));
 }
 
 #[test]
@@ -87,15 +88,18 @@ fn what_is_wrong_with_a_row_is_told_by_its_column() {
 #[test]
 fn objects_of_freeswitch_are_calls() {
     let told = of(FREESWITCH, &mapping(Format::FreeswitchJson));
-    assert_eq!((told.queue.as_str(), told.held_for, told.dialled.as_str()), ("billing-default", 12, "+498001234"));
+    assert_eq!(
+        (told.facts.queue.as_str(), told.facts.held_for, told.facts.dialled.as_str()),
+        ("billing-default", 12, "+498001234")
+    );
     let agent = (PartyRole::Agent, "1000@default".to_owned(), String::new());
     assert_eq!(parties(&told), [customer("+49301234567", "Ada Lovelace"), agent]);
-    assert_eq!(told.disposition, Some(Disposition::Answered));
-    assert_eq!(told.rung_at, Some(Time::from_micros(NOON + 2_000_000)));
+    assert_eq!(told.facts.disposition, Some(Disposition::Answered));
+    assert_eq!(told.facts.rung_at, Some(Time::from_micros(NOON + 2_000_000)));
     let way = [("public".to_owned(), Direction::Outbound)].into();
     let told = of(FREESWITCH, &Mapping { directions: way, ..mapping(Format::FreeswitchJson) });
     assert_eq!(
-        (told.direction, told.dialled.as_str()),
+        (told.facts.direction, told.facts.dialled.as_str()),
         (Direction::Outbound, ""),
         "the context stands above the channel"
     );
@@ -113,13 +117,13 @@ fn contact_records_are_calls() {
     let mapping = mapping(Format::Connect);
     let [talked, busy] = &items(CONNECT)[..] else { panic!("two") };
     let told = of(talked, &mapping);
-    assert_eq!((told.queue.as_str(), told.holds, told.held_for), ("billing-german", 1, 12));
-    assert_eq!((told.direction, told.disposition), (Direction::Inbound, Some(Disposition::Answered)));
+    assert_eq!((told.facts.queue.as_str(), told.facts.holds, told.facts.held_for), ("billing-german", 1, 12));
+    assert_eq!((told.facts.direction, told.facts.disposition), (Direction::Inbound, Some(Disposition::Answered)));
     let agent = (PartyRole::Agent, "6b000000-0000-4000-8000-000000000002".to_owned(), "bob".to_owned());
     assert_eq!(parties(&told), [customer("+49301234567", ""), agent]);
     assert!(told.revision > 1_795_000_000_000 && told.group.ends_with("001"));
     let told = of(busy, &mapping);
-    assert_eq!((told.disposition, told.revision), (Some(Disposition::Busy), 1));
+    assert_eq!((told.facts.disposition, told.revision), (Some(Disposition::Busy), 1));
     assert_eq!(parties(&told), [customer("+49897654321", "")]);
     assert_eq!(refused(&talked.replace("VOICE", "CHAT"), &mapping), "Channel");
     assert_eq!(refused(&talked.replace("TRANSFER", "MARKED"), &mapping), "InitiationMethod");
@@ -133,10 +137,13 @@ fn resources_and_callbacks_of_twilio_are_calls() {
     let Some(Json::List(calls)) = calls.get("calls") else { panic!("a list") };
     let told = of(calls[0].write().unwrap().expose(), &mapping);
     assert_eq!(parties(&told), [customer("+49301234567", "Ada Lovelace")]);
-    assert_eq!((told.started_at, told.disposition), (Time::from_micros(NOON), Some(Disposition::Answered)));
+    assert_eq!((told.facts.started_at, told.facts.disposition), (Time::from_micros(NOON), Some(Disposition::Answered)));
     let leg = of(callback, &mapping);
     assert_eq!(leg.group, told.source_call_id, "both are legs of one call");
-    assert_eq!((leg.direction, leg.started_at), (Direction::Outbound, Time::from_micros(NOON + 60_000_000)));
+    assert_eq!(
+        (leg.facts.direction, leg.facts.started_at),
+        (Direction::Outbound, Time::from_micros(NOON + 60_000_000))
+    );
     let later = of(&callback.replace("\"3\"", "\"4\""), &mapping);
     assert!(later.revision > leg.revision);
     assert_eq!(refused(&callback.replace("\"Timestamp\"", "\"Other\""), &mapping), "start_time");

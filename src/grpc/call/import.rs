@@ -155,25 +155,26 @@ fn offset(text: &str) -> Result<Offset> {
 
 /// What a row tells, as anybody may tell it.
 fn leg(told: Told, source_system: String) -> v1::UpsertCallRequest {
+    let facts = told.facts;
     let time = |time: Option<crate::model::Time>| time.map(parse::wire_time);
     v1::UpsertCallRequest {
         source_system,
         source_call_id: told.source_call_id,
         revision: told.revision,
         group_id: told.group,
-        direction: told.direction.number(),
-        dialled: told.dialled,
-        queue: told.queue,
-        skill: told.skill,
-        campaign: told.campaign,
-        contact_list: told.contact_list,
-        start_time: time(Some(told.started_at)),
-        ring_time: time(told.rung_at),
-        answer_time: time(told.answered_at),
-        end_time: time(told.ended_at),
-        hold_count: told.holds,
-        hold_seconds: told.held_for,
-        disposition: told.disposition.map_or(0, Disposition::number),
+        direction: facts.direction.number(),
+        dialled: facts.dialled,
+        queue: facts.queue,
+        skill: facts.skill,
+        campaign: facts.campaign,
+        contact_list: facts.contact_list,
+        start_time: time(Some(facts.started_at)),
+        ring_time: time(facts.rung_at),
+        answer_time: time(facts.answered_at),
+        end_time: time(facts.ended_at),
+        hold_count: facts.holds,
+        hold_seconds: facts.held_for,
+        disposition: facts.disposition.map_or(0, Disposition::number),
         parties: told.parties.iter().map(party).collect(),
         request_id: String::new(),
     }

@@ -125,7 +125,8 @@ impl Retentions for SqlTx {
 
     async fn count_cohorts(&mut self, classes: &[String]) -> Result<Vec<Counted>> {
         let found = sqlx::query(concat! {
-            "SELECT c.class, c.cohort, c.restricted, COUNT(DISTINCT c.subject), COUNT(*) FROM (SELECT k.class, k.cohort, ",
+            "SELECT c.class, c.cohort, c.restricted, CAST(NULL AS BIGINT), COUNT(DISTINCT c.subject), COUNT(*) FROM (SELECT ",
+            "k.class, k.cohort, ",
             "k.subject, CAST(CASE WHEN s.state = 2 OR s.restricted_at IS NOT NULL THEN 1 ELSE 0 END AS BIGINT) AS restricted FROM ",
             each!("1"), " AS e CROSS JOIN subject_key k JOIN subject s ON s.id = k.subject ",
             "JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
@@ -136,23 +137,12 @@ impl Retentions for SqlTx {
         .fetch_all(self.connection())
         .await
         .map_err(failed)?;
-        let counted = |row: &Row| {
-            let mut columns = Columns::of(row);
-            Ok(Counted {
-                class: columns.take()?,
-                cohort: cohort(columns.take()?)?,
-                restricted: columns.unsigned::<u32>("subject", "restricted")? > 0,
-                kept_until: None,
-                subjects: columns.unsigned("subject_key", "count")?,
-                values: columns.unsigned("token", "count")?,
-            })
-        };
         found.iter().map(counted).collect()
     }
 
     async fn count_kept(&mut self) -> Result<Vec<Counted>> {
         let found = sqlx::query(concat! {
-            "SELECT k.class, k.cohort, k.kept_until, COUNT(DISTINCT k.subject), COUNT(*) FROM subject_key k ",
+            "SELECT k.class, k.cohort, CAST(0 AS BIGINT), k.kept_until, COUNT(DISTINCT k.subject), COUNT(*) FROM subject_key k ",
             "JOIN subject s ON s.id = k.subject JOIN token t ON t.subject = k.subject AND t.leaf = k.leaf ",
             "WHERE k.kept_until IS NOT NULL AND k.ended_by IS NULL AND s.state = 5 AND t.sealed IS NOT NULL ",
             "GROUP BY k.class, k.cohort, k.kept_until ORDER BY k.class, k.cohort, k.kept_until"
@@ -160,17 +150,6 @@ impl Retentions for SqlTx {
         .fetch_all(self.connection())
         .await
         .map_err(failed)?;
-        let counted = |row: &Row| {
-            let mut columns = Columns::of(row);
-            Ok(Counted {
-                class: columns.take()?,
-                cohort: cohort(columns.take()?)?,
-                restricted: false,
-                kept_until: columns.maybe_time()?,
-                subjects: columns.unsigned("subject_key", "count")?,
-                values: columns.unsigned("token", "count")?,
-            })
-        };
         found.iter().map(counted).collect()
     }
 
@@ -332,6 +311,18 @@ impl Retentions for SqlTx {
             .map_err(failed)?;
         Ok(())
     }
+}
+
+fn counted(row: &Row) -> Result<Counted> {
+    let mut columns = Columns::of(row);
+    Ok(Counted {
+        class: columns.take()?,
+        cohort: cohort(columns.take()?)?,
+        restricted: columns.unsigned::<u32>("subject", "restricted")? > 0,
+        kept_until: columns.maybe_time()?,
+        subjects: columns.unsigned("subject_key", "count")?,
+        values: columns.unsigned("token", "count")?,
+    })
 }
 
 fn due(row: &Row) -> Result<Due> {

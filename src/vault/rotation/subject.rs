@@ -73,17 +73,9 @@ impl Reseal {
         let fresh: Vec<SubjectKey> = newest
             .into_iter()
             .zip(first..)
-            .map(|(((class, cohort, part), version), leaf)| SubjectKey {
-                leaf,
-                subject,
-                class: class.to_owned(),
-                version: version + 1,
-                created_at: now,
-                state: KeyState::Active,
-                cohort,
-                ended: false,
-                part,
-                kept_until: None,
+            .map(|(((class, cohort, part), version), leaf)| {
+                let key = SubjectKey::active(leaf, subject, class.to_owned(), version + 1, now);
+                SubjectKey { cohort, part, ..key }
             })
             .collect();
         let made = |old: &SubjectKey| {

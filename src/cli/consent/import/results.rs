@@ -1,7 +1,7 @@
 //! What became of rows: a line for each, in the format of the file, and a summary.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,9 +11,9 @@ use anyhow::{Context as _, anyhow};
 use serde_json::{Map, Value, json};
 
 use super::source::Format;
-use crate::cli::failure::{Failure, Refusal, Result};
-use crate::cli::print::{self, Output};
-use crate::cli::table;
+use crate::cli::failure::{Refusal, Result};
+use crate::cli::print::Output;
+use crate::cli::{report, table};
 
 /// The columns of the results.
 const COLUMNS: [&str; 8] = ["line", "result", "subject", "consent_event", "state", "reason", "field", "message"];
@@ -138,33 +138,10 @@ impl Results {
         let deed = if dry_run { "valid" } else { "recorded" };
         #[expect(clippy::cast_precision_loss, reason = "a count of rows is far below 2^52")]
         let rate = self.told as f64 / elapsed.as_secs_f64().max(0.001);
-        match self.output {
-            Output::Human => {
-                let total = table::count(usize::try_from(self.told).unwrap_or(usize::MAX), "row");
-                let mut text = format!("{done} of {total} {deed}, in {:.1} s ({rate:.0}/s).", elapsed.as_secs_f64());
-                for (reason, count) in &self.refused {
-                    let _ = write!(text, "\n  refused, {reason}: {count}");
-                }
-                eprintln!("{text}");
-                end?;
-            }
-            Output::Json => {
-                let error = end.as_ref().err().and_then(Failure::refusal).map(|refusal| refusal.json());
-                let mut json = json!({
-                    "rows": self.told,
-                    deed: done,
-                    "refused": refused,
-                    "reasons": self.refused,
-                    "seconds": elapsed.as_secs_f64(),
-                });
-                if let (Some(fields), Some(error)) = (json.as_object_mut(), error) {
-                    fields.insert("error".to_owned(), error);
-                }
-                print::line(&json.to_string())?;
-                end.map_err(|failure| Failure::Told(failure.exit_status()))?;
-            }
-        }
-        if refused > 0 { Err(Failure::Told(1)) } else { Ok(()) }
+        let total = table::count(usize::try_from(self.told).unwrap_or(usize::MAX), "row");
+        let human = format!("{done} of {total} {deed}, in {:.1} s ({rate:.0}/s).", elapsed.as_secs_f64());
+        let json = json!({ "rows": self.told, deed: done, "seconds": elapsed.as_secs_f64() });
+        report::sum(self.output, human, json, &self.refused, end)
     }
 }
 
