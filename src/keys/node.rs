@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::checkpoint::hex;
 use super::custody::{Custody, Parts};
-use super::lease::VALID;
+use super::lease::{Lease, VALID};
 use super::presence;
 use super::ring::Epoch;
 use crate::model::{Error, KeyEventKind, Reason, Result};
@@ -49,6 +49,8 @@ pub struct Member {
     applied: AtomicU64,
     /// The newest landing that this node has answered.
     landed: AtomicU64,
+    /// One sign of life after the other, so that the newest is the last.
+    telling: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -57,7 +59,8 @@ type Told = (u64, u64);
 
 #[derive(Default)]
 struct State {
-    /// When the last sign of life was sent, and which epoch and landing it told.
+    /// When the last sign of life was sent, and which epoch and landing it told. None while this node is not among the
+    /// others: it must not be given its lease before it has caught up with them.
     renewed: Option<(Duration, Told)>,
     /// Since when the leader's row stands still.
     leader: Watched,
@@ -76,10 +79,11 @@ impl Member {
             left: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             landed: AtomicU64::new(0),
+            telling: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         };
         let sent = member.enter(parts).await?;
-        parts.lease.extend(sent);
+        member.is_among_them(&parts.lease, sent, (0, 0));
         if let Err(error) = member.meet(parts).await {
             in_time(async { parts.store.watch().await?.leave_node(&member.id).await }).await?;
             presence::withdraw(parts.signer.directory(), &member.id);
@@ -130,6 +134,12 @@ impl Member {
         in_time(joining).await?;
         self.applied.store(0, Ordering::SeqCst);
         Ok(sent)
+    }
+
+    /// Begins the lease with the sign of life that was sent then.
+    fn is_among_them(&self, lease: &Lease, sent: Duration, told: Told) {
+        self.state().renewed = Some((sent, told));
+        lease.extend(sent);
     }
 
     fn news(&self) -> Told {
@@ -197,9 +207,11 @@ impl Custody {
         Ok(())
     }
 
-    /// Keeps this node's lease and keys up to date for as long as the custody is there.
+    /// Keeps this node's lease and keys up to date for as long as the custody is there. The lease on its own: what a
+    /// look leads to may wait for as long as a lease lasts.
     pub fn keep_up(custody: &Arc<Self>) {
         if custody.member.is_some() {
+            tokio::spawn(keep_lease(Arc::downgrade(custody)));
             tokio::spawn(keep_up(Arc::downgrade(custody)));
         }
     }
@@ -209,8 +221,6 @@ impl Custody {
         if self.ring.epoch().is_err() {
             return self.join_anew(member).await;
         }
-        // First, because what follows may take as long as a lease.
-        self.renew_lease(member).await?;
         // Before the look, during which a run of this node may come further.
         let applied = member.applied.load(Ordering::SeqCst);
         let pulse = in_time(self.pulse()).await?;
@@ -249,14 +259,18 @@ impl Custody {
 
     /// Gives a sign of life when it is time, or when there is news. Joins anew when the lease was ended.
     async fn renew_lease(&self, member: &Member) -> Result<()> {
+        let _one_at_a_time = member.telling.lock().await;
         let (now, news) = (uptime(), member.news());
-        let told = member.state().renewed;
-        if self.parts.lease.is_valid() && told.is_some_and(|(at, told)| told == news && now < at + RENEW) {
+        let Some((at, told)) = member.state().renewed else { return Ok(()) };
+        if self.parts.lease.is_valid() && told == news && now < at + RENEW {
             return Ok(());
         }
         if in_time(self.tell(member, news)).await? {
-            self.parts.lease.extend(now);
-            member.state().renewed = Some((now, news));
+            // Unless the keys were dropped meanwhile.
+            if let Some(renewed) = &mut member.state().renewed {
+                *renewed = (now, news);
+                self.parts.lease.extend(now);
+            }
             return Ok(());
         }
         tracing::warn!("the lease of this node was ended; it drops its keys and joins anew");
@@ -304,10 +318,11 @@ impl Custody {
             member.applied.store(content.current.epoch, Ordering::SeqCst);
         }
         self.catch_up(member).await?;
-        if !in_time(self.tell(member, member.news())).await? {
+        let news = member.news();
+        if !in_time(self.tell(member, news)).await? {
             return Err(Error::new(Reason::StoreUnavailable, "this node was too slow to join"));
         }
-        self.parts.lease.extend(sent);
+        member.is_among_them(&self.parts.lease, sent, news);
         self.parts.tell(KeyEventKind::NodeJoined, format!("{} anew", named(&member.id))).await;
         tracing::info!("this node is back among the others");
         Ok(())
@@ -420,6 +435,38 @@ impl Custody {
     }
 }
 
+/// Gives signs of life for as long as there are keys; without any, a look joins anew.
+async fn keep_lease(custody: Weak<Custody>) {
+    let mut last = uptime();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(custody) = custody.upgrade() else { return };
+        let Some(member) = &custody.member else { return };
+        if member.left.load(Ordering::SeqCst) {
+            return;
+        }
+        if custody.ring.epoch().is_err() {
+            last = uptime();
+            continue;
+        }
+        let begun = uptime();
+        let renewed = custody.renew_lease(member).await;
+        let (late, took) = (begun.saturating_sub(last), begun.abs_diff(uptime()));
+        if late + took > RENEW {
+            // A machine that has too much to do shows here before it loses its lease.
+            tracing::warn!(late_ms = late.as_millis(), took_ms = took.as_millis(), "a sign of life came late");
+        }
+        last = uptime();
+        if let Err(error) = renewed {
+            tracing::debug!(%error, "no sign of life could be given");
+        }
+        if !custody.parts.lease.is_valid() && custody.ring.epoch().is_ok() && custody.parts.lease.lapses() > 0 {
+            tracing::error!("this node could not renew its lease; it drops its keys until it can");
+            custody.drop_keys(member);
+        }
+    }
+}
+
 async fn keep_up(custody: Weak<Custody>) {
     let mut blind = false;
     loop {
@@ -436,10 +483,6 @@ async fn keep_up(custody: Weak<Custody>) {
                 blind = true;
             }
             Err(_) => {}
-        }
-        if !custody.parts.lease.is_valid() && custody.ring.epoch().is_ok() && custody.parts.lease.lapses() > 0 {
-            tracing::error!("this node could not renew its lease; it drops its keys until it can");
-            custody.drop_keys(member);
         }
     }
 }
