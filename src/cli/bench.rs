@@ -5,16 +5,18 @@
 //! are not what an open stream of arrivals would see. The echo runs inside this process: the ratio says what the vault's
 //! work costs over the transport alone, on a machine that all of them share.
 //!
-//! `lacuna bench cost` compares vaults with each other instead, and opens them itself; so does `lacuna bench lookup`, where calls
-//! arrive at a rate of their own.
+//! `lacuna bench cost` compares vaults with each other instead, and opens them itself; so do `lacuna bench lookup`, where calls
+//! arrive at a rate of their own, and `lacuna bench import`.
 
 mod cost;
 mod echo;
+mod import;
 mod inside;
 mod keys;
 mod load;
 mod lookup;
 mod measure;
+mod own;
 mod permission;
 mod report;
 mod turns;
@@ -46,6 +48,10 @@ pub struct Args {
     seconds: u32,
     #[command(flatten)]
     lookups: lookup::Load,
+    #[command(flatten)]
+    imports: import::Volume,
+    #[command(flatten)]
+    place: own::Place,
 }
 
 /// What can be asked for.
@@ -72,6 +78,8 @@ enum Choice {
     Cost,
     /// `LookupByCaller` at a fixed rate, in a vault of its own that is filled first, beside what the bare store needs.
     Lookup,
+    /// `ImportCdr` of many calls, in a vault of its own, beside what the bare store needs for the same rows.
+    Import,
 }
 
 /// One thing that is measured.
@@ -124,7 +132,7 @@ impl Choice {
             Self::RevealBatch => &[What::RevealBatch],
             Self::RevealStream => &[What::RevealStream],
             Self::Erase => &[What::Erase],
-            Self::Keys | Self::Permission | Self::Cost | Self::Lookup => &[],
+            Self::Keys | Self::Permission | Self::Cost | Self::Lookup | Self::Import => &[],
             Self::All => &[What::Tokenize, What::Reveal, What::RevealBatch, What::RevealStream, What::Erase],
         }
     }
@@ -138,7 +146,8 @@ pub async fn run(args: Args) -> Result<()> {
         Choice::Keys => return output.show(&keys::run(&args.remote, pace).await?),
         Choice::Permission => return output.show(&permission::run(&args.remote, pace).await?),
         Choice::Cost => return output.show(&cost::run(pace).await?),
-        Choice::Lookup => return output.show(&lookup::run(&args.lookups, pace).await?),
+        Choice::Lookup => return output.show(&lookup::run(&args.lookups, &args.place, pace).await?),
+        Choice::Import => return output.show(&import::run(&args.imports, &args.place).await?),
         _ => {}
     }
     let mut report = Report::new(args.remote.address(), pace);

@@ -3,8 +3,6 @@
 //! A machine writes down what was said: "five five five, oh one, double two". Words are known in English and German. Not
 //! promised: other languages, and hundreds and thousands.
 
-use crate::model::{contains_card_number, digit};
-
 /// Most characters between two digits of one number.
 const WIDEST_GAP: usize = 4;
 
@@ -17,10 +15,17 @@ pub struct Chain {
     /// The digits, as ASCII.
     pub digits: String,
     spans: Vec<(usize, usize)>,
-    spoken: bool,
+    /// Whether one of them at least was written as a word.
+    pub spoken: bool,
 }
 
 impl Chain {
+    /// How many digits at its beginning stand without anything between them.
+    pub fn run(&self) -> usize {
+        let pairs = self.spans.iter().zip(self.spans.iter().skip(1));
+        usize::from(!self.spans.is_empty()) + pairs.take_while(|(one, next)| one.1 == next.0).count()
+    }
+
     /// From where to where in the text these digits are: from one, to before another.
     pub fn span(&self, from: usize, to: usize) -> Option<(usize, usize)> {
         let (from, to) = (self.spans.get(from)?, self.spans.get(to.checked_sub(1)?)?);
@@ -33,6 +38,18 @@ impl Chain {
             self.spans.push(span);
         }
     }
+}
+
+/// The value of a digit in the scripts that keyboards offer: ASCII, full-width, Arabic and Persian.
+pub fn digit(c: char) -> Option<u8> {
+    let zero = match c {
+        '0'..='9' => '0',
+        '\u{660}'..='\u{669}' => '\u{660}',
+        '\u{6f0}'..='\u{6f9}' => '\u{6f0}',
+        '\u{ff10}'..='\u{ff19}' => '\u{ff10}',
+        _ => return None,
+    };
+    u8::try_from(u32::from(c) - u32::from(zero)).ok()
 }
 
 /// What a word says: its digits, or that the next one counts so often.
@@ -209,31 +226,6 @@ pub const fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
-/// Whether a card number was said digit by digit.
-pub fn contains_spoken_card(text: &str) -> bool {
-    chains(text).iter().any(is_spoken_card)
-}
-
-fn is_spoken_card(chain: &Chain) -> bool {
-    let digits = &chain.digits;
-    let end = |length: usize| digits.len().checked_sub(length).and_then(|at| digits.get(at..));
-    let parts = [Some(digits.as_str()), digits.get(..16), digits.get(..15), end(16), end(15)];
-    chain.spoken && parts.into_iter().flatten().any(contains_card_number)
-}
-
-/// The text with `mask` in place of every card number that was said; `None` when there is none.
-pub fn mask_spoken_cards(text: &str, mask: &str) -> Option<String> {
-    let spans = chains(text).into_iter().filter(is_spoken_card).filter_map(|chain| chain.span(0, chain.digits.len()));
-    let (mut masked, mut done) = (String::new(), 0);
-    for (from, to) in spans {
-        masked.push_str(text.get(done..from)?);
-        masked.push_str(mask);
-        done = to;
-    }
-    masked.push_str(text.get(done..)?);
-    (done > 0).then_some(masked)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,14 +248,5 @@ mod tests {
         assert_eq!(read("room 12 at 5 o'clock"), ["12", "50"]);
         assert_eq!(dialled("tel:+1-599-639-3222;ext=5"), "15996393222");
         assert_eq!(dialled("sip:+15996393222@example.com"), "15996393222");
-    }
-
-    #[test]
-    fn a_card_that_is_said_is_found() {
-        let said = "four one one one one one one one one one one one one one one one";
-        assert!(contains_spoken_card(said));
-        let text = format!("it is {said}, thanks");
-        assert_eq!(mask_spoken_cards(&text, "[card]").as_deref(), Some("it is [card], thanks"));
-        assert!(!contains_spoken_card("one two three, four five six, seven eight nine zero"));
     }
 }

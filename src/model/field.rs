@@ -9,7 +9,7 @@ mod sealed;
 
 use std::fmt;
 
-use super::card::contains_card_number;
+use super::card::contains_card_data;
 use super::{Error, Reason, Result};
 use crate::crypto::SecretBytes;
 
@@ -290,7 +290,7 @@ fn normalise(kind: FieldType, text: &str) -> Result<Option<String>> {
     let card = match (&accepted, kind) {
         (Err(normal::Refusal::Card), _) => true,
         (Ok(_), _) if kind.vouches_for_digits() => false,
-        _ => contains_card_number(text),
+        _ => contains_card_data(text),
     };
     if card {
         return Err(card_data(kind));
@@ -324,9 +324,7 @@ fn card_data(kind: FieldType) -> Error {
         FieldType::PaymentCard => {
             "holds a card number or security code; keep only holder, address, expiry and last_four"
         }
-        _ => {
-            "holds what reads as a payment card number; the vault keeps none, only the last four digits (PAYMENT_CARD)"
-        }
+        _ => "holds what reads as payment card data; the vault keeps none, only the last four digits (PAYMENT_CARD)",
     };
     Error::new(Reason::CardData, message).at("value")
 }

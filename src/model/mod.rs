@@ -9,6 +9,7 @@ mod call_event;
 mod card;
 mod clock;
 pub(crate) mod consent;
+pub(crate) mod digits;
 mod erasure;
 mod error;
 mod facts;
@@ -32,8 +33,9 @@ pub use call::{
     PartyValue, SourceCallId, check_dialled,
 };
 pub use call_event::{CallEvent, CallEventKind, Instruction, PauseCause, objected};
-pub(crate) use card::digit;
-pub use card::{contains_card_number, luhn_valid, mask_card_numbers};
+pub use card::{
+    contains_card_data, contains_card_number, is_security_code, luhn_valid, mask_card_data, names_security_code,
+};
 pub use clock::{Clock, SystemClock, Time};
 pub use consent::{
     Actor, Basis, Change, Channel, CollectionPoint, Consent, ConsentEvent, ConsentState, Controller, EventKind,

@@ -3,7 +3,7 @@
 
 use data_encoding::BASE32_NOPAD;
 
-use super::card::digit;
+use super::digits::digit;
 use super::field::Card;
 use super::{Error, FieldType, Result, Value, contains_card_number, luhn_valid};
 use crate::crypto::Random;

@@ -414,6 +414,20 @@ fn look_ups_are_measured_in_a_vault_of_their_own() {
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "nothing is left behind");
 }
 
+#[test]
+fn imports_are_measured_beside_bare_inserts_of_the_same_rows() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut bench = process::lacuna();
+    bench.args(["bench", "import", "--rows=1300", "--buckets=64", "--output=json"]).env("TMPDIR", temporary.path());
+    let ran = process::run(&mut bench);
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", process::said(&ran)));
+    let rate = |side: usize| told["results"][side]["rows_per_second"].as_f64().unwrap();
+    assert!(rate(0) > 0.0 && rate(1) > 0.0, "{told}");
+    assert!((told["ratio"].as_f64().unwrap() - rate(0) / rate(1)).abs() < 0.01, "{told}");
+    assert_eq!((&told["parameters"]["rows"], &told["parameters"]["callers"]), (&1300.into(), &260.into()));
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
 /// The figures stand in `docs/performance.md` under the names that the program gives them.
 #[test]
 fn what_tls_policies_and_the_audit_cost_is_measured_in_vaults_of_its_own() {

@@ -7,11 +7,9 @@
 
 use std::fmt::Write as _;
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,16 +17,14 @@ use tonic::Status;
 
 use super::load::{PURPOSE, check, field};
 use super::measure::{Measure, Pace};
+use super::own;
 use super::report::{cores, whole};
-use crate::cli::client::{Credentials, Remote, Vault};
+use crate::cli::client::Vault;
 use crate::cli::failure::Result;
-use crate::cli::print::{Answer, Output};
+use crate::cli::print::Answer;
 use crate::cli::serve::Running;
 use crate::cli::table;
-use crate::config::Config;
 use crate::crypto::{Random as _, SystemRandom};
-use crate::keys::checkpoint::hex;
-use crate::keys::files;
 use crate::model::{Clock as _, OpaqueToken, SubjectId, SystemClock, TokenRow};
 use crate::platform;
 use crate::proto::v1;
@@ -53,12 +49,6 @@ pub struct Load {
     /// Look-ups that arrive each second
     #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
-    /// Buckets of the search index of that vault
-    #[arg(long, value_name = "N", default_value = "16384", value_parser = clap::value_parser!(u32).range(64..=65_536))]
-    buckets: u32,
-    /// An empty database of PostgreSQL for that vault [default: SQLite in a temporary folder]
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
 }
 
 /// Somebody who calls: their number, and where the store has it.
@@ -77,34 +67,13 @@ struct Side {
 }
 
 /// Fills a vault, measures look-ups and bare reads, and removes everything again.
-pub async fn run(load: &Load, pace: Pace) -> Result<Answer> {
-    let mut name = [0; 8];
-    SystemRandom::new().fill(&mut name);
-    let home = std::env::temp_dir().join(format!("lacuna-bench-{}", hex(&name)));
-    files::make_private_directory(&home).with_context(|| format!("cannot make {}", home.display()))?;
-    let measured = measure_in(&home, load, pace).await;
-    std::fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))?;
-    Ok(answer(load, pace, &measured?))
-}
-
-async fn measure_in(home: &Path, load: &Load, pace: Pace) -> Result<[Side; 2]> {
-    let config = Config {
-        data_dir: Some(home.join("lacuna-data")),
-        database_url: load.database_url.clone().map(Into::into),
-        listen: Some(([127, 0, 0, 1], 0).into()),
-        index_buckets: Some(load.buckets),
-        ..Config::default()
-    };
-    let running = Running::start(&config, Arc::new(SystemClock)).await?;
-    let file = running.dev_token_file.clone().context("the vault has no development credential")?;
-    let remote = Remote::at(format!("http://{}", running.address), Credentials::of_bearer(file), Output::Human);
-    let door = remote.open().await?;
-    let known = fill(&running, &door, load, pace).await?;
-    let store = running.vault.custody().share_store();
-    let sides = measure(&door, &store, &known, load, pace).await?;
-    drop((door, store));
-    running.stop().await?;
-    Ok(sides)
+pub async fn run(load: &Load, place: &own::Place, pace: Pace) -> Result<Answer> {
+    let measured = place.with_vault(|running, door| async move {
+        let known = fill(&running, &door, load, pace).await?;
+        let store = running.vault.custody().share_store();
+        measure(&door, &store, &known, load, pace).await
+    });
+    Ok(answer(load, place, pace, &measured.await?))
 }
 
 /// Has everybody kept, as an import would; answers some of them.
@@ -300,16 +269,16 @@ impl Side {
     }
 }
 
-fn answer(load: &Load, pace: Pace, sides: &[Side; 2]) -> Answer {
+fn answer(load: &Load, place: &own::Place, pace: Pace, sides: &[Side; 2]) -> Answer {
     let [vault, _] = sides;
-    let store = if load.database_url.is_some() { "PostgreSQL" } else { "SQLite" };
+    let store = place.store();
     let json = json!({
         "machine": { "cores": cores() },
         "parameters": {
             "store": store,
             "callers": load.callers,
             "rate": load.rate,
-            "buckets": load.buckets,
+            "buckets": place.buckets,
             "seconds": pace.span.as_secs(),
             "connections": 1,
         },
@@ -324,7 +293,7 @@ fn answer(load: &Load, pace: Pace, sides: &[Side; 2]) -> Answer {
          {} the budget of {} ms for half of them and {} ms for all but one of a hundred.",
         table::count(cores(), "core"),
         table::count(usize::try_from(load.callers).unwrap_or_default(), "person"),
-        load.buckets,
+        place.buckets,
         load.rate,
         pace.span.as_secs(),
         if vault.is_within() { "WITHIN" } else { "OVER" },

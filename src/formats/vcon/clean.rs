@@ -2,9 +2,10 @@
 
 use super::fields::below;
 use super::model::Changes;
-use super::number;
 use crate::formats::{Json, Plain};
-use crate::model::{Error, Reason, Result, contains_card_number, mask_card_numbers};
+use crate::model::{
+    Error, Reason, Result, contains_card_number, is_security_code, mask_card_data, names_security_code,
+};
 
 /// How deeply a document may nest.
 const DEEPEST: usize = 32;
@@ -77,6 +78,10 @@ impl Cleaner<'_> {
             members.iter().any(|(name, value)| name.expose() == "encoding" && value.text() == Some("base64url"));
         for (name, value) in members {
             let path = below(path, name.expose());
+            if names_security_code(name.expose()) && is_code(value) {
+                self.card(&path)?;
+                *value = CARD.into();
+            }
             self.text(name, &path)?;
             // Bytes are looked into by whoever decodes them, if they are text.
             if !(bytes && name.expose() == "body") {
@@ -91,10 +96,9 @@ impl Cleaner<'_> {
             self.changes.addresses += 1;
             *text = shorter.into();
         }
-        if contains_card_number(text.expose()) || number::contains_spoken_card(text.expose()) {
+        if let Some(masked) = mask_card_data(text.expose(), CARD) {
             self.card(path)?;
-            let masked = mask_card_numbers(text.expose(), CARD).map_or_else(|| text.copy(), Plain::from);
-            *text = number::mask_spoken_cards(masked.expose(), CARD).map_or(masked, Plain::from);
+            *text = masked.into();
         }
         Ok(())
     }
@@ -105,10 +109,18 @@ impl Cleaner<'_> {
             CardRule::Mask => Ok(()),
             CardRule::Refuse => {
                 let message =
-                    "a payment card number stands there, which the vault must not hold; remove it, or have it masked";
+                    "payment card data stands there, which the vault must not hold; remove it, or have it masked";
                 Err(Error::new(Reason::CardData, message).at(path))
             }
         }
+    }
+}
+
+/// Whether a member of the right name would be a security code.
+fn is_code(json: &Json) -> bool {
+    match json {
+        Json::Number(number) => is_security_code(&number.to_string()),
+        _ => json.text().is_some_and(is_security_code),
     }
 }
 

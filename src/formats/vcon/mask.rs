@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use super::model::Party;
 use super::names::{Word, folded, follow, is_same, runs_on, words};
-use super::number::{Chain, chains, dialled};
 use crate::formats::{Json, Plain};
+use crate::model::digits::{Chain, chains, dialled};
 
 /// Stands for what is not shown.
 pub const MASK: &str = "[redacted]";

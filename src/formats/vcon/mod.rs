@@ -10,7 +10,6 @@ mod fields;
 mod mask;
 mod model;
 mod names;
-mod number;
 mod read;
 mod read_dialog;
 mod redact;
@@ -24,7 +23,6 @@ pub use model::{
     Analysis, Attachment, BASES, Body, Changes, Content, Conversation, Dialog, DialogKind, EVENTS, Earlier, Event, Gap,
     Grant, LAWFUL_BASIS, LINKS, LawfulBasis, Others, PARTY, Party, Role, Seat,
 };
-pub use number::contains_spoken_card;
 pub use redact::redact;
 pub use signed::Trust;
 pub use write::write;

@@ -3,7 +3,7 @@
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-use super::number::is_invisible;
+use crate::model::digits::is_invisible;
 
 /// Most characters between two words of one name, as in `Hernandez,  D.` or `diana_._hernandez`.
 const WIDEST_GAP: usize = 4;

@@ -7,10 +7,10 @@ use super::super::{parse, status};
 use super::wire::MOST_FIELDS;
 use crate::crypto::SecretBytes;
 use crate::crypto::derive::sha256;
-use crate::formats::{bare_address, vcon};
+use crate::formats::bare_address;
 use crate::model::{
     CallId, Content, Error, FieldType, Label, MediaType, PartBody, PartId, PartKind, Reason, Reference, Result, Value,
-    contains_card_number,
+    contains_card_data,
 };
 use crate::policy::Caller;
 use crate::proto::v1;
@@ -90,25 +90,20 @@ fn address(text: String) -> Result<Arc<Value>> {
 }
 
 fn written(text: String) -> Result<Arc<Value>> {
-    let spoken = vcon::contains_spoken_card(&text);
-    let value = Value::parse(FieldType::Text, Content::Text(text.into())).map_err(|error| error.at("text"))?;
-    if spoken { Err(card("text")) } else { Ok(Arc::new(value)) }
+    let value = Value::parse(FieldType::Text, Content::Text(text.into()));
+    value.map(Arc::new).map_err(|error| error.at("text"))
 }
 
 /// Bytes are not looked into, unless they are text.
 fn plain(bytes: Vec<u8>) -> Result<Arc<Value>> {
     let bytes = SecretBytes::new(bytes);
     let text = str::from_utf8(bytes.expose()).unwrap_or_default();
-    if contains_card_number(text) || vcon::contains_spoken_card(text) {
-        return Err(card("content"));
+    if contains_card_data(text) {
+        let message = "holds what reads as payment card data, which the vault must not hold; remove it, or mask it";
+        return Err(Error::new(Reason::CardData, message).at("content"));
     }
     let value = Value::parse(FieldType::Bytes, Content::Bytes(bytes));
     value.map(Arc::new).map_err(|error| error.at("content"))
-}
-
-fn card(field: &'static str) -> Error {
-    let message = "holds what reads as a payment card number, which the vault must not hold; remove it, or mask it";
-    Error::new(Reason::CardData, message).at(field)
 }
 
 /// Destroys parts.

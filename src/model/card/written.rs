@@ -1,15 +1,16 @@
-//! Finds payment card numbers wherever they hide, because the vault must not hold one.
+//! Card numbers in figures.
 //!
 //! A card number (PAN, ISO/IEC 7812-1) is 13 to 19 digits with a known issuer's beginning and length and a right check
 //! digit. People write it in groups, paste it with the expiry behind it, or type it in full-width digits. What is
 //! found is refused, so a false alarm costs a caller a value: numbers that merely look alike are let through where
 //! their own shape gives them away (UUIDs, IBANs, phone numbers with `+`, decimal fractions).
 //!
-//! Not promised: a number in words, spread over lines, or disguised on purpose is not found.
+//! Not promised: a number spread over lines, or disguised on purpose, is not found.
 
 use iban::Iban;
 
 use crate::crypto::SecretBytes;
+use crate::model::digits::{digit, is_invisible};
 
 /// Shortest and longest card number.
 const SHORTEST: usize = 13;
@@ -52,7 +53,7 @@ pub fn contains_card_number(text: &str) -> bool {
 
 /// The text with `mask` in place of every card number; `None` when there is none.
 #[must_use]
-pub fn mask_card_numbers(text: &str, mask: &str) -> Option<String> {
+pub fn mask(text: &str, mask: &str) -> Option<String> {
     if !contains_card_number(text) {
         return None;
     }
@@ -70,8 +71,7 @@ pub fn mask_card_numbers(text: &str, mask: &str) -> Option<String> {
         done = end;
     }
     masked.push_str(text.get(done..)?);
-    // Where two numbers overlapped, the rest of the second may have become one of its own.
-    Some(mask_card_numbers(&masked, mask).unwrap_or(masked))
+    Some(masked)
 }
 
 /// Whether the check digit is right (Luhn, ISO/IEC 7812-1 annex B). Each byte is a digit's value, 0 to 9.
@@ -277,29 +277,12 @@ fn word_ends(text: &str) -> Vec<(String, usize)> {
     runs
 }
 
-/// The value of a digit in the scripts that keyboards offer: ASCII, full-width, Arabic and Persian.
-pub(crate) fn digit(c: char) -> Option<u8> {
-    let zero = match c {
-        '0'..='9' => '0',
-        '\u{660}'..='\u{669}' => '\u{660}',
-        '\u{6f0}'..='\u{6f9}' => '\u{6f0}',
-        '\u{ff10}'..='\u{ff19}' => '\u{ff10}',
-        _ => return None,
-    };
-    u8::try_from(u32::from(c) - u32::from(zero)).ok()
-}
-
 /// One space or dash of any width.
 fn is_gap(c: char) -> bool {
     matches!(
         c,
         ' ' | '-' | '\u{a0}' | '\u{2007}' | '\u{2009}' | '\u{202f}' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{3000}'
     )
-}
-
-/// Characters that take no room on a screen.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
 }
 
 #[cfg(test)]

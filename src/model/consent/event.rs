@@ -293,8 +293,8 @@ fn check_action(text: &str) -> Result<()> {
                        the person's erasure";
         return Err(Error::invalid("affirmative_action", message));
     }
-    if crate::model::contains_card_number(text) {
-        return Err(Error::new(Reason::CardData, "holds what reads as a payment card number").at("affirmative_action"));
+    if crate::model::contains_card_data(text) {
+        return Err(Error::new(Reason::CardData, "holds what reads as payment card data").at("affirmative_action"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use super::Value;
 use super::normal::{Refusal, folded};
 use crate::crypto::SecretBytes;
-use crate::model::card::contains_card_number;
+use crate::model::card::{contains_card_data, is_security_code, names_security_code};
 
 /// What a `PAYMENT_CARD` must look like.
 pub(super) const CARD_EXPECTED: &str = "a JSON object with only the keys holder, address, expiry (\"MM/YY\" or \"YYYY-MM\") \
@@ -33,18 +33,23 @@ const FORBIDDEN: [&str; 16] = [
     "track2",
 ];
 
-/// Reads a JSON text to its end; refuses card numbers in strings and keys (whose escapes are undone) and in numbers.
+/// Reads a JSON text to its end; refuses card data in strings and keys (whose escapes are undone) and in numbers, and members that are
+/// named like a security code and could be one.
 pub(super) fn scan(text: &str) -> Result<(), Refusal> {
     match serde_json::from_str::<Scan>(text) {
-        Ok(Scan { card: true }) => Err(Refusal::Card),
+        Ok(Scan { card: true, .. }) => Err(Refusal::Card),
         Ok(_) => Ok(()),
         Err(_) => Err(Refusal::Shape),
     }
 }
 
-/// Whether a card number was met on the way through a JSON text.
+/// What was met on the way through a JSON text.
+#[derive(Default)]
 struct Scan {
     card: bool,
+    /// A text that names a security code, and one that could be such a code.
+    names_code: bool,
+    is_code: bool,
 }
 
 impl<'de> Deserialize<'de> for Scan {
@@ -63,7 +68,7 @@ impl<'de> Visitor<'de> for Walk {
     }
 
     fn visit_unit<E>(self) -> Result<Scan, E> {
-        Ok(Scan { card: false })
+        Ok(Scan::default())
     }
 
     fn visit_bool<E: de::Error>(self, _: bool) -> Result<Scan, E> {
@@ -83,7 +88,11 @@ impl<'de> Visitor<'de> for Walk {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Scan, E> {
-        Ok(Scan { card: contains_card_number(text) })
+        Ok(Scan {
+            card: contains_card_data(text),
+            names_code: names_security_code(text),
+            is_code: is_security_code(text),
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scan, A::Error> {
@@ -91,15 +100,15 @@ impl<'de> Visitor<'de> for Walk {
         while let Some(item) = items.next_element::<Scan>()? {
             card |= item.card;
         }
-        Ok(Scan { card })
+        Ok(Scan { card, ..Scan::default() })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Scan, A::Error> {
         let mut card = false;
         while let Some((key, value)) = entries.next_entry::<Scan, Scan>()? {
-            card |= key.card || value.card;
+            card |= key.card || value.card || (key.names_code && value.is_code);
         }
-        Ok(Scan { card })
+        Ok(Scan { card, ..Scan::default() })
     }
 }
 

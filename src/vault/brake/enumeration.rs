@@ -12,12 +12,17 @@ use crate::vault::audit::{Entry, outcome};
 /// What an entry is about that tells of it.
 pub const DEED: &str = "EnumerationSuspected";
 
-/// How many look-ups of a call found nothing.
+/// How many look-ups of a call found nothing. Whoever tells of a call otherwise than it was told may be trying numbers out.
 #[must_use]
 pub fn misses(entry: &Entry) -> u64 {
     let unknown = |refused: &String| {
-        let reasons =
-            [Reason::TokenUnknown, Reason::SubjectUnknown, Reason::ErasureUnknown, Reason::ConsentEventUnknown];
+        let reasons = [
+            Reason::TokenUnknown,
+            Reason::SubjectUnknown,
+            Reason::ErasureUnknown,
+            Reason::ConsentEventUnknown,
+            Reason::CallConflict,
+        ];
         reasons.iter().any(|reason| *refused == outcome::refused(*reason))
     };
     match &entry.refused {
@@ -110,6 +115,7 @@ mod tests {
         assert_eq!(misses(&Entry { touched: vec![Touched::default()], ..entry("FindTokens") }), 0);
         assert_eq!(misses(&Entry { unknown: 7, ..entry("Detokenize") }), 7);
         assert_eq!((misses(&refused("TokenUnknown")), misses(&refused("SubjectUnknown"))), (1, 1));
+        assert_eq!(misses(&refused("CallConflict")), 1);
         assert_eq!((misses(&refused("NotPermitted")), misses(&entry("ListSubjects"))), (0, 0));
     }
 }
