@@ -165,7 +165,7 @@ impl Vault {
         };
         let permit = policy::decide(admission, redaction, facts, text, now);
         let shown = permit.as_ref().map_or(Redaction::Redacted, Permit::redaction);
-        let outcome = permit.and_then(|permit| self.open(&permit, &facts.token)).map_err(|error| match error.reason {
+        let outcome = permit.and_then(|permit| self.open(&permit, facts.token_of(permit.is_of_hold()))).map_err(|error| match error.reason {
             Reason::SealBroken | Reason::KeyRetired => error.with("token", text),
             _ => error,
         });
