@@ -189,9 +189,7 @@ fn state(hold: &v1::Hold) -> String {
 }
 
 fn as_json(hold: &v1::Hold) -> Value {
-    let subject = |held: &v1::HeldSubject| {
-        json!({ "subject": held.subject, "values": held.values, "lost": held.lost })
-    };
+    let subject = |held: &v1::HeldSubject| json!({ "subject": held.subject, "values": held.values, "lost": held.lost });
     json!({
         "hold": hold.hold,
         "matter": hold.matter,

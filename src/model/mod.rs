@@ -46,8 +46,8 @@ pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Region, Value, warm_up};
 pub use hold::{HOLDS, Held, HeldSubject, Hold, Release};
 pub use id::{
-    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, HoldId, KeyEventId, OpaqueToken, PartId, ReceiptId, RequestId,
-    RetentionRunId, RotationId, SubjectId, TokenRow,
+    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, HoldId, KeyEventId, OpaqueToken, PartId, ReceiptId,
+    RequestId, RetentionRunId, RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};

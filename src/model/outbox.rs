@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::consent::{Change, Channel};
 use super::numbered::numbered;
 use super::{
-    ConsentEvent, Error, EventId, Hold, Notice, Purpose, Result, Subject, SubjectId, SubjectState, Time, Token, TokenRow,
+    ConsentEvent, Error, EventId, Hold, Notice, Purpose, Result, Subject, SubjectId, SubjectState, Time, Token,
+    TokenRow,
 };
 use crate::crypto::Random;
 use crate::crypto::derive::sha256;

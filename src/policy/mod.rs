@@ -94,9 +94,7 @@ pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
         | Upkeep::Reseal
         | Upkeep::Suppression
         | Upkeep::Hold
-        | Upkeep::Drill => {
-            Permit { row, redaction: Redaction::Redacted, of_hold: false }
-        }
+        | Upkeep::Drill => Permit { row, redaction: Redaction::Redacted, of_hold: false },
     }
 }
 
@@ -246,8 +244,7 @@ pub fn decide(
 
 /// The refusal to open what outlasts an erasure, or what a legal hold keeps, before a second person has approved it.
 fn unapproved(facts: &Facts, token: &str) -> Error {
-    let message =
-        "the value is kept for what a law demands or a legal hold needs alone, and opens only with the approval of another caller";
+    let message = "the value is kept for what a law demands or a legal hold needs alone, and opens only with the approval of another caller";
     tell_erasure(Error::new(Reason::ApprovalRequired, message).with("token", token), &facts.person())
 }
 

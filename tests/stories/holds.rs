@@ -14,6 +14,7 @@ use crate::hoard::{Hoard, keys_now};
 use crate::house::{House, Somebody, fields_at_fault, on_both_stores, reason};
 use crate::kept::{AUTHORITY, CLAIMS, open, requested};
 use crate::policies::{as_member, entries, with_roles};
+use crate::process::{Place, run, said};
 use crate::restore::Yesterday;
 use crate::rotating::{assert_done, ended};
 
@@ -53,7 +54,10 @@ impl House {
 
     async fn release(&self, hold: &v1::Hold) -> v1::ReleaseHoldResponse {
         let released = self.try_release(release(&hold.hold)).await.unwrap();
-        assert_eq!((released.pending_reason.as_str(), released.hold.as_ref().unwrap().state()), ("", v1::HoldState::Released));
+        assert_eq!(
+            (released.pending_reason.as_str(), released.hold.as_ref().unwrap().state()),
+            ("", v1::HoldState::Released)
+        );
         released
     }
 
@@ -218,6 +222,24 @@ on_both_stores! {
         assert_eq!(house.reveal(&bob.tokens, CARE).await, bob.values(), "who is not erased keeps what they have");
     }
 
+    async fn the_copy_of_what_may_be_shown_once_is_shown_as_often_as_that_is_approved(house: House) {
+        let mut house = house;
+        let [ada, _] = with_two(&mut house).await;
+        let once = v1::FieldInput { single_use: true, ..crate::asks::text("once") };
+        let expires = v1::FieldInput { expire_time: Some(house.in_time(crate::asks::HOUR)), ..crate::asks::text("soon") };
+        let tokens = house.tokenize(&ada.subject, vec![once, expires]).await.1;
+        assert_eq!(house.reveal(&tokens[..1], CARE).await, [Ok("once".to_owned())]);
+        house.hold(over_tokens(&tokens)).await;
+        house.clock.advance(2 * crate::asks::HOUR);
+        for purpose in [CLAIMS, AUTHORITY, CLAIMS] {
+            let (shown, approval) = open(&mut house, &tokens, purpose).await;
+            assert_eq!(shown, ["once", "soon"].map(|value| Ok(value.to_owned())), "{purpose}");
+            assert!(approval.is_some(), "{purpose}");
+        }
+        assert_eq!(house.reveal(&tokens[..1], CARE).await, all_refused(1, "TOKEN_SPENT"));
+        assert_eq!(house.reveal(&tokens[1..], CARE).await, all_refused(1, "TOKEN_EXPIRED"));
+    }
+
     async fn a_hold_ends_when_the_last_of_its_matter_is_released(house: House) {
         let mut house = house;
         let [ada, _] = with_two(&mut house).await;
@@ -346,7 +368,9 @@ on_both_stores! {
         let mut house = house;
         let [ada, bob] = with_two(&mut house).await;
         let first = house.hold(over(&[&ada.subject])).await;
+        house.clock.advance(std::time::Duration::from_secs(1));
         let second = house.hold(over(&[&ada.subject, &bob.subject])).await;
+        house.clock.advance(std::time::Duration::from_secs(1));
         let third = house.hold(v1::PlaceHoldRequest { matter: "jones".to_owned(), ..over(&[&bob.subject]) }).await;
         house.release(&first).await;
         let listed = async |ask: v1::ListHoldsRequest| {
@@ -455,4 +479,34 @@ on_both_stores! {
             assert_eq!(house.reveal(&ada.tokens, CLAIMS).await, all_refused(3, "SUBJECT_ERASED"));
         }
     }
+}
+
+#[test]
+fn holds_are_placed_and_released_from_a_shell() {
+    let place = Place::new();
+    let server = place.start(None);
+    let try_to = |arguments: &[&str]| run(server.client(&place).args(arguments));
+    let ask = |arguments: &[&str]| {
+        let output = try_to(&[arguments, &["--output", "json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        json
+    };
+    let opened = ask(&["subject", "create", "--source", "test"]);
+    let subject = opened["subject"]["subject"].as_str().unwrap();
+    let hold = ["hold", "place", MATTER, "--basis", "CASE-7", "--subject", subject];
+    assert_eq!(ask(&[&hold[..], &["--dry-run"]].concat())["hold"]["hold"], "");
+    let placed = ask(&hold);
+    let id = placed["hold"]["hold"].as_str().unwrap();
+    let both = try_to(&[&hold[..], &["--token", "tok_a"]].concat());
+    assert!(!both.status.success(), "{}", said(&both));
+    let listed = try_to(&["hold", "list", "--matter", MATTER, "--state", "active"]);
+    assert!(said(&listed).contains(id), "{}", said(&listed));
+    let end = ["hold", "release", id, "--reason", "settled"];
+    let unsure = try_to(&end);
+    assert!(!unsure.status.success() && said(&unsure).contains("--yes"), "{}", said(&unsure));
+    let released = ask(&[&end[..], &["--yes"]].concat());
+    assert_eq!(released["hold"]["state"], "HOLD_STATE_RELEASED");
+    assert_eq!(ask(&["hold", "list", "--state", "active"])["holds"], serde_json::json!([]));
+    assert!(server.stop().success());
 }

@@ -23,7 +23,11 @@ pub const CLAIMS: &str = "legal_claims";
 pub const VOICE: [&str; 2] = ["first@example.org", "second@example.org"];
 
 /// Reveals, with an approval of the supervisor if it takes one. Answers also which.
-pub async fn open(house: &mut House, tokens: &[String], purpose: &str) -> (Vec<Result<String, String>>, Option<String>) {
+pub async fn open(
+    house: &mut House,
+    tokens: &[String],
+    purpose: &str,
+) -> (Vec<Result<String, String>>, Option<String>) {
     match house.tokens.detokenize(detokenize(tokens, purpose)).await {
         Ok(response) => (response.into_inner().results.iter().map(outcome).collect(), None),
         Err(refused) => {

@@ -3,7 +3,9 @@ use async_trait::async_trait;
 use super::super::super::node::NodeId;
 use super::super::super::retention::{ClockSeen, Counted, Due, Retentions, Undated};
 use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, lock};
-use crate::model::{CallId, Cohort, HoldId, KeyState, RetentionRun, RetentionRunId, RunState, SubjectId, Time, TokenRow};
+use crate::model::{
+    CallId, Cohort, HoldId, KeyState, RetentionRun, RetentionRunId, RunState, SubjectId, Time, TokenRow,
+};
 
 macro_rules! columns {
     () => {

@@ -156,12 +156,7 @@ async fn place_again(
 }
 
 /// Takes the copies out of a restored database, and has the next change of the root take along what is left of their keys.
-async fn release_again(
-    custody: &Custody,
-    tx: &mut dyn Tx,
-    hold: &Hold,
-    ids: &[SubjectId],
-) -> Result<Vec<HeldSubject>> {
+async fn release_again(custody: &Custody, tx: &mut dyn Tx, hold: &Hold, ids: &[SubjectId]) -> Result<Vec<HeldSubject>> {
     let over: Vec<_> = tx.held_subjects(&[hold.id]).await?.into_iter().map(|(_, held)| held).collect();
     let leaves: HashSet<u32> = over.iter().filter_map(|held| held.leaf).collect();
     let mut keys = tx.subject_keys(ids).await?;

@@ -139,13 +139,7 @@ impl Vault {
         }
     }
 
-    async fn try_to_place(
-        &self,
-        caller: &Caller,
-        ask: &PlaceHold,
-        target: &Target,
-        hold: &Hold,
-    ) -> Result<ShownHold> {
+    async fn try_to_place(&self, caller: &Caller, ask: &PlaceHold, target: &Target, hold: &Hold) -> Result<ShownHold> {
         let custody = &*self.custody;
         let leaves = take_leaves(custody, target.subjects.len()).await?;
         let mut tx = custody.store().write().await?;
@@ -207,7 +201,9 @@ impl Vault {
             Over::Subjects(subjects) => {
                 for (at, id) in subjects.iter().enumerate() {
                     let person = person(*id).ok_or_else(|| super::subject::unknown(*id));
-                    person.and_then(crate::model::Subject::alive).map_err(|error| error.at(format!("subjects[{at}]")))?;
+                    person
+                        .and_then(crate::model::Subject::alive)
+                        .map_err(|error| error.at(format!("subjects[{at}]")))?;
                 }
                 for one in &mut counted {
                     one.copied = tx.count_values(one.subject).await?.iter().map(|(_, count)| count).sum();
@@ -235,7 +231,8 @@ impl Vault {
         }
         let values: u64 = counted.iter().map(|one| one.copied).sum();
         if values > MOST_VALUES {
-            let message = "one hold copies at most 10000 values: name fewer people, or tokens, and place several of one matter";
+            let message =
+                "one hold copies at most 10000 values: name fewer people, or tokens, and place several of one matter";
             let error = Error::new(Reason::BatchTooLarge, message).at("subjects");
             return Err(error.with("count", values).with("maximum", MOST_VALUES));
         }
