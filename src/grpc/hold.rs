@@ -15,7 +15,7 @@ const MOST_SUBJECTS: usize = 100;
 pub async fn place(vault: &Vault, caller: &Caller, ask: v1::PlaceHoldRequest) -> Result<v1::PlaceHoldResponse> {
     let ask = PlaceHold {
         matter: Label::matter(&ask.matter)?,
-        over: over(ask.subjects, ask.tokens)?,
+        over: over(&ask.subjects, ask.tokens)?,
         basis: Reference::parse("basis", &ask.basis)?,
         request: parse::request_id(&ask.request_id)?,
         validate_only: ask.validate_only,
@@ -23,7 +23,7 @@ pub async fn place(vault: &Vault, caller: &Caller, ask: v1::PlaceHoldRequest) ->
     Ok(v1::PlaceHoldResponse { hold: Some(wire(vault.place_hold(caller, ask).await?)) })
 }
 
-fn over(subjects: Vec<String>, tokens: Vec<String>) -> Result<Over> {
+fn over(subjects: &[String], tokens: Vec<String>) -> Result<Over> {
     match (subjects.is_empty(), tokens.is_empty()) {
         (false, true) => {
             parse::check_most("subjects", subjects.len(), MOST_SUBJECTS)?;

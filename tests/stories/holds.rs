@@ -461,13 +461,13 @@ on_both_stores! {
         for round in 0..6 {
             let ada = house.somebody(&format!("Ada {round}")).await;
             let (mut eraser, ask) = (house.subjects.clone(), erase(&ada.subject));
-            let (_, held, _) = futures_util::future::join3(
+            let (_, answer, _) = futures_util::future::join3(
                 async { eraser.erase_subject(ask).await.unwrap() },
                 house.try_hold(over(&[&ada.subject])),
                 house.tokens.clone().update_token(correct(&ada.tokens[0], "ada@example.org")),
             )
             .await;
-            match held {
+            match answer {
                 Ok(hold) => {
                     assert_eq!(kept(&hold), [(ada.subject.as_str(), 3, 0)]);
                     let (shown, approval) = open(&mut house, &ada.tokens, CLAIMS).await;

@@ -69,25 +69,25 @@ impl Copies {
             *version = key.version.max(*version);
         }
         leaves::hold(tx, &leaves.iter().map(Leaf::number).collect::<Vec<_>>()).await?;
-        let mut copies = Self { over: Vec::new(), keys: Vec::new(), tokens: Vec::new() };
+        let mut made = Self { over: Vec::new(), keys: Vec::new(), tokens: Vec::new() };
         for ((subject, values), leaf) in values.into_iter().zip(leaves) {
             let version = versions.get(&subject).map_or(1, |version| version + 1);
             let key = SubjectKey::of_hold(leaf.number(), subject, class.clone(), version, hold.placed_at);
-            let (before, mut lost) = (copies.tokens.len(), 0);
+            let (before, mut lost) = (made.tokens.len(), 0);
             for token in &values {
                 match copy(custody, token, &key, leaf) {
-                    Ok(copy) => copies.tokens.push(copy),
+                    Ok(copy) => made.tokens.push(copy),
                     // A restored database has it under a key that was destroyed since, or it was damaged: nothing is there.
                     Err(error) if matches!(error.reason, Reason::KeyRetired | Reason::SealBroken) => lost += 1,
                     Err(error) => return Err(error),
                 }
             }
-            let copied = (copies.tokens.len() - before) as u64;
+            let copied = (made.tokens.len() - before) as u64;
             let used = (copied > 0).then_some(key);
-            copies.over.push(HeldSubject { subject, leaf: used.as_ref().map(|key| key.leaf), copied, lost });
-            copies.keys.extend(used);
+            made.over.push(HeldSubject { subject, leaf: used.as_ref().map(|key| key.leaf), copied, lost });
+            made.keys.extend(used);
         }
-        Ok(copies)
+        Ok(made)
     }
 
     /// Puts them in the store, with their hold.

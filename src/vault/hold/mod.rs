@@ -225,7 +225,9 @@ impl Vault {
                     there.map_err(|error| error.at(format!("tokens[{at}]")))?;
                     let new = seen.insert(facts.token.row);
                     let one = counted.iter_mut().find(|one| one.subject == facts.token.subject && new);
-                    one.into_iter().for_each(|one| one.copied += 1);
+                    if let Some(one) = one {
+                        one.copied += 1;
+                    }
                 }
             }
         }
