@@ -44,7 +44,7 @@ impl House {
         Ok(self.retention().await.place_hold(ask).await?.into_inner().hold.unwrap())
     }
 
-    async fn hold(&self, ask: v1::PlaceHoldRequest) -> v1::Hold {
+    pub async fn hold(&self, ask: v1::PlaceHoldRequest) -> v1::Hold {
         self.try_hold(ask).await.unwrap()
     }
 
