@@ -293,6 +293,8 @@ fn told(manifest: &Manifest, report: &Report, replayed: &Replayed) -> Answer {
             ("journal: consent events", replayed.consent_events.to_string()),
             ("journal: suppressed", replayed.suppressed.to_string()),
             ("journal: callers", replayed.callers.to_string()),
+            ("journal: legal holds", replayed.holds.to_string()),
+            ("journal: copies for holds that are lost", replayed.held_lost.to_string()),
             ("journal: erasures", replayed.erasures.to_string()),
             ("journal: unknown people", replayed.of_unknown_people.to_string()),
             ("journal: lost", replayed.lost.to_string()),

@@ -15,6 +15,13 @@ pub struct Sure {
     yes: bool,
 }
 
+impl Sure {
+    /// Of what cannot be looked at beforehand.
+    pub const fn without_looking(yes: bool) -> Self {
+        Self { dry_run: false, yes }
+    }
+}
+
 /// Has a person type what is to be erased (`what`, which is `name`), unless they are `sure`.
 pub fn erasing(sure: &Sure, what: &str, name: &str) -> anyhow::Result<()> {
     if sure.yes || sure.dry_run {

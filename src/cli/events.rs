@@ -68,6 +68,7 @@ pub enum Kind {
     TokenUpdated,
     TokenDeleted,
     NoticeChanged,
+    HoldChanged,
     HoneyTouched,
     EnumerationSuspected,
 }
@@ -82,6 +83,7 @@ impl From<Kind> for v1::EventKind {
             Kind::TokenUpdated => Self::TokenUpdated,
             Kind::TokenDeleted => Self::TokenDeleted,
             Kind::NoticeChanged => Self::NoticeChanged,
+            Kind::HoldChanged => Self::HoldChanged,
             Kind::HoneyTouched => Self::HoneyTouched,
             Kind::EnumerationSuspected => Self::EnumerationSuspected,
         }
@@ -175,6 +177,7 @@ fn about(event: &v1::Event) -> String {
         &event.purpose,
         &channel,
         &event.notice,
+        &event.hold,
         &version,
         &event.caller,
         &event.rpc,
@@ -200,6 +203,8 @@ fn event_json(event: &v1::Event) -> Value {
         "change": print::enum_name(event.change, v1::VersionChange::as_str_name),
         "caller": event.caller,
         "rpc": event.rpc,
+        "hold": event.hold,
+        "released": event.released,
     })
 }
 

@@ -24,6 +24,7 @@ mod erasure;
 mod events;
 mod failure;
 mod fresh;
+mod hold;
 mod honey;
 pub(crate) mod import;
 mod keys;
@@ -115,6 +116,9 @@ enum Command {
     /// Define how long values are kept.
     #[command(after_help = EXIT_STATUS)]
     Retention(Noun<retention::Verb>),
+    /// Hold copies of values for a case, whatever becomes of the values.
+    #[command(after_help = EXIT_STATUS)]
+    Hold(Noun<hold::Verb>),
     /// Follow erasures, cancel scheduled ones, fetch receipts.
     #[command(after_help = EXIT_STATUS)]
     Erasure(Noun<erasure::Verb>),
@@ -173,6 +177,7 @@ impl Cli {
             Command::Notice(noun) => noun.run(notice::run).await,
             Command::CollectionPoint(noun) => noun.run(point::run).await,
             Command::Retention(noun) => noun.run(retention::run).await,
+            Command::Hold(noun) => noun.run(hold::run).await,
             Command::Erasure(noun) => noun.run(erasure::run).await,
             Command::Audit(noun) => noun.run(audit::run).await,
             Command::Events(noun) => noun.run(events::run).await,

@@ -164,6 +164,7 @@ fn plan_item(item: &v1::ErasurePlanItem) -> Value {
         "verdict": item.verdict,
         "count": item.count,
         "end_time": time(item.end_time),
+        "reason": item.reason,
     })
 }
 

@@ -237,6 +237,7 @@ fn run_json(run: &v1::RetentionRun) -> Value {
         "epoch": run.epoch,
         "receipt": BASE64.encode(&run.receipt),
         "call": run.call,
+        "hold": run.hold,
         "reason": run.reason,
     })
 }

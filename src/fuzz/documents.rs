@@ -86,6 +86,7 @@ fn journal(bytes: &[u8]) {
             Record::Erasure(scheduled) => scheduled.erasure().is_ok(),
             Record::Suppression(listed) => listed.name.len() == 32,
             Record::Caller(admission) => admission.change(1).seq == 1,
+            Record::Hold(case) => case.kept().is_ok(),
         };
     }
 }

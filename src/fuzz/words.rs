@@ -9,9 +9,9 @@ use crate::formats::bare_address;
 use crate::grpc::parse;
 use crate::keys::sink::{Entry, Name};
 use crate::model::{
-    CallId, ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, Jurisdiction, KeyEventId, Label, MediaType,
-    OpaqueToken, PartId, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId, RotationId,
-    SourceCallId, SubjectId, Time, Value, contains_card_number, looks_shaped, redact, shape,
+    CallId, ConsentEventId, Content, Cursor, ErasureId, EventId, FieldType, HoldId, Jurisdiction, KeyEventId, Label,
+    MediaType, OpaqueToken, PartId, Presented, ReceiptId, Redaction, Reference, Region, RequestId, RetentionRunId,
+    RotationId, SourceCallId, SubjectId, Time, Value, contains_card_number, looks_shaped, redact, shape,
 };
 use crate::store::journal::Mark;
 use crate::trace::Parent;
@@ -54,6 +54,7 @@ fn ids(text: &str) {
     canonical(text, ErasureId::parse(text));
     canonical(text, EventId::parse(text));
     canonical(text, RetentionRunId::parse(text));
+    canonical(text, HoldId::parse(text));
     canonical(text, PartId::parse(text));
     canonical(text, RotationId::parse(text));
     canonical(text, KeyEventId::parse(text));

@@ -164,6 +164,8 @@ fn wire_event(placed: Placed, token: Option<String>) -> v1::Event {
         change: body.change.map_or(0, Change::number),
         caller: body.caller.unwrap_or_default(),
         rpc: body.rpc.unwrap_or_default(),
+        hold: body.hold.unwrap_or_default(),
+        released: body.released.unwrap_or_default(),
     }
 }
 

@@ -12,6 +12,7 @@ mod consent;
 mod event;
 mod gate;
 mod guard;
+mod hold;
 mod honey;
 mod identity;
 pub(crate) mod jwt;

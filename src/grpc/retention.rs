@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::identity::caller;
-use super::{answer, parse, status};
+use super::{answer, hold, parse, status};
 use crate::model::{
     Counting, Ended, Error, Period, Result, RetentionBasis, RetentionClass, RetentionRun, RetentionRunId, Time,
 };
@@ -107,6 +107,29 @@ impl RetentionService for Retention {
         })
         .await
     }
+
+    async fn place_hold(
+        &self,
+        request: Request<v1::PlaceHoldRequest>,
+    ) -> Result<Response<v1::PlaceHoldResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("PlaceHold", hold::place(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn release_hold(
+        &self,
+        request: Request<v1::ReleaseHoldRequest>,
+    ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("ReleaseHold", hold::release(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn list_holds(
+        &self,
+        request: Request<v1::ListHoldsRequest>,
+    ) -> Result<Response<v1::ListHoldsResponse>, Status> {
+        answer("ListHolds", hold::list(&self.vault, request.into_inner())).await
+    }
 }
 
 fn class(given: v1::RetentionClass) -> Result<RetentionClass> {
@@ -171,6 +194,7 @@ fn wire_run(run: RetentionRun) -> v1::RetentionRun {
         epoch: run.epoch.unwrap_or_default().cast_signed(),
         receipt: run.receipt.unwrap_or_default(),
         call: run.call.map(|call| call.to_string()).unwrap_or_default(),
+        hold: run.hold.map(|hold| hold.to_string()).unwrap_or_default(),
         reason: run.reason,
     }
 }

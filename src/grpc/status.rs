@@ -87,6 +87,8 @@ const fn code(reason: Reason) -> (Code, ErrorReason) {
         Reason::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
         Reason::FourEyes => (Code::PermissionDenied, ErrorReason::FourEyes),
         Reason::GuardianRequired => (Code::FailedPrecondition, ErrorReason::GuardianRequired),
+        Reason::HoldReleased => (Code::FailedPrecondition, ErrorReason::HoldReleased),
+        Reason::HoldUnknown => (Code::NotFound, ErrorReason::HoldUnknown),
         Reason::Internal => (Code::Internal, ErrorReason::Internal),
         Reason::InvalidMethod => (Code::PermissionDenied, ErrorReason::InvalidMethod),
         Reason::KeyCustodianUnavailable => (Code::Unavailable, ErrorReason::KeyCustodianUnavailable),

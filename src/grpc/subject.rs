@@ -312,5 +312,6 @@ fn wire_plan_item(item: PlanItem) -> v1::ErasurePlanItem {
         verdict: verdict.to_owned(),
         count: item.count,
         end_time: item.end_time.as_deref().and_then(Time::parse).map(parse::wire_time),
+        reason: item.reason.unwrap_or_default(),
     }
 }

@@ -212,7 +212,8 @@ pub async fn attack(
         let reachable = keys.iter().filter(|key| spoils.leaf_seed(key.leaf).is_some());
         tried.open.extend(reachable.map(|key| key.subject));
         spoils.tell_keys(keys);
-        for token in tx.sealed_tokens(some).await? {
+        let copies = tx.held_of(some).await?;
+        for token in tx.sealed_tokens(some).await?.into_iter().chain(copies) {
             tried.rows.insert(token.row);
             if kept.contains(&token.leaf) {
                 tried.kept += 1;

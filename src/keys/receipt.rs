@@ -25,6 +25,8 @@ pub enum Kind {
     Retention,
     /// Parts of a call, before that.
     Parts,
+    /// The copies of a legal hold that was released.
+    Hold,
 }
 
 impl Kind {
@@ -52,6 +54,9 @@ pub struct Statement {
     /// The call whose parts were destroyed; empty in other receipts.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub call: String,
+    /// The legal hold whose copies were destroyed; empty in other receipts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hold: String,
     /// Who was erased, by pseudonym; empty in the receipt of a retention run, which is about many.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
@@ -116,9 +121,14 @@ impl Signer {
             ..PlanItem::new(Element::Fields, Verdict::Destroy, ended.values)
         };
         let mut statement = destroyed(run.started_at, run.items.iter().map(item).collect(), root, slot, at);
-        statement.kind = if run.call.is_some() { Kind::Parts } else { Kind::Retention };
+        statement.kind = match (run.call, run.hold) {
+            (Some(_), _) => Kind::Parts,
+            (None, Some(_)) => Kind::Hold,
+            (None, None) => Kind::Retention,
+        };
         statement.retention_run = run.id.to_string();
         statement.call = run.call.map(|call| call.to_string()).unwrap_or_default();
+        statement.hold = run.hold.map(|hold| hold.to_string()).unwrap_or_default();
         run.reason.clone_into(&mut statement.reason);
         self.state(|public_key| Statement { public_key, ..statement })
     }
@@ -138,6 +148,7 @@ fn destroyed(
         erasure: String::new(),
         retention_run: String::new(),
         call: String::new(),
+        hold: String::new(),
         subject: String::new(),
         reason: String::new(),
         request_time: requested_at.to_string(),

@@ -262,7 +262,8 @@ impl Custody {
             };
             let (cohort, until) = (Cohort::from_number(kept.cohort), Time::from_micros(kept.until));
             keys.push((key.leaf, cohort, until));
-            let count = tx.count_under(subject, &[key.leaf]).await?;
+            // A value, or the copy of one.
+            let count = tx.count_under(subject, &[key.leaf]).await? + tx.count_held(key.leaf).await?;
             plan.push(PlanItem::kept(&key.class, cohort, until, count));
         }
         tx.keep_keys(&keys).await?;

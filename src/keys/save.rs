@@ -116,7 +116,7 @@ async fn shredded(tx: &mut dyn Tx, epoch: u64) -> Result<Vec<Erased>> {
 /// Of keys, those that outlast an erasure.
 fn by_subject(keys: Vec<SubjectKey>) -> HashMap<SubjectId, Vec<Kept>> {
     let mut kept: HashMap<SubjectId, Vec<Kept>> = HashMap::new();
-    for key in keys {
+    for key in keys.into_iter().filter(|key| !key.ended) {
         if let Some((cohort, until)) = key.cohort.zip(key.kept_until) {
             let one = Kept { leaf: key.leaf, cohort: cohort.number(), until: until.micros() };
             kept.entry(key.subject).or_default().push(one);

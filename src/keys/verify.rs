@@ -8,7 +8,7 @@ use super::index;
 use super::receipt;
 use super::status::{self, Copy};
 use super::tree::{PageId, Tree};
-use crate::model::{Erasure, ErasureState, Error, PlanItem, Reason, Result, SubjectId, TokenRow, Verdict};
+use crate::model::{Erasure, ErasureState, Error, PlanItem, Reason, Result, SubjectId, TokenRow};
 use crate::store::index::Generation;
 use crate::store::key::SubjectKey;
 
@@ -89,6 +89,7 @@ impl Custody {
         let mut tx = self.store().read().await?;
         let kept = kept(erasure, &tx.subject_keys(&[erasure.subject]).await?);
         let mut left = tx.sealed_tokens(&[erasure.subject]).await?;
+        left.extend(tx.held_of(&[erasure.subject]).await?);
         drop(tx);
         let all = left.len();
         left.retain(|token| !kept.contains(&token.leaf));
@@ -174,14 +175,7 @@ fn kept(erasure: &Erasure, keys: &[SubjectKey]) -> HashSet<u32> {
     let plan = told.map(|told| told.statement.plan).unwrap_or_default();
     let is_told = |key: &&SubjectKey| {
         key.kept_until.zip(key.cohort).is_some_and(|(until, cohort)| {
-            let (class, cohort, end) = (key.class.as_str(), cohort.to_string(), until.to_string());
-            let same = |item: &PlanItem| {
-                item.verdict == Verdict::KeepRestricted
-                    && item.class.as_deref() == Some(class)
-                    && item.cohort.as_ref() == Some(&cohort)
-                    && item.end_time.as_ref() == Some(&end)
-            };
-            plan.iter().any(same)
+            plan.iter().any(|item| *item == PlanItem::kept(&key.class, cohort, until, item.count))
         })
     };
     keys.iter().filter(is_told).map(|key| key.leaf).collect()

@@ -37,6 +37,9 @@ impl ErasureState {
     }
 }
 
+/// Why copies outlast an erasure that a legal hold keeps.
+pub const LEGAL_HOLD: &str = "LEGAL_HOLD";
+
 /// What happens to one part of a subject's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanItem {
@@ -51,6 +54,9 @@ pub struct PlanItem {
     /// When what is kept for a time ends, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<String>,
+    /// Why it is kept, where no time ends that: [`LEGAL_HOLD`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What happens to it.
     pub verdict: Verdict,
     /// How many.
@@ -61,7 +67,7 @@ impl PlanItem {
     /// What happens to so many of a part, all classes together.
     #[must_use]
     pub const fn new(element: Element, verdict: Verdict, count: u64) -> Self {
-        Self { element, class: None, cohort: None, end_time: None, verdict, count }
+        Self { element, class: None, cohort: None, end_time: None, reason: None, verdict, count }
     }
 
     /// What happens to so many values of a class.
@@ -70,11 +76,15 @@ impl PlanItem {
         Self { class: Some(class.to_owned()), ..Self::new(Element::Fields, verdict, count) }
     }
 
-    /// So many values of a class and month that a law demands, and that outlast the erasure until a time.
+    /// So many values that outlast the erasure: of a class and month that a law demands, until a time; or copies for a case,
+    /// until the hold is released, which no time does.
     #[must_use]
     pub fn kept(class: &str, cohort: Cohort, until: Time, count: u64) -> Self {
-        let (cohort, end_time) = (Some(cohort.to_string()), Some(until.to_string()));
-        Self { cohort, end_time, ..Self::of_class(class, Verdict::KeepRestricted, count) }
+        let kept = Self::of_class(class, Verdict::KeepRestricted, count);
+        if until == Time::LAST {
+            return Self { reason: Some(LEGAL_HOLD.to_owned()), ..kept };
+        }
+        Self { cohort: Some(cohort.to_string()), end_time: Some(until.to_string()), ..kept }
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Reason {
     EtagMismatch,
     FourEyes,
     GuardianRequired,
+    HoldReleased,
+    HoldUnknown,
     Internal,
     InvalidMethod,
     KeyCustodianUnavailable,

@@ -72,6 +72,9 @@ pub struct Facts {
     pub erased_at: Option<Time>,
     /// Until when the value outlasts the erasure of its subject; `None` of the living, and where nothing is left.
     pub kept_until: Option<Time>,
+    /// The copy of its value that a legal hold keeps: as a token in the class of the hold, under its key. Read only for
+    /// purposes that open it.
+    pub held: Option<Box<Token>>,
     /// Since when its subject objects to direct marketing.
     pub suppressed_at: Option<Time>,
     /// The purpose that was asked about; empty when none was.
@@ -85,6 +88,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The token with the copy that a legal hold keeps, or with the value itself.
+    #[must_use]
+    pub fn token_of(&self, hold: bool) -> &Token {
+        self.held.as_deref().filter(|_| hold).unwrap_or(&self.token)
+    }
+
     /// What of it is about the person.
     #[must_use]
     pub const fn person(&self) -> PersonFacts {

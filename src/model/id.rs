@@ -186,6 +186,14 @@ pub struct RetentionRunId([u8; 16]);
 sixteen_bytes!(RetentionRunId);
 time_ordered!(RetentionRunId);
 shown!(RetentionRunId, "rtn_", "retention_run");
+
+/// One legal hold: `hold_…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldId([u8; 16]);
+sixteen_bytes!(HoldId);
+time_ordered!(HoldId);
+shown!(HoldId, "hold_", "hold");
+
 /// One part of a call, such as a recording: `prt_…`. A file that is sealed under the part's key carries it in clear, so that
 /// the right key can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

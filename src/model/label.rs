@@ -66,6 +66,11 @@ impl Label {
         Self::parse("consumer", text, 64)
     }
 
+    /// The case that values are held for (`smith-v-acme`): at most 64 characters.
+    pub fn matter(text: &str) -> Result<Self> {
+        Self::parse("matter", text, 64)
+    }
+
     /// A code in a field of a call (`queue`, `campaign`): at most 64 characters.
     pub fn code(field: &'static str, text: &str) -> Result<Self> {
         Self::parse(field, text, 64)

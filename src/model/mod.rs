@@ -14,6 +14,7 @@ mod erasure;
 mod error;
 mod facts;
 mod field;
+mod hold;
 mod id;
 mod label;
 pub(crate) mod numbered;
@@ -41,13 +42,14 @@ pub use consent::{
     Actor, Basis, Change, Channel, CollectionPoint, Consent, ConsentEvent, ConsentState, Controller, EventKind,
     Evidence, Method, Mode, Notice, NoticeText, Objection, PointKind, Purpose, PurposeState, Standing, comes_of_age,
 };
-pub use erasure::{Element, Erasure, ErasureState, PlanItem, Verdict};
+pub use erasure::{Element, Erasure, ErasureState, LEGAL_HOLD, PlanItem, Verdict};
 pub use error::{Error, Reason, Result};
 pub use facts::{Facts, PersonFacts, Token};
 pub use field::{Content, FieldType, Region, Value, warm_up};
+pub use hold::{HOLDS, Held, HeldSubject, Hold, Release};
 pub use id::{
-    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, KeyEventId, OpaqueToken, PartId, ReceiptId, RequestId,
-    RetentionRunId, RotationId, SubjectId, TokenRow,
+    ApprovalId, CallId, ConsentEventId, ErasureId, EventId, HoldId, KeyEventId, OpaqueToken, PartId, ReceiptId,
+    RequestId, RetentionRunId, RotationId, SubjectId, TokenRow,
 };
 pub use label::{Jurisdiction, Label, Reference};
 pub use outbox::{Cursor, Mark, OutboxBody, OutboxEvent, OutboxKind, PermissionCause};

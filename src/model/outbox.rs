@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::consent::{Change, Channel};
 use super::numbered::numbered;
 use super::{
-    ConsentEvent, Error, EventId, Notice, Purpose, Result, Subject, SubjectId, SubjectState, Time, Token, TokenRow,
+    ConsentEvent, Error, EventId, Hold, Notice, Purpose, Result, Subject, SubjectId, SubjectState, Time, Token,
+    TokenRow,
 };
 use crate::crypto::Random;
 use crate::crypto::derive::sha256;
@@ -26,6 +27,8 @@ numbered! {
         TokenUpdated = 4,
         /// A notice was published.
         NoticeChanged = 5,
+        /// A legal hold over values of a person was placed or released.
+        HoldChanged = 6,
         /// Values of a person may be used again.
         SubjectReleased = 7,
         /// A token was deleted with its value, or its retention has ended.
@@ -90,6 +93,12 @@ pub struct OutboxBody {
     /// How much that version changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
+    /// The legal hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// Whether that was released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released: Option<bool>,
     /// Whom an alarm is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub touched: Option<String>,
@@ -191,6 +200,13 @@ impl OutboxEvent {
         let kind = if deleted { OutboxKind::TokenDeleted } else { OutboxKind::TokenUpdated };
         let event = Self::new(kind, Some(token.subject), OutboxBody::default(), now, random);
         Self { token: Some(token.row), ..event }
+    }
+
+    /// A hold over values of a person was placed, or released.
+    pub fn of_hold(hold: &Hold, subject: SubjectId, now: Time, random: &dyn Random) -> Self {
+        let (hold, released) = (Some(hold.id.to_string()), Some(hold.released.is_some()));
+        let body = OutboxBody { hold, released, ..OutboxBody::default() };
+        Self::new(OutboxKind::HoldChanged, Some(subject), body, now, random)
     }
 
     /// Somebody touched a person who does not exist. It is about whoever did: nobody who changes that person waits for it.

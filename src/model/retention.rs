@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::consent::check_words;
 use super::numbered::numbered;
-use super::{CallId, Error, Label, Reference, Result, RetentionRunId, Time};
+use super::{CallId, Error, HOLDS, HoldId, Label, Reference, Result, RetentionRunId, Time};
 
 numbered! {
     /// On what ground values of a class are kept. The numbers are those of `lacuna.v1.RetentionBasis`.
@@ -191,6 +191,9 @@ impl RetentionClass {
     /// `ValueInvalid`, naming the field.
     pub fn check(&self) -> Result<()> {
         Label::retention_class(&self.code).map_err(|error| error.at("retention_class.code"))?;
+        if self.code.starts_with(HOLDS) {
+            return Err(Error::invalid("retention_class.code", "the classes below hold/ are for legal holds alone"));
+        }
         check_words("retention_class.title", &self.title)?;
         if self.period.is_none() && self.counting != Counting::FromCreation {
             return Err(Error::invalid("retention_class.counting", "there is nothing to count without a period"));
@@ -257,7 +260,7 @@ pub struct Ended {
     pub values: u64,
 }
 
-/// A run that destroys what was kept long enough, or parts of a call before that.
+/// A run that destroys what was kept long enough, or parts of a call before that, or the copies of a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionRun {
     /// Its name.
@@ -278,7 +281,9 @@ pub struct RetentionRun {
     pub receipt: Option<Vec<u8>>,
     /// The call whose parts it destroys before their time; `None` of one that destroys what was kept long enough.
     pub call: Option<CallId>,
-    /// A legal ground or a ticket; `retention` of the latter.
+    /// The hold whose copies it destroys; `None` of one that destroys values.
+    pub hold: Option<HoldId>,
+    /// A legal ground or a ticket; `retention` of what was kept long enough.
     pub reason: String,
 }
 
@@ -288,14 +293,21 @@ impl RetentionRun {
     pub fn begin(id: RetentionRunId, started_by: &str, now: Time) -> Self {
         let (state, items) = (RunState::Sweeping, Vec::new());
         let started_by = started_by.to_owned();
-        let (call, reason) = (None, "retention".to_owned());
-        Self { id, started_by, started_at: now, state, items, epoch: None, ended_at: None, receipt: None, call, reason }
+        let (epoch, ended_at, receipt) = (None, None, None);
+        let (call, hold, reason) = (None, None, "retention".to_owned());
+        Self { id, started_by, started_at: now, state, items, epoch, ended_at, receipt, call, hold, reason }
     }
 
     /// A run that destroys parts of a call, and has destroyed none yet.
     #[must_use]
     pub fn of_call(id: RetentionRunId, started_by: &str, call: CallId, reason: &Reference, now: Time) -> Self {
         Self { call: Some(call), reason: reason.as_str().to_owned(), ..Self::begin(id, started_by, now) }
+    }
+
+    /// A run that destroys the copies of a hold, and has destroyed none yet.
+    #[must_use]
+    pub fn of_hold(id: RetentionRunId, started_by: &str, hold: HoldId, reason: &Reference, now: Time) -> Self {
+        Self { hold: Some(hold), reason: reason.as_str().to_owned(), ..Self::begin(id, started_by, now) }
     }
 
     /// Adds what was destroyed.

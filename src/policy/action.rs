@@ -112,6 +112,10 @@ actions! {
         ["ListRetentionClasses", "PreviewRetention", "ListRetentionRuns"],
     /// Define classes, and end what is due.
     AdministerRetention = "administerRetention" on Vault ["DefineRetentionClass", "RunRetention"],
+    /// See legal holds.
+    ReadHolds = "readHolds" on Vault ["ListHolds"],
+    /// Place legal holds, and release them.
+    AdministerHolds = "administerHolds" on Vault ["PlaceHold", "ReleaseHold"],
     /// Be told who objects to direct marketing.
     ReadSuppression = "readSuppression" on Vault [],
     /// Follow events.

@@ -42,6 +42,7 @@ pub struct Admission<'p> {
 pub struct Permit {
     row: TokenRow,
     redaction: Redaction,
+    of_hold: bool,
 }
 
 impl Permit {
@@ -49,6 +50,12 @@ impl Permit {
     #[must_use]
     pub const fn row(&self) -> TokenRow {
         self.row
+    }
+
+    /// Whether it is for the copy that a legal hold keeps, and not for the value itself.
+    #[must_use]
+    pub const fn is_of_hold(&self) -> bool {
+        self.of_hold
     }
 
     /// How much of it may be shown.
@@ -71,6 +78,8 @@ pub enum Upkeep {
     Reseal,
     /// To remember that its person objects to direct marketing, or to forget that.
     Suppression,
+    /// To keep a copy of it for a case.
+    Hold,
     /// To see that it opens, in a copy of the vault that nobody is served from.
     Drill,
 }
@@ -79,9 +88,13 @@ pub enum Upkeep {
 #[must_use]
 pub fn for_upkeep(row: TokenRow, work: Upkeep) -> Permit {
     match work {
-        Upkeep::Index | Upkeep::Age | Upkeep::Compare | Upkeep::Reseal | Upkeep::Suppression | Upkeep::Drill => {
-            Permit { row, redaction: Redaction::Redacted }
-        }
+        Upkeep::Index
+        | Upkeep::Age
+        | Upkeep::Compare
+        | Upkeep::Reseal
+        | Upkeep::Suppression
+        | Upkeep::Hold
+        | Upkeep::Drill => Permit { row, redaction: Redaction::Redacted, of_hold: false },
     }
 }
 
@@ -135,7 +148,7 @@ impl Admission<'_> {
         self.purpose.may_read(kind)
     }
 
-    /// Whether the purpose is one for which what a law demands is kept after an erasure.
+    /// Whether the purpose is one for which values are kept after their end: because a law demands it, or a legal hold.
     #[must_use]
     pub fn opens_kept(&self) -> bool {
         let purpose = self.purpose;
@@ -158,8 +171,8 @@ impl Admission<'_> {
     }
 }
 
-/// For which purposes a value opens that outlasts the erasure of its person.
-const OPENS_KEPT: [&str; 2] = ["legal_claims", "regulator_request"];
+/// For which purposes a value opens that outlasts the erasure of its person, or that a legal hold keeps.
+pub const OPENS_KEPT: [&str; 2] = ["legal_claims", "regulator_request"];
 
 /// Where a token is in its life.
 #[must_use]
@@ -204,10 +217,18 @@ pub fn decide(
     let kind = facts.token.kind;
     // What the purpose may not read is there, and not shown.
     let readable = if admission.purpose.may_read(kind) { Redaction::PlainText } else { Redaction::Redacted };
-    let permit = Permit { row: facts.token.row, redaction: redaction.max(demanded).max(readable) };
-    if admission.opens_kept() && facts.kept_until.is_some_and(|end| end > now) {
-        check_value(facts, token, now)?;
-        return if admission.approved { Ok(permit) } else { Err(unapproved(facts, token)) };
+    let permit = Permit { row: facts.token.row, redaction: redaction.max(demanded).max(readable), of_hold: false };
+    if admission.opens_kept() {
+        let outlasts = facts.kept_until.is_some_and(|end| end > now).then(|| check_value(facts, token, now));
+        let of_hold = facts.held.is_some() && token_state(facts, now) != TokenState::Active;
+        match outlasts {
+            Some(Err(error)) if !of_hold => return Err(error),
+            Some(Ok(())) if admission.approved => return Ok(permit),
+            _ if of_hold && admission.approved => return Ok(Permit { of_hold, ..permit }),
+            Some(_) => return Err(unapproved(facts, token)),
+            None if of_hold => return Err(unapproved(facts, token)),
+            None => {}
+        }
     }
     check_alive(facts, token, now)?;
     let asked = [admission.channel];
@@ -221,10 +242,9 @@ pub fn decide(
     Ok(permit)
 }
 
-/// The refusal to open what outlasts an erasure before a second person has approved it.
+/// The refusal to open what outlasts an erasure, or what a legal hold keeps, before a second person has approved it.
 fn unapproved(facts: &Facts, token: &str) -> Error {
-    let message =
-        "the person was erased, and what a law demands of theirs opens only with the approval of another caller";
+    let message = "the value is kept for what a law demands or a legal hold needs alone, and opens only with the approval of another caller";
     tell_erasure(Error::new(Reason::ApprovalRequired, message).with("token", token), &facts.person())
 }
 

@@ -5,7 +5,7 @@ use data_encoding::HEXLOWER;
 
 use super::consent::DocumentKind;
 use super::suppression::Name;
-use crate::model::{ErasureId, Error, Result, SubjectId};
+use crate::model::{ErasureId, Error, HoldId, Result, SubjectId};
 
 /// Something that has changed and that a restored backup must be told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Mark {
     Suppression(Name),
     /// A caller was disabled, or enabled again.
     Caller(String),
+    /// A legal hold was placed or released.
+    Hold(HoldId),
 }
 
 impl Mark {
@@ -36,6 +38,7 @@ impl Mark {
             Self::Erasure(id) => (4, id.to_string()),
             Self::Suppression(name) => (5, HEXLOWER.encode(name)),
             Self::Caller(name) => (6, name.clone()),
+            Self::Hold(id) => (7, id.to_string()),
         }
     }
 
@@ -62,6 +65,7 @@ impl Mark {
             4 => key.parse().map(Self::Erasure).map_err(Error::internal),
             5 => name().map(Self::Suppression).ok_or_else(|| super::inconsistent("journal_mark", "key")),
             6 => Ok(Self::Caller(key.to_owned())),
+            7 => key.parse().map(Self::Hold).map_err(Error::internal),
             _ => Err(super::inconsistent("journal_mark", "kind")),
         }
     }
@@ -114,11 +118,12 @@ mod tests {
             Mark::Erasure(ErasureId::from_bytes([3; 16])),
             Mark::Suppression([4; 32]),
             Mark::Caller("mailer, eu".to_owned()),
+            Mark::Hold(HoldId::from_bytes([5; 16])),
         ];
         for mark in marks {
             let (kind, key) = mark.key();
             assert_eq!(Mark::of(kind, &key).unwrap(), mark);
         }
-        assert!(Mark::of(7, "x").is_err() && Mark::of(5, "ab").is_err() && Mark::of(1, "purpose x y").is_err());
+        assert!(Mark::of(8, "x").is_err() && Mark::of(5, "ab").is_err() && Mark::of(1, "purpose x y").is_err());
     }
 }

@@ -81,7 +81,7 @@ pub struct SubjectKey {
     pub ended: bool,
     /// The part of a call that it is for; `None` of one for whatever else is kept in the class.
     pub part: Option<PartId>,
-    /// Until when it outlasts the erasure of its subject.
+    /// Until when it outlasts the erasure of its subject; the last of all times: until a legal hold is released.
     pub kept_until: Option<Time>,
 }
 
@@ -91,6 +91,20 @@ impl SubjectKey {
     pub const fn active(leaf: u32, subject: SubjectId, class: String, version: u32, created_at: Time) -> Self {
         let (state, cohort, ended, part, kept_until) = (KeyState::Active, None, false, None, None);
         Self { leaf, subject, class, version, created_at, state, cohort, ended, part, kept_until }
+    }
+
+    /// A key for the copies of a legal hold. Nothing comes under it later, and no erasure takes it along.
+    #[must_use]
+    pub fn of_hold(leaf: u32, subject: SubjectId, class: String, version: u32, created_at: Time) -> Self {
+        let key = Self::active(leaf, subject, class, version, created_at);
+        let (cohort, kept_until) = (Some(Cohort::of(created_at)), Some(Time::LAST));
+        Self { state: KeyState::Retiring, cohort, kept_until, ..key }
+    }
+
+    /// Whether it is for the copies of a legal hold that nobody has released.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.kept_until == Some(Time::LAST) && !self.ended
     }
 
     /// Whether it is for what the other one is for: the same class, month and part of a call.

@@ -19,6 +19,7 @@ pub mod call;
 pub mod call_event;
 pub mod consent;
 pub mod erasure;
+pub mod hold;
 pub mod index;
 pub mod journal;
 pub mod key;
@@ -115,6 +116,7 @@ pub trait Tx:
     + call_event::CallEvents
     + consent::Consents
     + erasure::Erasures
+    + hold::Holds
     + index::Indexes
     + journal::Journals
     + key::Keys

@@ -48,7 +48,8 @@ impl Vault {
     /// was disabled when the facts were read, on whatever node.
     pub(super) async fn read_facts(&self, purpose: &str, names: Vec<Name>) -> Result<Found> {
         let _reading = trace::stage("store.read");
-        let found = self.reads.call(Ask { purpose: purpose.to_owned(), names }).await??;
+        let mut found = self.reads.call(Ask { purpose: purpose.to_owned(), names }).await??;
+        self.read_held(purpose, &mut found).await?;
         self.callers_at_least(found.iter().flatten().map(|facts| facts.callers).max()).await?;
         Ok(found)
     }

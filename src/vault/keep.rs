@@ -452,6 +452,7 @@ fn spots(custody: &Custody, field: &NewToken, generations: &[Generation]) -> Res
 fn fresh(token: &Token) -> Facts {
     Facts {
         kept_until: None,
+        held: None,
         token: token.clone(),
         jurisdiction: None,
         state: SubjectState::Active,

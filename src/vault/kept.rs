@@ -1,5 +1,5 @@
-//! What outlasts the erasure of its person, because a law demands it: values of retention classes that say so, each until
-//! its period is over. Their keys stay; the person is erased for everything else. Until when is settled by the erasure, in
+//! What outlasts the erasure of its person: the copies of legal holds, and, because a law demands it, values of retention
+//! classes that say so, each until its period is over. Their keys stay; the person is erased for everything else. Until when is settled by the erasure, in
 //! its own transaction, and no later definition keeps anything longer.
 
 use std::collections::{BTreeMap, HashSet};
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::Vault;
 use crate::model::{Cohort, KeyState, PlanItem, Result, SubjectId, Time};
 use crate::store::Tx;
+use crate::store::key::SubjectKey;
 
 /// A key that an erasure leaves.
 struct Demanded {
@@ -22,6 +23,8 @@ struct Demanded {
 #[derive(Default)]
 pub(super) struct Kept {
     keys: Vec<Demanded>,
+    /// Copies that legal holds keep, which are no values of a class.
+    held: Vec<PlanItem>,
 }
 
 impl Kept {
@@ -37,7 +40,7 @@ impl Kept {
             *counts.entry((&key.class, key.cohort, key.until)).or_default() += key.values;
         }
         let item = |((class, cohort, until), count): (_, u64)| PlanItem::kept(class, cohort, until, count);
-        counts.into_iter().map(item).collect()
+        counts.into_iter().map(item).chain(self.held.iter().cloned()).collect()
     }
 
     /// Has the keys outlast the erasure. Their subject must be locked.
@@ -55,9 +58,10 @@ impl Vault {
         let catalogue = self.library.read_in(tx).await?;
         let outlasts = |class: &str| catalogue.class(class).is_some_and(|class| class.outlasts_erasure);
         let mut keys = tx.subject_keys(&[subject]).await?;
-        keys.retain(|key| !key.ended && key.state != KeyState::Retired && outlasts(&key.class));
+        let mut kept = Kept { held: self.held(tx, &keys).await?, ..Kept::default() };
+        keys.retain(|key| !key.ended && key.state != KeyState::Retired && !key.is_held() && outlasts(&key.class));
         if keys.is_empty() {
-            return Ok(Kept::default());
+            return Ok(kept);
         }
         let (leaves, mut under) = (keys.iter().map(|key| key.leaf).collect::<HashSet<_>>(), BTreeMap::new());
         for token in tx.sealed_tokens(&[subject]).await? {
@@ -73,7 +77,6 @@ impl Vault {
                 *known = (*known).max(*newest);
             }
         }
-        let mut kept = Kept::default();
         for key in &keys {
             let Some(&(values, newest)) = under.get(&key.leaf) else { continue };
             // As the sweep gives a month to keys that were made before their class had a period.
@@ -86,5 +89,18 @@ impl Vault {
             }
         }
         Ok(kept)
+    }
+
+    /// What legal holds keep under these keys, by matter.
+    async fn held(&self, tx: &mut dyn Tx, keys: &[SubjectKey]) -> Result<Vec<PlanItem>> {
+        let mut counts: BTreeMap<&str, (Cohort, u64)> = BTreeMap::new();
+        for key in keys.iter().filter(|key| key.is_held()) {
+            let live = self.custody.ring.is_live(key.leaf)?;
+            let Some(cohort) = key.cohort.filter(|_| live) else { continue };
+            let (_, count) = counts.entry(&key.class).or_insert((cohort, 0));
+            *count += tx.count_held(key.leaf).await?;
+        }
+        let item = |(class, (cohort, count))| PlanItem::kept(class, cohort, Time::LAST, count);
+        Ok(counts.into_iter().map(item).collect())
     }
 }

@@ -14,6 +14,7 @@ pub mod call;
 pub mod consent;
 pub mod erasure;
 pub mod event;
+pub mod hold;
 pub mod journal;
 mod keep;
 mod kept;

@@ -7,7 +7,7 @@
 use super::token::Field;
 use super::{PATIENCE, Vault, renew_root};
 use crate::keys::{Custody, condemn};
-use crate::model::{Error, FieldType, KeyState, Label, Reason, Result, Subject, SubjectId};
+use crate::model::{Error, FieldType, HOLDS, KeyState, Label, Reason, Result, Subject, SubjectId};
 use crate::policy::{Caller, SCORES};
 use crate::store::Tx;
 use crate::store::key::Punctured;
@@ -42,6 +42,9 @@ pub(super) struct Purged {
 pub(super) fn class_of(field: &Field) -> Result<Label> {
     let class = field.class.as_str();
     let among_scores = class.starts_with(SCORES);
+    if class.starts_with(HOLDS) {
+        return Err(Error::invalid("retention_class", "the classes below hold/ are for legal holds alone"));
+    }
     match field.value.kind() {
         FieldType::Score if among_scores => Ok(field.class.clone()),
         FieldType::Score => Ok(Label::stored(format!("{SCORES}{class}"))),

@@ -61,6 +61,8 @@ pub struct Revealed {
     pub known: Option<(FieldType, SubjectId)>,
     /// How much of it is shown.
     pub shown: Redaction,
+    /// Whether that uses the token up. The copy that a legal hold keeps is shown as often as that is approved.
+    pub spends: bool,
 }
 
 impl Vault {
@@ -161,14 +163,18 @@ impl Vault {
     ) -> Revealed {
         let Some(facts) = facts else {
             let refusal = admission.unknown(redaction, unknown(text, &self.custody), now);
-            return Revealed { outcome: Err(refusal), known: None, shown: Redaction::Redacted };
+            return Revealed { outcome: Err(refusal), known: None, shown: Redaction::Redacted, spends: false };
         };
         let permit = policy::decide(admission, redaction, facts, text, now);
         let shown = permit.as_ref().map_or(Redaction::Redacted, Permit::redaction);
-        let outcome = permit.and_then(|permit| self.open(&permit, &facts.token)).map_err(|error| match error.reason {
-            Reason::SealBroken | Reason::KeyRetired => error.with("token", text),
-            _ => error,
-        });
+        let spends = facts.token.single_use && permit.as_ref().is_ok_and(|permit| !permit.is_of_hold());
+        let outcome =
+            permit.and_then(|permit| self.open(&permit, facts.token_of(permit.is_of_hold()))).map_err(|error| {
+                match error.reason {
+                    Reason::SealBroken | Reason::KeyRetired => error.with("token", text),
+                    _ => error,
+                }
+            });
         if let Err(error) = &outcome
             && error.reason == Reason::SealBroken
         {
@@ -176,7 +182,7 @@ impl Vault {
         }
         // Nor is anything told of what the caller may not see.
         let hidden = matches!(&outcome, Err(error) if error.reason == Reason::NotPermitted);
-        Revealed { outcome, known: (!hidden).then_some((facts.token.kind, facts.token.subject)), shown }
+        Revealed { outcome, known: (!hidden).then_some((facts.token.kind, facts.token.subject)), shown, spends }
     }
 
     /// Reads anew what was under a key that is gone: since its row was read, the person was erased, or the value was
@@ -242,7 +248,7 @@ impl Vault {
         let mut spent: HashSet<TokenRow> = spent.iter().copied().collect();
         let mut late = Vec::new();
         for ((revealed, facts), text) in revealed.iter_mut().zip(found).zip(&ask.tokens) {
-            let single_use = facts.as_ref().filter(|facts| facts.token.single_use && revealed.outcome.is_ok());
+            let single_use = facts.as_ref().filter(|_| revealed.spends && revealed.outcome.is_ok());
             if single_use.is_some_and(|facts| !spent.remove(&facts.token.row)) {
                 late.push((revealed, text));
             }
@@ -302,7 +308,7 @@ fn record(
     let (mut all, mut spend) = (Vec::new(), Vec::new());
     for (facts, revealed) in found.iter().zip(revealed) {
         let Some(facts) = facts else { continue };
-        if facts.token.single_use && revealed.outcome.is_ok() {
+        if revealed.spends && revealed.outcome.is_ok() {
             spend.push(facts.token.row);
         }
         let outcome = match &revealed.outcome {

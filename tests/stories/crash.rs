@@ -13,6 +13,7 @@ use lacuna::proto::v1;
 
 use crate::audit_crash::AUDITING;
 use crate::consent_crash::{CHANGING, RECORDING};
+use crate::holds_crash::HOLDING;
 use crate::outside::{
     Custodian, Door, Outside, PATIENCE, Person, copy_folder, outside_on_both_stores, outside_with_a_token,
 };
@@ -181,6 +182,7 @@ fn every_point_has_a_story() {
         &CHANGING,
         &AUDITING,
         &ENDING,
+        &HOLDING,
     ]
     .concat()
     .into_iter()

@@ -126,6 +126,7 @@ on_both_stores! {
             verdict: verdict.to_owned(),
             count,
             end_time: None,
+            reason: String::new(),
         };
         assert_eq!(
             done.plan,

@@ -151,6 +151,7 @@ impl Hoard {
             tx.list_subjects(&Filter::default(), None, 10_000).await?.iter().map(|subject| subject.id).collect();
         self.rows.subject_keys.extend(tx.subject_keys(&subjects).await?);
         self.rows.tokens.extend(tx.scan_tokens(None, 10_000).await?.into_iter().map(|facts| facts.token));
+        self.rows.tokens.extend(tx.held_of(&subjects).await?);
         for generation in tx.generations().await? {
             let buckets: Vec<u32> = generation.numbers().collect();
             self.rows.chunks.extend(tx.chunks(&buckets).await?);

@@ -19,11 +19,15 @@ use crate::rotations::rotate_index;
 
 const DAY: Duration = Duration::from_hours(24);
 pub const AUTHORITY: &str = "regulator_request";
-const CLAIMS: &str = "legal_claims";
+pub const CLAIMS: &str = "legal_claims";
 pub const VOICE: [&str; 2] = ["first@example.org", "second@example.org"];
 
 /// Reveals, with an approval of the supervisor if it takes one. Answers also which.
-async fn open(house: &mut House, tokens: &[String], purpose: &str) -> (Vec<Result<String, String>>, Option<String>) {
+pub async fn open(
+    house: &mut House,
+    tokens: &[String],
+    purpose: &str,
+) -> (Vec<Result<String, String>>, Option<String>) {
     match house.tokens.detokenize(detokenize(tokens, purpose)).await {
         Ok(response) => (response.into_inner().results.iter().map(outcome).collect(), None),
         Err(refused) => {
@@ -34,7 +38,7 @@ async fn open(house: &mut House, tokens: &[String], purpose: &str) -> (Vec<Resul
     }
 }
 
-fn requested(refused: &Status) -> String {
+pub fn requested(refused: &Status) -> String {
     assert_eq!(
         (refused.code(), reason(refused)),
         (Code::FailedPrecondition, "APPROVAL_REQUIRED".to_owned()),
@@ -120,7 +124,7 @@ impl House {
             .collect()
     }
 
-    async fn verified(&self, erasure: &v1::Erasure) -> v1::VerifyErasureResponse {
+    pub async fn verified(&self, erasure: &v1::Erasure) -> v1::VerifyErasureResponse {
         let mut keys = self.key_service().await;
         let request = v1::VerifyErasureRequest { erasure: erasure.erasure.clone() };
         keys.verify_erasure(request).await.unwrap().into_inner()

@@ -56,6 +56,8 @@ mod fuzzing;
 mod gibberish;
 mod health;
 mod hoard;
+mod holds;
+mod holds_crash;
 mod hostile;
 mod hostile_calls;
 mod house;

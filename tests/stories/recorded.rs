@@ -38,6 +38,7 @@ struct There {
     approval: String,
     call: String,
     part: String,
+    hold: String,
     later: prost_types::Timestamp,
     past: prost_types::Timestamp,
 }
@@ -115,8 +116,10 @@ impl There {
         let told = told_by(&ada.phone);
         let call = office.house.calls().await.upsert_call(told).await.unwrap().into_inner().call.unwrap().call;
         let attached = office.house.attach(recording_of(&call)).await;
+        let held = office.house.hold(crate::holds::over(&[&ada.subject])).await;
         Self {
             part: attached.part,
+            hold: held.hold,
             ada,
             erasure,
             done,
@@ -249,6 +252,8 @@ impl There {
                 let (part, purpose) = (self.part.clone(), CARE.to_owned());
                 v1::GetMediaKeyRequest { part, purpose, ..Default::default() }.encode_to_vec()
             }
+            "PlaceHold" => crate::holds::over(&[&self.ada.subject]).encode_to_vec(),
+            "ReleaseHold" => crate::holds::release(&self.hold).encode_to_vec(),
             "ImportCdr" => row_of(&self.ada.phone).encode_to_vec(),
             "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             other => self.ask_about_consent(other),

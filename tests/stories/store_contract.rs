@@ -443,6 +443,7 @@ promises! {
                 class: Some(AWKWARD.into()),
                 cohort: Some("2026-11".into()),
                 end_time: Some("2031-12-01T00:00:00Z".into()),
+                reason: Some(AWKWARD.into()),
                 verdict: Verdict::Destroy,
                 count: u64::from(u32::MAX),
             },

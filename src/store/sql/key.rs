@@ -211,14 +211,15 @@ impl Keys for SqlTx {
                 .number(key.created_at.micros())
                 .number(key.state.number().into())
                 .maybe_number(key.cohort.map(|cohort| cohort.number().into()))
-                .maybe_blob(key.part.as_ref().map(|part| part.as_bytes().as_slice()));
+                .maybe_blob(key.part.as_ref().map(|part| part.as_bytes().as_slice()))
+                .maybe_number(key.kept_until.map(Time::micros));
         }
         self.run(
             concat! {
-                "INSERT INTO subject_key (leaf, subject, class, version, created_at, state, cohort, part) ",
+                "INSERT INTO subject_key (leaf, subject, class, version, created_at, state, cohort, part, kept_until) ",
                 "SELECT CAST(e.value ->> 0 AS BIGINT), ", blob!("1"), ", e.value ->> 2, ",
                 "CAST(e.value ->> 3 AS BIGINT), CAST(e.value ->> 4 AS BIGINT), CAST(e.value ->> 5 AS BIGINT), ",
-                "CAST(e.value ->> 6 AS BIGINT), ", blob!("7"), " FROM ", each!("1"), " AS e"
+                "CAST(e.value ->> 6 AS BIGINT), ", blob!("7"), ", CAST(e.value ->> 8 AS BIGINT) FROM ", each!("1"), " AS e"
             },
             rows,
         )

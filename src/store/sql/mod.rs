@@ -9,6 +9,7 @@ mod call;
 mod call_event;
 mod consent;
 mod erasure;
+mod hold;
 mod index;
 mod journal;
 mod key;

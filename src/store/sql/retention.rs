@@ -3,12 +3,14 @@ use async_trait::async_trait;
 use super::super::super::node::NodeId;
 use super::super::super::retention::{ClockSeen, Counted, Due, Retentions, Undated};
 use super::{Columns, Error, Result, Row, Rows, SqlTx, blob, each, failed, inconsistent, lock};
-use crate::model::{CallId, Cohort, KeyState, RetentionRun, RetentionRunId, RunState, SubjectId, Time, TokenRow};
+use crate::model::{
+    CallId, Cohort, HoldId, KeyState, RetentionRun, RetentionRunId, RunState, SubjectId, Time, TokenRow,
+};
 
 macro_rules! columns {
     () => {
         "SELECT r.id, r.started_by, r.started_at, r.state, r.items, r.epoch, r.ended_at, r.receipt, \
-         r.call, r.reason FROM retention_run r "
+         r.call, r.reason, r.hold FROM retention_run r "
     };
 }
 
@@ -168,8 +170,8 @@ impl Retentions for SqlTx {
 
     async fn sweep_run(&mut self, run: &RetentionRun, owner: &NodeId) -> Result<bool> {
         let done = sqlx::query(concat! {
-            "INSERT INTO retention_run (id, started_by, started_at, state, owner, items, call, reason) ",
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ",
+            "INSERT INTO retention_run (id, started_by, started_at, state, owner, items, call, reason, hold) ",
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ",
             "ON CONFLICT (id) DO UPDATE SET items = excluded.items ",
             "WHERE retention_run.state = excluded.state AND retention_run.owner = excluded.owner"
         })
@@ -181,6 +183,7 @@ impl Retentions for SqlTx {
         .bind(serde_json::to_string(&run.items).map_err(Error::internal)?)
         .bind(run.call.map(|call| call.as_bytes().to_vec()))
         .bind(&run.reason)
+        .bind(run.hold.map(|hold| hold.as_bytes().to_vec()))
         .execute(self.connection())
         .await
         .map_err(failed)?;
@@ -360,5 +363,6 @@ fn run(row: &Row) -> Result<RetentionRun> {
         receipt: columns.take()?,
         call: columns.maybe_bytes("retention_run", "call")?.map(CallId::from_bytes),
         reason: columns.take()?,
+        hold: columns.maybe_bytes("retention_run", "hold")?.map(HoldId::from_bytes),
     })
 }

@@ -312,6 +312,7 @@ fn facts(row: &Row) -> Result<Facts> {
         suppressed_at: columns.maybe_time()?,
         execute_at: columns.maybe_time()?,
         kept_until: columns.maybe_time()?,
+        held: None,
         purpose: columns.take()?,
         standing: super::consent::standing(columns.take()?)?,
         catalogue: columns.take::<Option<i64>>()?.unwrap_or(0),
@@ -319,7 +320,7 @@ fn facts(row: &Row) -> Result<Facts> {
     })
 }
 
-fn record(columns: &mut Columns<'_>) -> Result<Token> {
+pub(super) fn record(columns: &mut Columns<'_>) -> Result<Token> {
     Ok(Token {
         row: TokenRow::from_bytes(columns.bytes("token", "id")?),
         subject: SubjectId::from_bytes(columns.bytes("token", "subject")?),

@@ -7,15 +7,12 @@ use std::collections::{BTreeSet, HashMap};
 use super::Whole;
 use super::part::unknown_part;
 use super::show::ShownPart;
-use crate::keys::condemn;
 use crate::model::{
     CallId, Error, OutboxEvent, Part, PartId, Reason, Reference, RequestId, Result, RetentionRun, RetentionRunId,
     Subject, SubjectId, Time, Token,
 };
 use crate::policy::{self, Caller, Change};
-use crate::store::Tx;
 use crate::vault::audit::{Entry, Touched, call, outcome};
-use crate::vault::profiling::want_root;
 use crate::vault::write::Record;
 use crate::vault::{Vault, answer};
 
@@ -124,18 +121,9 @@ impl Vault {
         tx.touch_calls(&[ask.call]).await?;
         let of = answer::Keep { caller: &caller.name, deed: DEED, request: ask.request, subject: None };
         answer::keep(&mut *tx, &of, run.id.to_string(), now).await?;
-        self.begin_and_close(&mut *tx, &run, live).await?;
+        self.end_at_once(&mut *tx, &run, live).await?;
         tx.commit().await?;
         self.retention_run(run.id).await.map(Some)
-    }
-
-    async fn begin_and_close(&self, tx: &mut dyn Tx, run: &RetentionRun, live: Vec<u32>) -> Result<()> {
-        let node = self.custody.node();
-        tx.sweep_run(run, &node).await?;
-        tx.end_keys(&live, run.id).await?;
-        condemn(tx, live).await?;
-        tx.close_run(run.id, &node).await?;
-        want_root(tx).await
     }
 
     async fn finish_parts(&self, ask: &EraseParts, run: Option<RetentionRun>) -> Result<ErasedParts> {

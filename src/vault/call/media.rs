@@ -34,7 +34,7 @@ impl Vault {
             by: By { deed: DEED, ..By::default() },
         };
         let (mut revealed, flight) = self.detokenize(caller, &ask).await?;
-        let Revealed { outcome, known, shown } = revealed.pop().ok_or_else(|| Error::internal("no answer"))?;
+        let Revealed { outcome, known, shown, .. } = revealed.pop().ok_or_else(|| Error::internal("no answer"))?;
         let key = match outcome {
             Err(error) if error.reason == Reason::TokenUnknown && row.is_some() => {
                 return Err(

@@ -1,6 +1,6 @@
 //! The journal: what was decided about people, in the sinks beside the checkpoints, so that a restored backup can be
 //! told what it does not know. A checkpoint knows of erasures; the journal knows of consents and withdrawals, objections,
-//! restrictions, profiling switches, scheduled erasures, and of the purposes, notices and collection points.
+//! restrictions, profiling switches, scheduled erasures, legal holds, and of the purposes, notices and collection points.
 //!
 //! A change marks itself in the transaction that makes it. The leading node writes what is marked into the sinks, sealed
 //! under a key of the vault's own, within about a second, and takes the marks away. Whoever opens the vault reads what

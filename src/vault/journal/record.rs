@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::checkpoint::{hex, unhex};
 use crate::model::{
-    ConsentEvent, Erasure, ErasureState, Error, Reference, Restriction, Result, SubjectId, Terms, Time,
+    ConsentEvent, Erasure, ErasureState, Error, HeldSubject, Hold, HoldId, Label, Reference, Release, Restriction,
+    Result, SubjectId, Terms, Time, TokenRow,
 };
 use crate::store::Tx;
 use crate::store::access::CallerChange;
 use crate::store::consent::{self, DocumentKind};
 use crate::store::journal::{Mark, Marked};
 use crate::store::suppression::Name;
+use crate::vault::hold::copy::Wanted;
 
 /// One record: a line of JSON.
 #[derive(Serialize, Deserialize)]
@@ -29,6 +32,8 @@ pub enum Record {
     Suppression(Listed),
     /// That a caller was disabled, or enabled again.
     Caller(Admission),
+    /// A legal hold that was placed or released.
+    Hold(Case),
 }
 
 /// A version of a document of the catalogue.
@@ -91,6 +96,62 @@ pub struct Admission {
     reason: String,
     changed_by: String,
     changed_at: i64,
+}
+
+/// A legal hold, without its copies: these are in the database alone.
+#[derive(Serialize, Deserialize)]
+pub struct Case {
+    hold: String,
+    matter: String,
+    basis: String,
+    #[serde(with = "crate::model::consent::hex")]
+    asked: [u8; 32],
+    placed_by: String,
+    placed_at: i64,
+    /// Who released it, when and why.
+    released: Option<(String, i64, String)>,
+    /// Of whom it kept how many copies.
+    over: Vec<(String, u64)>,
+    /// The tokens that it kept copies of, in hex, if it named tokens.
+    tokens: Option<Vec<String>>,
+}
+
+/// A hold as it was, with what to copy again.
+pub struct Kept {
+    /// The hold.
+    pub hold: Hold,
+    /// Of whom it kept how many copies.
+    pub over: Vec<(SubjectId, u64)>,
+    /// Which values those were.
+    pub wanted: Wanted,
+}
+
+impl Case {
+    /// As it was.
+    pub fn kept(self) -> Result<Kept> {
+        let by_token = self.tokens.is_some();
+        let row = |text: &String| unhex(text).map(TokenRow::from_bytes);
+        let rows = self.tokens.iter().flatten().map(row).collect::<Option<_>>();
+        let rows = rows.ok_or_else(|| Error::internal("the journal names a token that is none"))?;
+        let placed_at = Time::from_micros(self.placed_at);
+        let released = self.released.map(|(by, at, reason)| {
+            let (at, reason) = (Time::from_micros(at), Reference::stored(reason));
+            Release { by, at, reason }
+        });
+        let hold = Hold {
+            id: self.hold.parse()?,
+            matter: Label::stored(self.matter),
+            basis: Reference::stored(self.basis),
+            by_token,
+            asked: self.asked,
+            placed_by: self.placed_by,
+            placed_at,
+            released,
+        };
+        let over = self.over.into_iter().map(|(subject, copied)| Ok((subject.parse()?, copied)));
+        let over = over.collect::<Result<_>>()?;
+        Ok(Kept { hold, over, wanted: if by_token { Wanted::Of(rows) } else { Wanted::Until(placed_at) } })
+    }
 }
 
 impl Definition {
@@ -159,7 +220,7 @@ impl Admission {
 /// What there is to say about what is marked, in the order in which it is to be done again.
 pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
     let (mut documents, mut subjects, mut events, mut erasures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut names, mut callers) = (Vec::new(), BTreeSet::new());
+    let (mut names, mut callers, mut holds) = (Vec::new(), BTreeSet::new(), Vec::new());
     for Marked { mark, .. } in marks {
         match mark {
             Mark::Document(kind, code, version) => documents.push((*kind, code, *version)),
@@ -168,6 +229,7 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
             Mark::Erasure(id) => erasures.push(*id),
             Mark::Suppression(name) => names.push(*name),
             Mark::Caller(name) => drop(callers.insert(name)),
+            Mark::Hold(id) => holds.push(*id),
         }
     }
     let mut records = Vec::with_capacity(marks.len());
@@ -194,7 +256,29 @@ pub async fn of(tx: &mut dyn Tx, marks: &[Marked]) -> Result<Vec<Record>> {
         let newest: BTreeMap<_, _> = changes.into_iter().map(|change| (change.caller.clone(), change)).collect();
         records.extend(newest.into_values().filter(|change| callers.contains(&change.caller)).map(caller));
     }
+    let over = tx.held_subjects(&holds).await?;
+    for hold in tx.holds(&holds).await? {
+        let id = hold.id;
+        let of = move |(hold, held): &(HoldId, HeldSubject)| (*hold == id).then_some(*held);
+        let rows = if hold.by_token { Some(tx.held_rows(id).await?) } else { None };
+        records.push(case(hold, over.iter().filter_map(of), rows));
+    }
     Ok(records)
+}
+
+fn case(hold: Hold, over: impl Iterator<Item = HeldSubject>, rows: Option<Vec<TokenRow>>) -> Record {
+    let release = |release: Release| (release.by, release.at.micros(), release.reason.to_string());
+    Record::Hold(Case {
+        hold: hold.id.to_string(),
+        matter: hold.matter.to_string(),
+        basis: hold.basis.to_string(),
+        asked: hold.asked,
+        placed_by: hold.placed_by,
+        placed_at: hold.placed_at.micros(),
+        released: hold.released.map(release),
+        over: over.map(|held| (held.subject.to_string(), held.copied)).collect(),
+        tokens: rows.map(|rows| rows.iter().map(|row| hex(row.as_bytes())).collect()),
+    })
 }
 
 fn document(found: consent::Document) -> Record {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::record::{Admission, Record};
+use super::record::{Admission, Kept, Record};
 use super::{Fetched, fetch};
 use crate::keys::Custody;
 use crate::model::{
@@ -16,6 +16,7 @@ use crate::store::consent::{Document, Recorded};
 use crate::store::journal::Mark;
 use crate::store::suppression::Name;
 use crate::vault::consent::{Library, append_recorded, tell};
+use crate::vault::hold::copy::again;
 use crate::vault::profiling::purge_scores;
 
 /// How long a scheduled erasure waits at least after a restore: it may have been cancelled in the last moment.
@@ -41,6 +42,10 @@ pub struct Replayed {
     pub erasures: u64,
     /// Callers who were disabled, or enabled, again.
     pub callers: u64,
+    /// Legal holds that were placed or released again.
+    pub holds: u64,
+    /// Copies that such holds kept and of which the values are not there any more.
+    pub held_lost: u64,
     /// Records about people that the database has never known.
     pub of_unknown_people: u64,
     /// What could not be done again, because entries before it are missing or damaged.
@@ -94,7 +99,8 @@ impl<'r> Replay<'r> {
     }
 
     async fn apply(&mut self, records: Vec<Record>) -> Result<()> {
-        let (mut terms, mut erasures, mut callers) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let (mut terms, mut erasures) = (BTreeMap::new(), Vec::new());
+        let (mut callers, mut holds) = (Vec::new(), Vec::new());
         for record in records {
             // One that makes no sense is no reason to lose the others.
             let understood = match record {
@@ -112,6 +118,7 @@ impl<'r> Replay<'r> {
                     callers.push(found);
                     Ok(())
                 }
+                Record::Hold(case) => case.kept().map(|kept| holds.push(kept)),
             };
             if let Err(error) = understood {
                 tracing::error!(%error, "a record of the journal makes no sense");
@@ -124,7 +131,23 @@ impl<'r> Replay<'r> {
         for erasure in erasures {
             self.erasure(erasure).await?;
         }
+        for kept in &holds {
+            self.hold(kept).await?;
+        }
         self.callers(&callers).await
+    }
+
+    /// Places a hold again, or releases one. What a hold is over that this database has not is counted as lost.
+    async fn hold(&mut self, kept: &Kept) -> Result<()> {
+        let Some(over) = again(self.custody, kept, self.clock.now()).await? else { return Ok(()) };
+        let lost = over.iter().map(|held| held.lost).sum::<u64>();
+        self.done.holds += 1;
+        self.done.held_lost += lost;
+        self.done.of_unknown_people += (kept.over.len() - over.len()) as u64;
+        if lost > 0 {
+            tracing::error!(hold = %kept.hold.id, lost, "the database has no copy of values that this legal hold kept");
+        }
+        Ok(())
     }
 
     /// Notes that the database knows everything, unless somebody else has done that meanwhile.

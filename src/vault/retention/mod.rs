@@ -6,13 +6,17 @@ mod sweep;
 use std::collections::BTreeMap;
 
 use self::clock::Moment;
+pub(super) use self::sweep::FOUND;
 use self::sweep::Place;
 use super::audit::{Entry, Touched, call, outcome};
+use super::profiling::want_root;
 use super::write::Record;
 use super::{Vault, answer};
 use crate::crash;
+use crate::keys::condemn;
 use crate::model::{Cohort, Error, RequestId, Result, RetentionRun, RetentionRunId, RunState, SubjectId, Time};
 use crate::policy::{Caller, Catalogue};
+use crate::store::Tx;
 use crate::store::retention::Counted;
 
 /// As whom the vault destroys what was kept long enough, when nobody asks for it.
@@ -119,6 +123,16 @@ impl Vault {
         tx.close_run(run.id, &self.custody.node()).await?;
         tx.commit().await?;
         self.retention_run(run.id).await
+    }
+
+    /// Writes a run whose sweep is the transaction that it is written in: these leaves go with the next change of the root.
+    pub(super) async fn end_at_once(&self, tx: &mut dyn Tx, run: &RetentionRun, leaves: Vec<u32>) -> Result<()> {
+        let node = self.custody.node();
+        tx.sweep_run(run, &node).await?;
+        tx.end_keys(&leaves, run.id).await?;
+        condemn(tx, leaves).await?;
+        tx.close_run(run.id, &node).await?;
+        want_root(tx).await
     }
 
     pub(super) async fn retention_run(&self, id: RetentionRunId) -> Result<RetentionRun> {

@@ -26,7 +26,7 @@ const PAGE: u32 = 128;
 const ATTEMPTS: usize = 3;
 
 /// By which run a key has ended that a restored database had, and that was destroyed before.
-const FOUND: RetentionRunId = RetentionRunId::from_bytes([0; 16]);
+pub(in crate::vault) const FOUND: RetentionRunId = RetentionRunId::from_bytes([0; 16]);
 
 /// Where a sweep is: first what outlasted the erasure of its person, then class by class.
 #[derive(Default)]

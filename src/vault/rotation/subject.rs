@@ -55,7 +55,8 @@ impl Reseal {
     /// with the rest.
     pub async fn plan(tx: &mut dyn Tx, subject: SubjectId) -> Result<Plan> {
         let mut plan = Plan { old: tx.subject_keys(&[subject]).await?, values: 0 };
-        plan.old.retain(|key| key.state != KeyState::Retired);
+        // What a legal hold keeps stays as it is.
+        plan.old.retain(|key| key.state != KeyState::Retired && key.kept_until.is_none());
         plan.values = tx.count_under(subject, &plan.leaves()).await?;
         Ok(plan)
     }
