@@ -200,7 +200,16 @@ impl PartId {
     #[must_use]
     pub fn told(system: &str, source_id: &str, revision: u64, number: usize) -> Self {
         let (revision, number) = (revision.to_be_bytes(), (number as u64).to_be_bytes());
-        let digest = sha256(&[b"lacuna call part", &[0], system.as_bytes(), &[0], source_id.as_bytes(), &[0], &revision, &number]);
+        let digest = sha256(&[
+            b"lacuna call part",
+            &[0],
+            system.as_bytes(),
+            &[0],
+            source_id.as_bytes(),
+            &[0],
+            &revision,
+            &number,
+        ]);
         let mut id = [0; 16];
         id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         Self(id)

@@ -125,3 +125,4 @@ mod traces;
 mod transplant;
 mod undone;
 mod vcon;
+mod vcons;

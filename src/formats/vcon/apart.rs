@@ -89,7 +89,8 @@ pub fn apart(conversation: &Conversation) -> Result<Apart> {
     if people.is_empty() {
         return Err(Error::invalid("parties", "nobody took part; a call has at least one party"));
     }
-    let parties: Vec<cdr::Party> = people.iter().enumerate().map(|(at, _)| party(conversation, at)).collect::<Result<_>>()?;
+    let parties: Vec<cdr::Party> =
+        people.iter().enumerate().map(|(at, _)| party(conversation, at)).collect::<Result<_>>()?;
     let mut taking = Taking {
         conversation,
         customer: people.iter().position(|party| !serves(party)).unwrap_or_default(),
@@ -299,11 +300,16 @@ impl Taking<'_> {
 
     fn entry(&mut self, list: &'static str, at: usize, mut item: Json) {
         let (owner, kind) = match list {
-            "dialog" => self.conversation.dialog.get(at).map_or((self.customer, PartKind::Recording), |own| self.of_dialog(own)),
+            "dialog" => {
+                self.conversation.dialog.get(at).map_or((self.customer, PartKind::Recording), |own| self.of_dialog(own))
+            }
             "analysis" => self.conversation.analysis.get(at).map_or((self.customer, PartKind::Summary), |own| {
                 self.of_analysis(&own.kind.expose().to_ascii_lowercase())
             }),
-            _ => (self.conversation.attachments.get(at).map_or(self.customer, |own| self.of_attachment(own)), PartKind::Note),
+            _ => (
+                self.conversation.attachments.get(at).map_or(self.customer, |own| self.of_attachment(own)),
+                PartKind::Note,
+            ),
         };
         let mut entry = vec![at.into()];
         if let Some(dialog) = self.conversation.dialog.get(at).filter(|dialog| list == "dialog" && is_media(dialog)) {
@@ -329,7 +335,9 @@ impl Taking<'_> {
     fn of_dialog(&self, dialog: &Dialog) -> (usize, PartKind) {
         let people = dialog.people();
         match dialog.kind {
-            DialogKind::Text => (dialog.originator.or_else(|| dialog.first()).unwrap_or(self.customer), PartKind::Transcript),
+            DialogKind::Text => {
+                (dialog.originator.or_else(|| dialog.first()).unwrap_or(self.customer), PartKind::Transcript)
+            }
             _ if people.contains(&self.customer) => (self.customer, PartKind::Recording),
             _ => (people.first().copied().unwrap_or(self.customer), PartKind::Recording),
         }
@@ -361,7 +369,14 @@ impl Taking<'_> {
             let text = Json::Object(members).write()?;
             for piece in cut(text.expose(), number) {
                 let body = KeptBody::Piece(piece);
-                self.parts.push(Kept { party, kind, mediatype: PIECE.to_owned(), sha256: None, occurred_at: None, body });
+                self.parts.push(Kept {
+                    party,
+                    kind,
+                    mediatype: PIECE.to_owned(),
+                    sha256: None,
+                    occurred_at: None,
+                    body,
+                });
             }
         }
         Ok(self.parts)
@@ -412,5 +427,8 @@ pub fn check_parts(apart: &Apart, most: usize) -> Result<()> {
         return Ok(());
     }
     let message = "what was said and made of it is too much for one call; put recordings and transcripts beside it";
-    Err(Error::new(Reason::ValueTooLarge, message).at("document").with("count", apart.parts.len()).with("maximum", most))
+    Err(Error::new(Reason::ValueTooLarge, message)
+        .at("document")
+        .with("count", apart.parts.len())
+        .with("maximum", most))
 }

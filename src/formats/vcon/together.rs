@@ -116,7 +116,9 @@ pub fn together(call: Call) -> Result<Conversation> {
     members.append(&mut head);
     members.push(("parties".into(), Json::List(call.parties.into_iter().map(person).collect::<Result<_>>()?)));
     for name in LISTS {
-        let entries = std::mem::take(lists.named(name)).into_iter().map(|entry| entry.unwrap_or_else(|| gone(name, call.began_at)));
+        let entries = std::mem::take(lists.named(name))
+            .into_iter()
+            .map(|entry| entry.unwrap_or_else(|| gone(name, call.began_at)));
         members.push((name.into(), Json::List(entries.collect())));
     }
     let (conversation, _) = read::conversation(Json::Object(members), CardRule::Mask).map_err(|error| {
@@ -295,7 +297,8 @@ fn of_leg(leg: &Leg) -> Json {
     let seconds = facts.ended_at.map(|end| (end.micros() - facts.started_at.micros()) / 1_000_000);
     let seconds = seconds.and_then(|seconds| usize::try_from(seconds).ok());
     members.extend(seconds.map(|seconds| ("duration".into(), seconds.into())));
-    for (name, code) in [("skill", &facts.skill), ("campaign", &facts.campaign), ("contact_list", &facts.contact_list)] {
+    for (name, code) in [("skill", &facts.skill), ("campaign", &facts.campaign), ("contact_list", &facts.contact_list)]
+    {
         if !code.is_empty() {
             members.push((name.into(), code.as_str().into()));
         }
@@ -321,11 +324,8 @@ fn of_leg(leg: &Leg) -> Json {
             _ => continue,
         };
         if let Some(party) = party {
-            let members = vec![
-                ("party".into(), (*party).into()),
-                ("time".into(), (*at).into()),
-                ("event".into(), event.into()),
-            ];
+            let members =
+                vec![("party".into(), (*party).into()), ("time".into(), (*at).into()), ("event".into(), event.into())];
             history.push(Json::Object(members));
         }
     }

@@ -9,8 +9,8 @@ use crate::crypto::SecretBytes;
 use crate::crypto::derive::sha256;
 use crate::formats::{bare_address, vcon};
 use crate::model::{
-    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, PartBody, PartId, PartKind, Reason, Reference, Result, Value,
-    contains_card_number,
+    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, PartBody, PartId, PartKind, Reason, Reference,
+    Result, Value, contains_card_number,
 };
 use crate::policy::Caller;
 use crate::proto::v1;

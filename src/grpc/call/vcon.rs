@@ -49,9 +49,8 @@ pub async fn documents(
         .mapping
         .take()
         .ok_or_else(|| Error::invalid("mapping", "is missing: the first message says how documents are read"));
-    let import = mapping.and_then(|told| {
-        Import::of(Arc::clone(vault), caller, &told).map_err(|error| error.within("mapping"))
-    });
+    let import =
+        mapping.and_then(|told| Import::of(Arc::clone(vault), caller, &told).map_err(|error| error.within("mapping")));
     let import = Arc::new(import.map_err(|error| status::to_status(&error))?);
     let deed = move |ask: v1::ImportVconRequest| {
         let import = Arc::clone(&import);

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Whole, unknown};
 use crate::crypto::SecretBytes;
-use crate::formats::vcon::{self, Attachment, BASES, Conversation, Grant, Held, LAWFUL_BASIS, LawfulBasis, Member, Other, PIECE};
+use crate::formats::vcon::{
+    self, Attachment, BASES, Conversation, Grant, Held, LAWFUL_BASIS, LawfulBasis, Member, Other, PIECE,
+};
 use crate::formats::{Json, Plain};
 use crate::keys::flight::Flight;
 use crate::model::{
@@ -238,9 +240,8 @@ impl Export {
 
     fn leg(&self, leg: &Leg, events: &[CallEvent]) -> vcon::Leg {
         let own = events.iter().filter(|event| event.system == leg.system && event.source_id == leg.source_id);
-        let event = |event: &CallEvent| {
-            (event.kind, event.party.and_then(|number| self.place(number)), event.happened_at)
-        };
+        let event =
+            |event: &CallEvent| (event.kind, event.party.and_then(|number| self.place(number)), event.happened_at);
         vcon::Leg {
             facts: leg.facts.clone(),
             parties: leg.parties.iter().filter_map(|number| self.place(*number)).collect(),

@@ -15,8 +15,8 @@ mod vcon;
 mod who;
 
 pub use erase::{EraseParts, ErasedParts};
-pub use export::{ExportVcon, Exported};
 pub use event::{APPEND, AppendEvent, Appended, MOST_EVENTS, Terms};
+pub use export::{ExportVcon, Exported};
 pub use part::{ATTACH, Attach, Attached};
 pub use show::{Show, Shown, ShownPart, ShownParty, ShownValue};
 pub use upsert::{IMPORT, Outcome, ToldParty, UPSERT, Upsert};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Whole, unknown};
 use crate::crypto::{Secret, SecretBytes};
 use crate::model::{
-    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, Part, PartBody, PartId, PartKind, Party, Reason, RequestId,
-    Result, Time, TokenFormat, TokenState, Value,
+    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, Part, PartBody, PartId, PartKind, Party, Reason,
+    RequestId, Result, Time, TokenFormat, TokenState, Value,
 };
 use crate::policy::{self, Caller, Upkeep};
 use crate::vault::Vault;
@@ -183,7 +183,8 @@ impl Vault {
             return Ok(());
         }
         let mut tx = self.custody.store().write().await?;
-        let of = crate::vault::answer::Keep { caller: &caller.name, deed: ask.deed, request: ask.request, subject: None };
+        let of =
+            crate::vault::answer::Keep { caller: &caller.name, deed: ask.deed, request: ask.request, subject: None };
         crate::vault::answer::keep(&mut *tx, &of, id.to_string(), now).await?;
         tx.commit().await
     }
