@@ -161,7 +161,7 @@ on_both_stores! {
     async fn every_sample_is_recorded_once_and_written_as_the_schema_wants_it(house: House) {
         let schema = Schema::new();
         let mut all = 0;
-        for kind in ["fake", "generated", "ietf"] {
+        for kind in ["fake", "ietf"].into_iter().chain(MORE.map(|_| "generated")) {
             let documents = read_all(&samples(kind));
             let fresh = house.take_in(mapping(), &documents).await;
             let calls: BTreeSet<String> = fresh.iter().map(|one| one.as_ref().unwrap_or_else(|error| panic!("{error:?}")).call.clone()).collect();
@@ -256,7 +256,7 @@ on_both_stores! {
         let document = house.document(&taken.call, "").await;
         assert!(!document.to_string().contains("MARKED"));
         assert_eq!(document["dialog"][2]["url"], "https://rec.example/a.wav");
-        assert_eq!(document["dialog"][2]["lacuna_gaps"][0]["start"], "2026-01-31T09:31:05Z");
+        assert_eq!(document["dialog"][2]["lacuna_gaps"][0]["start"], "2026-01-31T09:31:05.000000Z");
         assert_eq!(document["dialog"][1]["body"], "Yes, Diana, my parcel is lost.");
         assert_eq!(document["analysis"][0]["body"], "Ana told Diana of a parcel.");
         assert_eq!(document["subject"], "Refund for Diana");
@@ -378,7 +378,7 @@ on_both_stores! {
             assert_eq!((&body["lawful_basis"], body["purpose_grants"][0]["purpose"].as_str()), (&json!("consent"), Some(NEWS)));
             assert_eq!(body["purpose_grants"][0]["granted"], json!(true));
             let proof = &body["proof_mechanisms"][0]["proof_data"];
-            assert_eq!((proof["record_identifier"].as_str(), &proof["state"]), (Some(given[0].event.as_str()), &json!("given")));
+            assert_eq!((proof["record_identifier"].as_str(), &proof["state"]), (Some(given[0].consent_event.as_str()), &json!("given")));
             assert!(document["extensions"].as_array().unwrap().contains(&json!("lawful_basis")));
         }
         let other = office.house.document(&taken.call, &parties[1].subject).await;
