@@ -166,9 +166,11 @@ on_both_stores! {
             let fresh = house.take_in(mapping(), &documents).await;
             let calls: BTreeSet<String> = fresh.iter().map(|one| one.as_ref().unwrap_or_else(|error| panic!("{error:?}")).call.clone()).collect();
             let again = house.take_in(mapping(), &documents).await;
-            assert_eq!(outcomes(&again), vec![UpsertOutcome::Same; documents.len()]);
+            let again = outcomes(&again);
+            // Where there are several states of one conversation, only the last one stands.
+            assert!(again.iter().all(|outcome| matches!(outcome, UpsertOutcome::Same | UpsertOutcome::Stale)), "{again:?}");
             all += calls.len();
-            for (became, document) in fresh.iter().zip(&documents) {
+            for ((became, document), _) in fresh.iter().zip(&documents).zip(&again).filter(|(_, again)| **again == UpsertOutcome::Same) {
                 let call = &became.as_ref().unwrap().call;
                 let whole = house.exported(call, "").await.unwrap();
                 assert!(whole.left_out.is_empty(), "{:?}", whole.left_out);
@@ -222,7 +224,7 @@ on_both_stores! {
             document
         };
         for (document, field) in [
-            (change("/parties", json!([])), "parties"),
+            (json!({ "uuid": call()["uuid"], "created_at": "2026-01-31T09:30:00Z", "parties": [] }), "parties"),
             (change("/dialog/0/parties/0", json!(7)), "dialog[0].parties[0]"),
             (change("/dialog/1/body", json!("my card is 4111 1111 1111 1111")), "dialog[1].body"),
             (change("/created_at", json!("1901-01-01T00:00:00Z")), "created_at"),

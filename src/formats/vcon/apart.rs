@@ -99,9 +99,7 @@ pub fn apart(conversation: &Conversation) -> Result<Apart> {
         pieces: Vec::new(),
     };
     taking.take()?;
-    let stood_at = conversation.updated_at.unwrap_or(conversation.created_at).max(conversation.created_at);
-    let revision = u64::try_from(stood_at.micros()).ok().filter(|micros| *micros > 0);
-    let revision = revision.ok_or_else(|| Error::invalid("created_at", "a time after 1970 is expected"))?;
+    let revision = revision(conversation)?;
     let leg = Told {
         source_call_id: conversation.uuid.clone(),
         revision,
@@ -110,6 +108,19 @@ pub fn apart(conversation: &Conversation) -> Result<Apart> {
         parties,
     };
     Ok(Apart { leg, parts: taking.finish()?, events: events(conversation) })
+}
+
+/// Counts what is said of a conversation: by when it was changed, in microseconds. One that does not say is the later, the more there is
+/// in it: writers add what was made of a conversation and leave the time as it was.
+fn revision(conversation: &Conversation) -> Result<u64> {
+    let Conversation { dialog, analysis, attachments, .. } = conversation;
+    let made_at = u64::try_from(conversation.created_at.micros()).ok().filter(|micros| *micros > 0);
+    let made_at = made_at.ok_or_else(|| Error::invalid("created_at", "a time after 1970 is expected"))?;
+    let entries = dialog.len() + analysis.len() + attachments.len();
+    Ok(match conversation.updated_at.map(|at| u64::try_from(at.micros()).unwrap_or_default()) {
+        Some(changed_at) => changed_at.max(made_at),
+        None => made_at.saturating_add(entries as u64),
+    })
 }
 
 fn serves(party: &Party) -> bool {

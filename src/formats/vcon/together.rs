@@ -114,7 +114,7 @@ pub fn together(call: Call) -> Result<Conversation> {
         head.push(("created_at".into(), call.recorded_at.into()));
     }
     members.append(&mut head);
-    members.push(("parties".into(), Json::List(call.parties.into_iter().map(person).collect::<Result<_>>()?)));
+    members.push(("parties".into(), Json::List(call.parties.into_iter().map(person).collect())));
     for name in LISTS {
         let entries = std::mem::take(lists.named(name))
             .into_iter()
@@ -158,7 +158,9 @@ fn whole(call: &Call) -> Result<(Others, Lists)> {
             match (LISTS.contains(&name.expose()), value) {
                 (true, Json::List(entries)) => {
                     let list = lists.named(name.expose());
-                    entries.into_iter().for_each(|entry| place(list, entry, &call.addresses));
+                    for entry in entries {
+                        place(list, entry, &call.addresses);
+                    }
                 }
                 (false, Json::Object(members)) if name.expose() == "head" => head = members,
                 _ => {}
@@ -221,7 +223,9 @@ fn texts(pieces: &[Plain]) -> Vec<Plain> {
         found.dedup_by_key(|(at, ..)| *at);
         if found.first().is_some_and(|(_, count, _)| *count == found.len()) {
             let mut text = SecretBytes::with_capacity(found.iter().map(|(_, _, text)| text.len()).sum());
-            found.iter().for_each(|(_, _, piece)| text.append(piece.as_bytes()));
+            for (_, _, piece) in &found {
+                text.append(piece.as_bytes());
+            }
             whole.push(std::str::from_utf8(text.expose()).unwrap_or_default().into());
         }
     }
@@ -237,7 +241,7 @@ fn gone(list: &str, began_at: Time) -> Json {
     }
 }
 
-fn person(member: Member) -> Result<Json> {
+fn person(member: Member) -> Json {
     let mut members = Vec::new();
     let rest = member.note.as_ref().filter(|note| note.expose().starts_with('{'));
     let rest = rest.and_then(|note| Json::parse(note.expose().as_bytes(), "note").ok());
@@ -263,7 +267,7 @@ fn person(member: Member) -> Result<Json> {
         members.extend(member.note.map(|note| ("note".into(), Json::Text(note))));
     }
     members.push(("role".into(), role(member.role).name().into()));
-    Ok(Json::Object(members))
+    Json::Object(members)
 }
 
 const fn role(role: PartyRole) -> Role {

@@ -66,7 +66,7 @@ impl Vault {
         let number = |place: usize| leg.parties.get(place).copied().unwrap_or_default();
         let told = |at, party, attach| {
             let part = Some(PartId::told(&system, &name, revision, at));
-            self.attach_part(caller, Attach { call, party, part, ..attach })
+            self.attach_part(caller, Attach { part, call, party, ..attach })
         };
         let (places, parts): (Vec<_>, Vec<_>) = ask.parts.into_iter().unzip();
         let parts = parts.into_iter().enumerate().zip(&places);
