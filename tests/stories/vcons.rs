@@ -144,10 +144,7 @@ fn call() -> Value {
 }
 
 fn outcomes(became: &[Became]) -> Vec<UpsertOutcome> {
-    became
-        .iter()
-        .map(|one| one.as_ref().map(v1::ImportedVcon::outcome).unwrap_or_else(|error| panic!("{error:?}")))
-        .collect()
+    became.iter().map(|one| one.as_ref().map_or_else(|error| panic!("{error:?}"), v1::ImportedVcon::outcome)).collect()
 }
 
 /// What is told of somebody, in lower case.
