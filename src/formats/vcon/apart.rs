@@ -1,5 +1,5 @@
 //! A conversation taken apart into what a call keeps of it: what is clear of its leg, who took part, and parts that each
-//! belong to one of them. [`together`](super::together) makes a conversation of those again.
+//! belong to one of them. [`together()`](super::together()) makes a conversation of those again.
 //!
 //! A message belongs to whoever wrote it, a recording and what was made of it to the customer, a scorecard to the agent. So each
 //! goes with its person. What stands in a part is a piece of the document with the numbers that its entries have there.
