@@ -4,7 +4,7 @@
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
 /// Messages beside requests that carry plaintext, or in which a caller could put it.
-const PLAINTEXT: [&str; 18] = [
+const PLAINTEXT: [&str; 21] = [
     "AuditFilter",
     "CallPart",
     "CallValue",
@@ -15,6 +15,7 @@ const PLAINTEXT: [&str; 18] = [
     "DetokenizeResponse",
     "DetokenizeResult",
     "DetokenizeStreamResponse",
+    "ExportVconResponse",
     "FieldInput",
     "GetMediaKeyResponse",
     "LookupByCallerResponse",
@@ -23,6 +24,8 @@ const PLAINTEXT: [&str; 18] = [
     "RecordingParty",
     "RecordingTerms",
     "SubjectFilter",
+    "VconDocument",
+    "VconMapping",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo speaks to a build script through the environment")]

@@ -43,6 +43,7 @@ mod retention;
 pub mod serve;
 mod subject;
 mod table;
+mod tally;
 mod tls;
 mod token;
 pub(crate) mod value;
@@ -147,7 +148,7 @@ enum Command {
     /// Measure a running vault beside a bare gRPC echo.
     #[command(after_help = EXIT_STATUS)]
     Bench(bench::Args),
-    /// Check conversations in the vCon format, and make of one what a party may have.
+    /// Check conversations in the vCon format, record them as calls, and write calls as such.
     #[command(after_help = EXIT_STATUS)]
     Vcon(vcon::Args),
     /// Write a completion script for a shell to standard output.
@@ -188,7 +189,7 @@ impl Cli {
             Command::Approval(noun) => noun.run(approval::run).await,
             Command::Honey(noun) => noun.run(honey::run).await,
             Command::Bench(args) => args.remote.output.finish(bench::run(args).await),
-            Command::Vcon(args) => args.output().finish(vcon::run(&args)),
+            Command::Vcon(args) => args.output().finish(Box::pin(vcon::run(args)).await),
             Command::Completions { shell } => Output::Human.finish(completions(shell)),
         }
     }

@@ -1,4 +1,8 @@
-//! `lacuna vcon`: looks at conversations in files and makes of one what a party may have. No vault is asked.
+//! `lacuna vcon`: looks at conversations in files and makes of one what a party may have, for which no vault is asked; and records
+//! them in a vault, and writes its calls.
+
+mod export;
+mod import;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use super::client::Remote;
 use super::failure::Result;
 use super::print::{self, Answer, Output};
 use super::table;
@@ -18,11 +23,10 @@ use crate::model::{Clock as _, Error, Reason, SystemClock};
 /// Arguments of `lacuna vcon`.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     verb: Verb,
-    /// How to show the answer
-    #[arg(long, global = true, value_enum, default_value = "human")]
-    output: Output,
 }
 
 #[derive(clap::Subcommand)]
@@ -31,6 +35,11 @@ enum Verb {
     Check(Check),
     /// Write a conversation as one of its parties may have it: nothing of the others is in it
     Redact(Redact),
+    /// Record conversations in a vault, each as a call; those that are there already are not recorded again
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Import),
+    /// Write a call of a vault as a conversation: all of it, or what one party may have
+    Export(export::Export),
 }
 
 /// Arguments of `lacuna vcon check`.
@@ -80,15 +89,18 @@ enum Cards {
 impl Args {
     /// How to show the answer.
     pub const fn output(&self) -> Output {
-        self.output
+        self.remote.output
     }
 }
 
 /// Carries a verb out and shows the answer.
-pub fn run(args: &Args) -> Result<()> {
-    match &args.verb {
-        Verb::Check(check) => self::check(check, args.output),
-        Verb::Redact(redact) => self::redact(redact, args.output),
+pub async fn run(args: Args) -> Result<()> {
+    let remote = args.remote;
+    match args.verb {
+        Verb::Check(check) => self::check(&check, remote.output),
+        Verb::Redact(redact) => self::redact(&redact, remote.output),
+        Verb::Import(import) => import.run(&remote).await,
+        Verb::Export(export) => export.run(&remote).await,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Named, Repeated, signer, text};
 use crate::cli::call::import::rows::{Format as Rows, of_bytes};
 use crate::formats::cdr::{self, Format, Mapping};
 use crate::formats::jwks::KeySet;
-use crate::formats::vcon::{self, CardRule, Trust, without_secrets};
+use crate::formats::vcon::{self, CardRule, KeptBody, Trust, without_secrets};
 use crate::model::{Direction, Time};
 
 pub const TARGETS: &[Named] =
@@ -22,6 +22,7 @@ fn vcons(bytes: &[u8]) {
     let again = vcon::read(written.expose().as_bytes(), Trust::Anybody, CardRule::Refuse);
     let again = again.ok().and_then(|again| vcon::write(&again.conversation).ok());
     assert!(again.is_some_and(|again| again.expose() == written.expose()), "it does not read back");
+    kept(&read.conversation);
     for party in 0..read.conversation.parties.len().min(3) {
         let redacted = vcon::redact(&read.conversation, party, Time::from_micros(0), &Repeated::default());
         let redacted = redacted.ok().and_then(|redacted| vcon::write(&redacted).ok());
@@ -29,6 +30,46 @@ fn vcons(bytes: &[u8]) {
             redacted.map(|text| vcon::read(text.expose().as_bytes(), Trust::Anybody, CardRule::Refuse).is_ok());
         assert_eq!(redacted, Some(true), "what is redacted does not read back");
     }
+}
+
+/// What a call keeps of a conversation is that conversation.
+fn kept(conversation: &vcon::Conversation) {
+    let Ok(apart) = vcon::apart(conversation) else { return };
+    let member = |party: cdr::Party| vcon::Member {
+        role: party.role,
+        label: None,
+        number: Some(party.number).filter(|text| !text.is_empty()),
+        name: Some(party.name).filter(|text| !text.is_empty()),
+        place: None,
+        note: Some(party.note).filter(|text| !text.is_empty()),
+        agent_id: None,
+    };
+    let (mut pieces, mut addresses) = (Vec::new(), Vec::new());
+    for (at, part) in apart.parts.into_iter().enumerate() {
+        match part.body {
+            KeptBody::Address(address) => addresses.push((at, address)),
+            KeptBody::Piece(piece) => pieces.push(piece),
+        }
+    }
+    let (uuid, at) = (apart.leg.source_call_id, apart.leg.facts.started_at);
+    let parties = apart.leg.parties.into_iter().map(member).collect();
+    let (legs, others) = (Vec::new(), Vec::new());
+    let call = vcon::Call { uuid, recorded_at: at, began_at: at, parties, pieces, addresses, legs, others };
+    let again = vcon::together(call);
+    assert!(again.is_ok(), "what was kept is no conversation");
+    let Ok(mut again) = again else { return };
+    assert_eq!(again.parties.len(), conversation.parties.len());
+    // Who had no role or a number that was withheld is told otherwise.
+    again.parties.clear();
+    let Ok(mut plain) =
+        vcon::write(conversation).and_then(|text| vcon::read(text.expose().as_bytes(), Trust::Anybody, CardRule::Mask))
+    else {
+        return;
+    };
+    plain.conversation.parties.clear();
+    let texts = [&again, &plain.conversation].map(|one| vcon::write(one).ok());
+    let [Some(again), Some(plain)] = texts else { return };
+    assert_eq!(again.expose().len(), plain.expose().len(), "something of it was lost");
 }
 
 /// As it came, and as a payload that was signed.

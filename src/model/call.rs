@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::card::contains_card_number;
 use super::numbered::numbered;
-use super::{CallId, Error, Reason, Result, SubjectId, Time, TokenRow};
+use super::{CallId, Error, PartId, Reason, Result, SubjectId, Time, TokenRow};
+
+/// Most parts of a call.
+pub const MOST_PARTS: usize = 50;
 
 numbered! {
     /// Which way a leg of a call goes.
@@ -276,6 +279,14 @@ pub struct Leg {
     pub parties: Vec<u8>,
     /// What is known in clear.
     pub facts: LegFacts,
+}
+
+impl Leg {
+    /// Which of the parts this is that came with the leg, as it stands; `None` of a part that did not.
+    #[must_use]
+    pub fn place_of(&self, part: PartId) -> Option<usize> {
+        (0..MOST_PARTS).find(|at| PartId::told(&self.system, &self.source_id, self.revision, *at) == part)
+    }
 }
 
 /// Somebody in a call.

@@ -10,6 +10,7 @@ use data_encoding::BASE32_NOPAD;
 
 use super::{Error, Result, Time};
 use crate::crypto::Random;
+use crate::crypto::derive::sha256;
 
 /// Characters of base32 that sixteen bytes take.
 const TEXT: usize = 26;
@@ -201,6 +202,27 @@ pub struct PartId([u8; 16]);
 sixteen_bytes!(PartId);
 time_ordered!(PartId);
 shown!(PartId, "prt_", "part");
+
+impl PartId {
+    /// The name of a part that comes with a leg of a call: the same each time that this revision of the leg is told.
+    #[must_use]
+    pub fn told(system: &str, source_id: &str, revision: u64, number: usize) -> Self {
+        let (revision, number) = (revision.to_be_bytes(), (number as u64).to_be_bytes());
+        let digest = sha256(&[
+            b"lacuna call part",
+            &[0],
+            system.as_bytes(),
+            &[0],
+            source_id.as_bytes(),
+            &[0],
+            &revision,
+            &number,
+        ]);
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        Self(id)
+    }
+}
 
 /// One rotation of a key: `rot_…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

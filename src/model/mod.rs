@@ -30,8 +30,8 @@ mod token;
 
 pub use approval::{Approval, ApprovalState, Bulk};
 pub use call::{
-    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, PartBody, PartKind, Party, PartyRole,
-    PartyValue, SourceCallId, check_dialled,
+    Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, MOST_PARTS, PartBody, PartKind, Party,
+    PartyRole, PartyValue, SourceCallId, check_dialled,
 };
 pub use call_event::{CallEvent, CallEventKind, Instruction, PauseCause, objected};
 pub use card::{

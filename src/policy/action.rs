@@ -86,9 +86,9 @@ actions! {
     /// See erasures and what proves them.
     ReadErasures = "readErasures" on Vault ["GetErasure", "ListErasures", "GetReceipt", "VerifyErasure"],
     /// Record calls.
-    RecordCalls = "recordCalls" on Vault ["UpsertCall", "AttachPart", "AppendCallEvent", "ImportCdr"],
+    RecordCalls = "recordCalls" on Vault ["UpsertCall", "AttachPart", "AppendCallEvent", "ImportCdr", "ImportVcon"],
     /// See what calls there are; their values need the right to each.
-    ReadCalls = "readCalls" on Vault ["GetCall", "ListCalls"],
+    ReadCalls = "readCalls" on Vault ["GetCall", "ListCalls", "ExportVcon"],
     /// Ask whether a purpose is permitted.
     CheckPermission = "checkPermission" on Vault ["CheckPermission", "BatchCheckPermission"],
     /// Ask whether a call may be recorded.

@@ -489,6 +489,95 @@ async fn speak_of_rows(door: &mut Door, values: &Values, ear: &mut Ear) {
     }
 }
 
+/// Values in conversations, where they belong and where they do not, and in questions for one.
+async fn speak_of_documents(door: &mut Door, values: &Values, call: &str, ear: &mut Ear) {
+    let mapping = v1::VconMapping { source_system: "documents".to_owned(), ..Default::default() };
+    let good = serde_json::json!({
+        "uuid": "01928e10-193e-8231-b9a2-279e0d16bc46",
+        "created_at": "2026-01-31T09:30:00Z",
+        "subject": "",
+        "parties": [{ "tel": values.phone, "name": values.name, "mailto": "", "role": "customer" }, { "role": "agent", "uuid": "" }],
+        "dialog": [
+            { "type": "text", "start": "2026-01-31T09:30:00Z", "parties": [0], "body": "", "filename": "" },
+            { "type": "recording", "start": "2026-01-31T09:30:00Z", "parties": [0, 1], "url": "https://rec.example/a.wav" },
+        ],
+        "analysis": [{ "type": "summary", "vendor": "", "body": "" }],
+        "attachments": [{ "purpose": "", "party": 0, "dialog": 0, "start": "2026-01-31T09:30:00Z", "body": "" }],
+    });
+    // An id is in clear, so a value is no UUID.
+    let places = [
+        "/subject",
+        "/created_at",
+        "/parties/0/mailto",
+        "/parties/0/tel",
+        "/parties/0/role",
+        "/parties/1/uuid",
+        "/dialog/0/type",
+        "/dialog/0/start",
+        "/dialog/0/body",
+        "/dialog/0/filename",
+        "/dialog/1/url",
+        "/analysis/0/type",
+        "/analysis/0/vendor",
+        "/analysis/0/body",
+        "/attachments/0/purpose",
+        "/attachments/0/body",
+    ];
+    for (number, text) in values.texts().into_iter().enumerate() {
+        let mut documents = vec![text.clone().into_bytes()];
+        for (at, place) in places.iter().enumerate() {
+            let mut document = good.clone();
+            *document.pointer_mut(place).unwrap() = text.clone().into();
+            document["uuid"] = format!("01928e10-193e-8231-b9a2-{number:06}{at:06}").into();
+            documents.push(document.to_string().into_bytes());
+        }
+        let mut told = Some(mapping.clone());
+        for content in documents {
+            let ask = v1::ImportVconRequest {
+                mapping: told.take().or_else(|| Some(mapping.clone())),
+                document: Some(v1::VconDocument { number: 1, content }),
+            };
+            ear.asked(&ask);
+            let mut answers = door.calls.import_vcon(tokio_stream::iter([ask])).await.unwrap().into_inner();
+            while let Some(answer) = answers.message().await.unwrap() {
+                ear.heard.push(("what became of a document".to_owned(), format!("{answer:?}").into_bytes()));
+            }
+        }
+        let changes: [fn(&mut v1::VconMapping, String); 4] = [
+            |told, text| told.source_system = text,
+            |told, text| told.signers = text.into_bytes(),
+            |told, text| told.retention_class = text,
+            |told, text| told.part_retention_class = text,
+        ];
+        for change in changes {
+            let mut told = mapping.clone();
+            change(&mut told, text.clone());
+            let ask = v1::ImportVconRequest { mapping: Some(told), document: None };
+            let refused = door.calls.import_vcon(tokio_stream::iter([ask])).await.map(drop);
+            ear.heard.push(("a mapping that was refused".to_owned(), format!("{refused:?}").into_bytes()));
+        }
+        let text = || text.clone();
+        let export = || v1::ExportVconRequest {
+            call: call.to_owned(),
+            view: v1::VconView::Redacted.into(),
+            purpose: "customer_care".to_owned(),
+            ..Default::default()
+        };
+        ask!(ear, door.calls, export_vcon, v1::ExportVconRequest { call: text(), ..export() });
+        ask!(ear, door.calls, export_vcon, v1::ExportVconRequest { for_subject: text(), ..export() });
+        ask!(ear, door.calls, export_vcon, v1::ExportVconRequest { purpose: text(), ..export() });
+        ask!(ear, door.calls, export_vcon, v1::ExportVconRequest { justification: text(), ..export() });
+    }
+    let whole = v1::ExportVconRequest {
+        call: call.to_owned(),
+        view: v1::VconView::Full.into(),
+        purpose: "customer_care".to_owned(),
+        ..Default::default()
+    };
+    // This is an answer to a permitted reveal.
+    door.calls.export_vcon(whole).await.unwrap();
+}
+
 /// Values where they belong in a call, and where they do not, in every rpc about calls.
 async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
     let party = v1::PartyInput {
@@ -516,6 +605,7 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
     let recording = v1::AttachPartRequest { body: None, ..part.clone() };
     let recording = ask!(ear, door.calls, attach_part, recording).unwrap().part.unwrap().part;
     let key = v1::GetMediaKeyRequest { part: recording, purpose: "customer_care".to_owned(), ..Default::default() };
+    let call = kept.call.clone();
     let show = v1::GetCallRequest { call: kept.call, purpose: "customer_care".to_owned(), ..Default::default() };
     for text in values.texts() {
         let text = || text.clone();
@@ -569,6 +659,7 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { page_token: text(), ..list });
     }
     speak_of_rows(door, values, ear).await;
+    speak_of_documents(door, values, &call, ear).await;
     ask!(ear, door.calls, list_calls, v1::ListCallsRequest::default()).unwrap();
     ear.asked(&show);
     let mut shown = door.calls.get_call(show).await.unwrap();

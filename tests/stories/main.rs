@@ -127,3 +127,4 @@ mod traces;
 mod transplant;
 mod undone;
 mod vcon;
+mod vcons;

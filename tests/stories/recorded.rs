@@ -83,6 +83,18 @@ fn row_of(number: &str) -> v1::ImportCdrRequest {
     v1::ImportCdrRequest { mapping: Some(mapping), row: Some(v1::CdrRow { row: 1, content }) }
 }
 
+/// A conversation with somebody of this number.
+fn document_of(number: &str) -> v1::ImportVconRequest {
+    let content = serde_json::json!({
+        "uuid": "01928e10-193e-8231-b9a2-279e0d16bc46",
+        "created_at": "2026-01-31T09:30:00Z",
+        "parties": [{ "tel": number, "role": "customer" }],
+    });
+    let mapping = v1::VconMapping { source_system: "recorder".to_owned(), ..Default::default() };
+    let document = v1::VconDocument { number: 1, content: content.to_string().into_bytes() };
+    v1::ImportVconRequest { mapping: Some(mapping), document: Some(document) }
+}
+
 fn told_by(number: &str) -> v1::UpsertCallRequest {
     crate::calls::leg("recorded.1", 1, vec![crate::calls::customer(number, "")])
 }
@@ -255,6 +267,11 @@ impl There {
             "PlaceHold" => crate::holds::over(&[&self.ada.subject]).encode_to_vec(),
             "ReleaseHold" => crate::holds::release(&self.hold).encode_to_vec(),
             "ImportCdr" => row_of(&self.ada.phone).encode_to_vec(),
+            "ImportVcon" => document_of(&self.ada.phone).encode_to_vec(),
+            "ExportVcon" => {
+                let (call, purpose, view) = (self.call.clone(), CARE.to_owned(), v1::VconView::Full.into());
+                v1::ExportVconRequest { call, view, purpose, ..Default::default() }.encode_to_vec()
+            }
             "GetCall" => v1::GetCallRequest { call: self.call.clone(), ..Default::default() }.encode_to_vec(),
             other => self.ask_about_consent(other),
         }

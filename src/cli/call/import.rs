@@ -6,20 +6,14 @@
 mod mapping;
 pub(crate) mod rows;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::client::{Remote, Vault};
-use crate::cli::failure::{Failure, Refusal, Result};
-use crate::cli::print::{self, Output};
-use crate::cli::{report, table};
+use crate::cli::failure::{Failure, Result};
+use crate::cli::tally::Tally;
 use crate::proto::v1;
 use crate::proto::v1::import_cdr_response::Outcome;
 use mapping::Told;
@@ -72,31 +66,14 @@ pub struct Import {
     results: Option<PathBuf>,
 }
 
-/// What became of rows so far.
-struct Tally {
-    output: Output,
-    results: Option<csv::Writer<std::fs::File>>,
-    bar: ProgressBar,
-    outcomes: BTreeMap<String, u64>,
-    refused: BTreeMap<String, u64>,
-}
-
 impl Import {
     /// Imports, and tells of each row.
     pub async fn run(self, remote: &Remote) -> Result<()> {
         let told = Told::read(self.mapping.as_deref())?;
-        let results = self.results.as_deref().map(|path| results(path, &self.files)).transpose()?;
-        let size: u64 = self.files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
-        let mut tally = Tally {
-            output: remote.output,
-            results,
-            bar: bar(size)?,
-            outcomes: BTreeMap::new(),
-            refused: BTreeMap::new(),
-        };
-        let begin = Instant::now();
+        let results = self.results.as_deref();
+        let mut tally = Tally::begin(remote.output, "row", &self.files, results, &COLUMNS)?;
         let end = self.all(remote, &told, &mut tally).await;
-        tally.close(begin.elapsed(), end)
+        tally.close(end)
     }
 
     async fn all(&self, remote: &Remote, told: &Told, tally: &mut Tally) -> Result<()> {
@@ -130,78 +107,14 @@ impl Import {
         };
         while let Some(answer) = answers.message().await? {
             tally.bar.set_position(before + read.load(std::sync::atomic::Ordering::Relaxed));
-            tally.item(&name, &answer)?;
+            let place = [name.as_str(), &answer.row.to_string()];
+            match &answer.outcome {
+                Some(Outcome::Leg(leg)) => tally.recorded(&place, leg.outcome, &leg.call, "")?,
+                Some(Outcome::Error(error)) => tally.refused(&place, error)?,
+                None => {}
+            }
         }
         let end = end.await.context("the file could not be read to its end")?;
         Ok(end.with_context(|| format!("stopped reading {name}; what stands before was sent"))?)
-    }
-}
-
-fn bar(size: u64) -> anyhow::Result<ProgressBar> {
-    let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {msg} {eta}")?);
-    Ok(bar)
-}
-
-fn results(path: &Path, files: &[PathBuf]) -> anyhow::Result<csv::Writer<std::fs::File>> {
-    let place = std::fs::canonicalize(path).ok();
-    if place.is_some() && files.iter().any(|file| std::fs::canonicalize(file).ok() == place) {
-        anyhow::bail!("--results names a file of rows: name another");
-    }
-    let file = std::fs::File::create(path).with_context(|| format!("cannot write results to {}", path.display()))?;
-    let mut writer = csv::Writer::from_writer(file);
-    writer.write_record(COLUMNS).context("cannot write the results")?;
-    Ok(writer)
-}
-
-impl Tally {
-    fn item(&mut self, file: &str, answer: &v1::ImportCdrResponse) -> Result<()> {
-        let row = answer.row.to_string();
-        let (mut result, mut call, mut refusal) = ("refused".to_owned(), "", None);
-        match &answer.outcome {
-            Some(Outcome::Leg(leg)) => {
-                let name = print::enum_name(leg.outcome, v1::UpsertOutcome::as_str_name);
-                result = table::short(&name, "UPSERT_OUTCOME_");
-                call = &leg.call;
-                *self.outcomes.entry(result.clone()).or_default() += 1;
-            }
-            Some(Outcome::Error(error)) => refusal = Some(Refusal::of_item(error)),
-            None => {}
-        }
-        let [reason, field, message] =
-            refusal.as_ref().map_or([""; 3], |refusal| [refusal.reason(), refusal.field(), refusal.message()]);
-        if let Some(refusal) = &refusal {
-            *self.refused.entry(reason.to_owned()).or_default() += 1;
-            if self.results.is_none() && self.output == Output::Human {
-                let line = format!("{} row {row}: {}", table::printable(file), refusal.brief());
-                self.bar.suspend(|| print::line(&line))?;
-            }
-        }
-        if let Some(results) = &mut self.results {
-            let written = results.write_record([file, &row, &result, call, reason, field, message]);
-            written.context("cannot write the results; what was recorded stays, so run the same again")?;
-        }
-        self.bar.set_message(format!("{} rows", self.told()));
-        Ok(())
-    }
-
-    fn told(&self) -> u64 {
-        self.outcomes.values().chain(self.refused.values()).sum()
-    }
-
-    /// Sums up, with what ended the import. A row that was refused makes the command fail.
-    fn close(mut self, elapsed: Duration, end: Result<()>) -> Result<()> {
-        self.bar.finish_and_clear();
-        if let Some(results) = &mut self.results {
-            results.flush().context("cannot write the results; what was recorded stays, so run the same again")?;
-        }
-        let told = self.told();
-        let total = table::count(usize::try_from(told).unwrap_or(usize::MAX), "row");
-        let mut human = format!("{total}, in {:.1} s.", elapsed.as_secs_f64());
-        for (outcome, count) in &self.outcomes {
-            let _ = write!(human, "\n  {outcome}: {count}");
-        }
-        let json = json!({ "rows": told, "outcomes": self.outcomes, "seconds": elapsed.as_secs_f64() });
-        report::sum(self.output, human, json, &self.refused, end)
     }
 }

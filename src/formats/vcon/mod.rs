@@ -5,6 +5,7 @@
 //! [`redact()`] makes of a conversation the one that a party may have, [`write()`] a document of either. What must not be held
 //! is dropped on the way in: digits that were pressed, queries of addresses, card numbers by a [`CardRule`].
 
+mod apart;
 mod clean;
 mod fields;
 mod mask;
@@ -16,15 +17,18 @@ mod redact;
 mod signed;
 #[cfg(test)]
 mod tests;
+mod together;
 mod write;
 
+pub use apart::{Apart, Happened, Kept, KeptBody, PIECE, apart, check_parts};
 pub use clean::{CardRule, without_secrets};
 pub use model::{
     Analysis, Attachment, BASES, Body, Changes, Content, Conversation, Dialog, DialogKind, EVENTS, Earlier, Event, Gap,
     Grant, LAWFUL_BASIS, LINKS, LawfulBasis, Others, PARTY, Party, Role, Seat,
 };
-pub use redact::redact;
+pub use redact::{redact, withhold};
 pub use signed::Trust;
+pub use together::{Call, Held, Leg, Member, Other, together};
 pub use write::write;
 
 use super::Json;

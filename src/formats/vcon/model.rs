@@ -197,6 +197,16 @@ pub const LINKS: [(&str, bool, bool); 8] = [
 ];
 
 impl Dialog {
+    /// The first who is named in it: who began it, unless it says otherwise.
+    #[must_use]
+    pub fn first(&self) -> Option<usize> {
+        self.parties.iter().find_map(|seat| match seat {
+            Seat::Nobody => None,
+            Seat::One(party) => Some(*party),
+            Seat::Several(parties) => parties.first().copied(),
+        })
+    }
+
     /// Everybody who is named in it.
     #[must_use]
     pub fn people(&self) -> Vec<usize> {

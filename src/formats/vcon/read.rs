@@ -292,10 +292,13 @@ const CIVIC: [&str; 17] = [
     "country", "a1", "a2", "a3", "a4", "a5", "a6", "prd", "pod", "sts", "hno", "hns", "lmk", "loc", "flr", "nam", "pc",
 ];
 
+/// The schemes of addresses that the format has.
+pub const SCHEMES: &[&str] = &["https", "http", "s3", "gs"];
+
 /// Where something is.
 fn address(fields: &mut Fields) -> Result<Option<Plain>> {
     let Some(text) = fields.text("url", 4096)? else { return Ok(None) };
-    match bare_address(text.expose(), &["https", "http", "s3", "gs"]) {
+    match bare_address(text.expose(), SCHEMES) {
         Some(address) => Ok(Some(Plain::from(address))),
         None => Err(fields.refuse("url", "an address is expected, as https://example.com/call.wav")),
     }

@@ -19,6 +19,9 @@ const KIND: &str = "one party";
 /// Whom a party is called when it is not shown who they are.
 const ANONYMOUS: &str = "anonymous";
 
+/// What an analysis is called that is not shown.
+const WITHHELD: &str = "withheld";
+
 /// Members of which a copy of a whole conversation has at least one.
 const WHOLE: [&str; 6] = ["vcon", "parties", "dialog", "payload", "signatures", "ciphertext"];
 
@@ -53,6 +56,30 @@ pub fn redact(conversation: &Conversation, party: usize, now: Time, random: &dyn
         attachments: conversation.attachments.iter().map(|attachment| redaction.attachment(attachment)).collect(),
         others: Vec::new(),
     })
+}
+
+/// Leaves out whatever may name somebody whom nobody can find in it any more, because what they are called is not known: all texts
+/// of dialogs in which they were, and all that was made of any.
+pub fn withhold(conversation: &mut Conversation, unknown: &[usize]) {
+    if unknown.is_empty() {
+        return;
+    }
+    for dialog in &mut conversation.dialog {
+        let people = dialog.people();
+        if people.len() < 2 || people.iter().any(|party| unknown.contains(party)) {
+            dialog.content = Content { mediatype: dialog.content.mediatype.take(), ..Content::default() };
+            dialog.application = None;
+        }
+    }
+    for analysis in &mut conversation.analysis {
+        (analysis.content, analysis.kind) = (Content::default(), WITHHELD.into());
+        (analysis.vendor, analysis.product, analysis.schema) = (None, None, None);
+    }
+    for attachment in &mut conversation.attachments {
+        attachment.content = Content::default();
+        attachment.purpose = attachment.purpose.take().filter(|_| attachment.basis.is_some());
+    }
+    conversation.subject = None;
 }
 
 /// A UUID of version 8 that begins with the time, so that documents sort by when they were made.

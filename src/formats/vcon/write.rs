@@ -74,7 +74,8 @@ fn texts(texts: &[Plain]) -> Vec<Json> {
     texts.iter().map(Json::from).collect()
 }
 
-fn document(conversation: &Conversation) -> Json {
+/// Everything that is in the conversation.
+pub fn document(conversation: &Conversation) -> Json {
     let list = |items: Vec<Json>| Json::List(items);
     Object::default()
         .with("vcon", VERSION)
@@ -128,7 +129,8 @@ fn reference(earlier: &Earlier, object: Object) -> Json {
         .others(&Vec::new())
 }
 
-fn party(party: &Party) -> Json {
+/// Somebody who took part.
+pub fn party(party: &Party) -> Json {
     let told = party.told.iter().fold(Object::default(), |object, (name, text)| object.with(name, text));
     let civic = party.civic.iter().map(|(name, text)| (name.copy(), Json::from(text))).collect::<Others>();
     let civic = (!civic.is_empty()).then_some(Json::Object(civic));

@@ -12,7 +12,7 @@ use crate::model::{
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;
-use crate::vault::call::{AppendEvent, Terms};
+use crate::vault::call::{APPEND, AppendEvent, Terms};
 use crate::vault::recording::{MOST_PARTIES, MOST_PURPOSES};
 
 /// How many turns a stream has.
@@ -78,6 +78,7 @@ fn told(ask: v1::AppendCallEventRequest) -> Result<AppendEvent> {
         (true, Some(terms)) => Some(self::terms(&terms).map_err(|error| error.within("recording"))?),
     };
     Ok(AppendEvent {
+        deed: APPEND,
         system: Label::code("source_system", &ask.source_system)?,
         source_id: SourceCallId::parse("source_call_id", &ask.source_call_id)?,
         event_id: SourceCallId::parse("event_id", &ask.event_id)?,

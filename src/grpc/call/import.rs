@@ -2,24 +2,20 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use jiff::tz::Offset;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::super::identity::caller;
-use super::super::stream::Answers;
-use super::super::{parse, record, status};
+use super::super::stream::{self, Answers};
+use super::super::{parse, status};
 use super::wire;
 use crate::formats::cdr::{self, Format, Mapping, Party, Told};
 use crate::model::{Direction, Disposition, Error, Label, Result};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;
-use crate::vault::audit::call::Call;
 use crate::vault::call::IMPORT;
 
-/// How many rows of one stream are worked on at once. What they write is written together.
-const PIPELINE: usize = 32;
 /// Most columns, and most words that are told.
 const MOST_NAMES: usize = 256;
 /// Most characters of a format of times.
@@ -29,7 +25,6 @@ const LONGEST_FORMAT: usize = 64;
 struct Import {
     vault: Arc<Vault>,
     caller: Caller,
-    call: Option<Arc<Call>>,
     system: String,
     mapping: Mapping,
 }
@@ -40,7 +35,6 @@ pub async fn rows(
     request: Request<Streaming<v1::ImportCdrRequest>>,
 ) -> Result<Response<Answers<v1::ImportCdrResponse>>, Status> {
     let caller = caller(&request).map_err(|error| status::to_status(&error))?;
-    let call = Call::current();
     let mut rows = request.into_inner();
     let mut first = rows.message().await?.unwrap_or_default();
     let mapping = first
@@ -49,22 +43,18 @@ pub async fn rows(
         .ok_or_else(|| Error::invalid("mapping", "is missing: the first message says how rows are read"));
     let mapping = mapping.and_then(|told| mapping_of(told).map_err(|error| error.within("mapping")));
     let (system, mapping) = mapping.map_err(|error| status::to_status(&error))?;
-    let import = Arc::new(Import { vault: Arc::clone(vault), caller, call, system, mapping });
-    let each = move |item: Result<v1::ImportCdrRequest, Status>| {
+    let import = Arc::new(Import { vault: Arc::clone(vault), caller, system, mapping });
+    let deed = move |ask: v1::ImportCdrRequest| {
         let import = Arc::clone(&import);
-        async move {
-            use v1::import_cdr_response::Outcome;
-            let ask = item?;
-            let number = ask.row.as_ref().map_or(0, |row| row.row);
-            let outcome = match record::item(import.call.clone(), IMPORT, Box::pin(import.row(ask))).await {
-                Ok(leg) => Outcome::Leg(leg),
-                Err(error) => Outcome::Error(status::to_item_status(&error)),
-            };
-            Ok(v1::ImportCdrResponse { row: number, outcome: Some(outcome) })
-        }
+        async move { import.row(ask).await }
     };
-    let rows = futures_util::stream::once(std::future::ready(Ok(first))).chain(rows);
-    Ok(Response::new(Box::pin(rows.map(each).buffered(PIPELINE))))
+    let number = |ask: &v1::ImportCdrRequest| ask.row.as_ref().map_or(0, |row| row.row);
+    let told = |row: u64, leg: Result<v1::ImportedLeg>| {
+        use v1::import_cdr_response::Outcome;
+        let outcome = leg.map_or_else(|error| Outcome::Error(status::to_item_status(&error)), Outcome::Leg);
+        v1::ImportCdrResponse { row, outcome: Some(outcome) }
+    };
+    Ok(stream::begun((first, rows), IMPORT, number, deed, told))
 }
 
 impl Import {
@@ -154,7 +144,7 @@ fn offset(text: &str) -> Result<Offset> {
 }
 
 /// What a row tells, as anybody may tell it.
-fn leg(told: Told, source_system: String) -> v1::UpsertCallRequest {
+pub(super) fn leg(told: Told, source_system: String) -> v1::UpsertCallRequest {
     let facts = told.facts;
     let time = |time: Option<crate::model::Time>| time.map(parse::wire_time);
     v1::UpsertCallRequest {

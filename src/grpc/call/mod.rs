@@ -5,6 +5,7 @@ mod import;
 mod lookup;
 mod part;
 mod recording;
+mod vcon;
 mod wire;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ impl Calls {
 impl CallService for Calls {
     type AppendCallEventStream = Answers<v1::AppendCallEventResponse>;
     type ImportCdrStream = Answers<v1::ImportCdrResponse>;
+    type ImportVconStream = Answers<v1::ImportVconResponse>;
 
     async fn upsert_call(
         &self,
@@ -54,6 +56,24 @@ impl CallService for Calls {
         request: Request<Streaming<v1::ImportCdrRequest>>,
     ) -> Result<Response<Self::ImportCdrStream>, Status> {
         import::rows(&self.vault, request).await
+    }
+
+    async fn import_vcon(
+        &self,
+        request: Request<Streaming<v1::ImportVconRequest>>,
+    ) -> Result<Response<Self::ImportVconStream>, Status> {
+        vcon::documents(&self.vault, request).await
+    }
+
+    async fn export_vcon(
+        &self,
+        request: Request<v1::ExportVconRequest>,
+    ) -> Result<Response<v1::ExportVconResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        let landing = Landing::default();
+        let written = vcon::export(&self.vault, &caller, request.into_inner(), &landing);
+        let answered = answer("ExportVcon", Box::pin(written)).await?;
+        Ok(landing.watch_over(answered))
     }
 
     async fn attach_part(

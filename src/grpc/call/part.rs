@@ -9,14 +9,14 @@ use crate::crypto::SecretBytes;
 use crate::crypto::derive::sha256;
 use crate::formats::bare_address;
 use crate::model::{
-    CallId, Content, Error, FieldType, Label, MediaType, PartBody, PartId, PartKind, Reason, Reference, Result, Value,
-    contains_card_data,
+    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, PartBody, PartId, PartKind, Reason, Reference,
+    Result, Value, contains_card_data,
 };
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::attach_part_request::Body;
 use crate::vault::Vault;
-use crate::vault::call::{Attach, EraseParts, MOST_PARTS, ShownPart};
+use crate::vault::call::{ATTACH, Attach, EraseParts, ShownPart};
 
 /// Most bytes of an address.
 const LONGEST_ADDRESS: usize = 2048;
@@ -44,6 +44,7 @@ pub fn attach(ask: v1::AttachPartRequest) -> Result<Attach> {
         return Err(Error::invalid("sha256", "is not that of what was given"));
     }
     Ok(Attach {
+        deed: ATTACH,
         part: parse::optional(&ask.part).map(PartId::parse).transpose()?,
         call,
         party,
@@ -77,7 +78,7 @@ fn digest(bytes: &[u8]) -> Result<Option<[u8; 32]>> {
     bytes.try_into().map(Some).map_err(|_| Error::invalid("sha256", "expected 32 bytes"))
 }
 
-fn address(text: String) -> Result<Arc<Value>> {
+pub(super) fn address(text: String) -> Result<Arc<Value>> {
     let text = SecretBytes::from(text);
     let known = str::from_utf8(text.expose()).ok().filter(|text| text.len() <= LONGEST_ADDRESS);
     let bare = known.and_then(|text| bare_address(text, SCHEMES));

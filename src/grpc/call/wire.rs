@@ -70,6 +70,7 @@ pub fn upsert(ask: v1::UpsertCallRequest, deed: &'static str) -> Result<Upsert> 
         group,
         facts,
         parties,
+        document: None,
         request: parse::request_id(&ask.request_id)?,
     })
 }

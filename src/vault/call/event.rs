@@ -13,13 +13,15 @@ use crate::vault::recording::{self, DecideRecording};
 use crate::vault::write::{NewEvent, Write, Written};
 
 /// The rpc.
-const DEED: &str = "AppendCallEvent";
+pub const APPEND: &str = "AppendCallEvent";
 
 /// Most events of a call.
 pub const MOST_EVENTS: usize = 1000;
 
 /// Something that happened, as it is told.
 pub struct AppendEvent {
+    /// The rpc that tells of it.
+    pub deed: &'static str,
     /// Which system tells of it.
     pub system: Label,
     /// In which leg.
@@ -106,7 +108,7 @@ impl Vault {
         }
         let (caller, request_name) = (caller.name.clone(), trace::request());
         let span = self.recording.after_objection;
-        let new = NewEvent { caller, request_name, deed: DEED, event, subject, span };
+        let new = NewEvent { caller, request_name, deed: ask.deed, event, subject, span };
         match self.writes.call(Write::Event(Box::new(new))).await?? {
             Written::Event(appended) => {
                 // Its entry was written along with it.

@@ -5,18 +5,22 @@
 
 mod erase;
 mod event;
+mod export;
 mod media;
 mod part;
 mod plan;
 mod show;
 mod upsert;
+mod vcon;
 mod who;
 
 pub use erase::{EraseParts, ErasedParts};
-pub use event::{AppendEvent, Appended, MOST_EVENTS, Terms};
-pub use part::{Attach, Attached, MOST_PARTS};
+pub use event::{APPEND, AppendEvent, Appended, MOST_EVENTS, Terms};
+pub use export::{ExportVcon, Exported};
+pub use part::{ATTACH, Attach, Attached};
 pub use show::{Show, Shown, ShownPart, ShownParty, ShownValue};
 pub use upsert::{IMPORT, Outcome, ToldParty, UPSERT, Upsert};
+pub use vcon::{IMPORT as IMPORT_VCON, ImportVcon, Imported};
 pub use who::{Choice, Found, choose};
 
 use std::collections::HashMap;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Whole, unknown};
 use crate::crypto::{Secret, SecretBytes};
 use crate::model::{
-    CallId, Content, Error, FieldType, Label, MediaType, Part, PartBody, PartId, PartKind, Party, Reason, RequestId,
-    Result, Time, TokenFormat, TokenState, Value,
+    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, Part, PartBody, PartId, PartKind, Party, Reason,
+    RequestId, Result, Time, TokenFormat, TokenState, Value,
 };
 use crate::policy::{self, Caller, Upkeep};
 use crate::vault::Vault;
@@ -18,16 +18,15 @@ use crate::vault::token::{ATTEMPTS, Field};
 use crate::vault::write::{NewPart, Owner, Write, Written};
 
 /// The rpc.
-const DEED: &str = "AttachPart";
-
-/// Most parts of a call.
-pub const MOST_PARTS: usize = 50;
+pub const ATTACH: &str = "AttachPart";
 
 /// Bytes of a media key.
 const KEY: usize = 32;
 
 /// A part to be attached to a call.
 pub struct Attach {
+    /// The rpc that attaches it.
+    pub deed: &'static str,
     /// Its name; `None` to be given one.
     pub part: Option<PartId>,
     /// To which call.
@@ -66,10 +65,10 @@ impl Vault {
         let now = self.clock.now();
         let fields = ask.fields(&self.media_key()?)?;
         fields.iter().try_for_each(|field| class_of(field).map(drop))?;
-        self.check_fields(caller, DEED, &fields, now).await?;
+        self.check_fields(caller, ask.deed, &fields, now).await?;
         let mut attempts = 0;
         loop {
-            if let Some(answer) = self.answered(caller, DEED, ask.request).await? {
+            if let Some(answer) = self.answered(caller, ask.deed, ask.request).await? {
                 let id = PartId::parse(&answer.answer).map_err(Error::internal)?;
                 return self.attached_before(&ask, id).await;
             }
@@ -101,7 +100,7 @@ impl Vault {
         let id = ask.part.unwrap_or_else(|| PartId::new(now, self.custody.ring.random()));
         let source = Label::source(&format!("call:{}", whole.call.system))?;
         let owner = Owner::Known(party.subject);
-        let new = self.seal_told((caller, DEED), Some(id), owner, fields, &source, now).await?;
+        let new = self.seal_told((caller, ask.deed), Some(id), owner, fields, &source, now).await?;
         let mut rows = new.fields.iter().map(|field| field.token.row);
         let part = Part {
             id,
@@ -184,13 +183,14 @@ impl Vault {
             return Ok(());
         }
         let mut tx = self.custody.store().write().await?;
-        let of = crate::vault::answer::Keep { caller: &caller.name, deed: DEED, request: ask.request, subject: None };
+        let of =
+            crate::vault::answer::Keep { caller: &caller.name, deed: ask.deed, request: ask.request, subject: None };
         crate::vault::answer::keep(&mut *tx, &of, id.to_string(), now).await?;
         tx.commit().await
     }
 
     /// A new key for what lies elsewhere.
-    fn media_key(&self) -> Result<Arc<Value>> {
+    pub(super) fn media_key(&self) -> Result<Arc<Value>> {
         let drawn = Secret::<KEY>::random(self.custody.ring.random());
         let mut key = SecretBytes::with_capacity(KEY);
         key.append(drawn.expose());
@@ -211,7 +211,7 @@ impl Attach {
     }
 
     /// What is kept of it, and the key of what lies elsewhere.
-    fn fields(&self, key: &Arc<Value>) -> Result<Vec<Field>> {
+    pub(super) fn fields(&self, key: &Arc<Value>) -> Result<Vec<Field>> {
         let key = Some(key).filter(|_| self.body.is_elsewhere());
         let tagged = [(self.content.as_ref(), "call.part"), (key, "call.media_key")];
         let field = |(value, tag): (&Arc<Value>, &str)| {

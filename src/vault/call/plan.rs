@@ -273,8 +273,13 @@ impl Vault {
             told.push(Told { new, of, sought: owned.sought });
         }
         let mut replaced = plan.replaced;
-        if let Some(row) = before.as_ref().and_then(|leg| leg.digest) {
-            let facts = self.custody.store().read().await?.facts(&[row], &[]).await?;
+        let mut rows: Vec<TokenRow> = before.iter().filter_map(|leg| leg.digest).collect();
+        if let (Some(whole), Some(before), Some(_)) = (&whole, &before, &ask.document) {
+            let came = whole.parts.iter().filter(|part| before.place_of(part.id).is_some());
+            rows.extend(came.flat_map(|part| part.content.into_iter().chain(part.media_key)));
+        }
+        if !rows.is_empty() {
+            let facts = self.custody.store().read().await?.facts(&rows, &[]).await?;
             replaced.extend(facts.into_iter().map(|facts| facts.token).filter(|token| token.sealed.is_some()));
         }
         let leg = Leg {

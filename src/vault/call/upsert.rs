@@ -38,6 +38,8 @@ pub struct Upsert {
     pub facts: LegFacts,
     /// Who took part.
     pub parties: Vec<ToldParty>,
+    /// SHA-256 of the document that it was told with, whose parts come with it; those of an earlier revision go.
+    pub document: Option<[u8; 32]>,
     /// Makes the request idempotent.
     pub request: Option<RequestId>,
 }
@@ -267,12 +269,15 @@ impl Upsert {
         let group = self.group.as_ref().map_or(&[][..], |group| group.as_str().as_bytes());
         let room: usize =
             self.parties.iter().flat_map(|party| &party.values).map(|(_, value)| value.raw().len() + 16).sum();
-        let mut content = SecretBytes::with_capacity(room + group.len() + 8 + 128 * self.parties.len());
+        let mut content = SecretBytes::with_capacity(room + group.len() + 48 + 128 * self.parties.len());
         let mut push = |bytes: &[u8]| {
             content.append(&(bytes.len() as u64).to_be_bytes());
             content.append(bytes);
         };
         push(group);
+        if let Some(document) = &self.document {
+            push(document);
+        }
         for party in &self.parties {
             push(&[party.role as u8, u8::try_from(party.values.len()).unwrap_or(u8::MAX)]);
             push(party.subject.as_ref().map_or(&[], |id| id.as_bytes().as_slice()));

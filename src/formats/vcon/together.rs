@@ -1,0 +1,393 @@
+//! What a call keeps, put together to a conversation: of one that was a vCon before as that was, of any other as the format has
+//! words for it.
+//!
+//! What is gone, because its person was erased or it was kept long enough, leaves an empty entry behind, so that numbers go on
+//! saying the same.
+
+use std::collections::BTreeMap;
+
+use data_encoding::BASE64URL_NOPAD;
+
+use super::apart::{CONTINUED, LISTS};
+use super::clean::CardRule;
+use super::model::{Conversation, Others, Role};
+use super::read;
+use crate::crypto::SecretBytes;
+use crate::formats::{Json, Plain, bare_address};
+use crate::model::{CallEventKind, Disposition, Error, LegFacts, PartKind, PartyRole, Result, Time};
+
+/// What an entry is called that is gone.
+const GONE: &str = "gone";
+
+/// A call, as far as it may be shown.
+pub struct Call {
+    /// Under which id it is written, unless it says itself.
+    pub uuid: String,
+    /// When it was recorded.
+    pub recorded_at: Time,
+    /// When it began.
+    pub began_at: Time,
+    /// Who took part.
+    pub parties: Vec<Member>,
+    /// The pieces of a document that it was, in the order in which they were kept.
+    pub pieces: Vec<Plain>,
+    /// Where recordings of that document lie, by their place among its parts.
+    pub addresses: Vec<(usize, Plain)>,
+    /// Its legs that never were a document.
+    pub legs: Vec<Leg>,
+    /// Its parts that never were in a document.
+    pub others: Vec<Other>,
+}
+
+/// Somebody who took part.
+pub struct Member {
+    /// What they are in the call.
+    pub role: PartyRole,
+    /// What to call them who are erased.
+    pub label: Option<&'static str>,
+    /// Their number.
+    pub number: Option<Plain>,
+    /// Their name.
+    pub name: Option<Plain>,
+    /// Where they are.
+    pub place: Option<Plain>,
+    /// What else was written of them; of one that came in a document, the rest of what that told of them.
+    pub note: Option<Plain>,
+    /// What the telephone system calls them.
+    pub agent_id: Option<Plain>,
+}
+
+/// A leg.
+pub struct Leg {
+    /// What is known in clear.
+    pub facts: LegFacts,
+    /// Who took part in it.
+    pub parties: Vec<usize>,
+    /// What happened in it.
+    pub events: Vec<(CallEventKind, Option<usize>, Time)>,
+}
+
+/// A part that somebody has attached.
+pub struct Other {
+    /// Whose it is.
+    pub party: usize,
+    /// What it is.
+    pub kind: PartKind,
+    /// What kind of content it stands for.
+    pub mediatype: String,
+    /// SHA-256 of what lies elsewhere.
+    pub sha256: Option<[u8; 32]>,
+    /// When it was made.
+    pub occurred_at: Option<Time>,
+    /// What is shown of it.
+    pub held: Option<Held>,
+}
+
+/// What is shown of a part.
+pub enum Held {
+    /// Where it lies.
+    Address(Plain),
+    /// It itself.
+    Bytes(SecretBytes),
+    /// It itself.
+    Text(Plain),
+}
+
+/// Puts a call together.
+///
+/// # Errors
+/// `Internal`, when what was kept is no conversation.
+pub fn together(call: Call) -> Result<Conversation> {
+    let (mut head, mut lists) = whole(&call)?;
+    let count = call.parties.len();
+    lists.dialog.extend(call.legs.iter().map(|leg| Some(of_leg(leg))));
+    for other in call.others {
+        let (list, entry) = of_part(other, call.began_at);
+        lists.named(list).push(Some(entry));
+    }
+    let mut members = vec![("vcon".into(), "0.4.0".into())];
+    let has = |head: &[(Plain, Json)], name: &str| head.iter().any(|(found, _)| found.expose() == name);
+    if !has(&head, "uuid") {
+        head.push(("uuid".into(), call.uuid.as_str().into()));
+    }
+    if !has(&head, "created_at") {
+        head.push(("created_at".into(), call.recorded_at.into()));
+    }
+    members.append(&mut head);
+    members.push(("parties".into(), Json::List(call.parties.into_iter().map(person).collect())));
+    for name in LISTS {
+        let entries = std::mem::take(lists.named(name))
+            .into_iter()
+            .map(|entry| entry.unwrap_or_else(|| gone(name, call.began_at)));
+        members.push((name.into(), Json::List(entries.collect())));
+    }
+    let (conversation, _) = read::conversation(Json::Object(members), CardRule::Mask).map_err(|error| {
+        // What was kept was read before, so nobody can do anything about it.
+        Error::internal(format!("a call is no conversation, at {}", error.field.unwrap_or_default()))
+    })?;
+    debug_assert_eq!(conversation.parties.len(), count, "nobody got lost");
+    Ok(conversation)
+}
+
+/// The entries of a document's lists, as far as they are there.
+#[derive(Default)]
+struct Lists {
+    dialog: Vec<Option<Json>>,
+    analysis: Vec<Option<Json>>,
+    attachments: Vec<Option<Json>>,
+}
+
+impl Lists {
+    fn named(&mut self, name: &str) -> &mut Vec<Option<Json>> {
+        match name {
+            "dialog" => &mut self.dialog,
+            "analysis" => &mut self.analysis,
+            _ => &mut self.attachments,
+        }
+    }
+}
+
+/// Members of the document besides its lists, and those.
+fn whole(call: &Call) -> Result<(Others, Lists)> {
+    let (mut head, mut lists) = (Vec::new(), Lists::default());
+    for text in texts(&call.pieces) {
+        let Json::Object(members) = Json::parse(text.expose().as_bytes(), "piece").map_err(Error::internal)? else {
+            return Err(Error::internal("a piece of a conversation is no object"));
+        };
+        for (name, value) in members {
+            match (LISTS.contains(&name.expose()), value) {
+                (true, Json::List(entries)) => {
+                    let list = lists.named(name.expose());
+                    for entry in entries {
+                        place(list, entry, &call.addresses);
+                    }
+                }
+                (false, Json::Object(members)) if name.expose() == "head" => head = members,
+                _ => {}
+            }
+        }
+    }
+    // The head says how many there were, whoever of them is gone.
+    for name in LISTS {
+        let list = lists.named(name);
+        if let Some(at) = head.iter().position(|(found, _)| found.expose() == name) {
+            let (_, count) = head.remove(at);
+            if let Json::Number(count) = count {
+                let count = count.as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or_default();
+                if list.len() < count {
+                    list.resize_with(count, || None);
+                }
+            }
+        }
+    }
+    Ok((head, lists))
+}
+
+/// Puts an entry where its number says.
+fn place(list: &mut Vec<Option<Json>>, entry: Json, addresses: &[(usize, Plain)]) {
+    let Json::List(items) = entry else { return };
+    let mut items = items.into_iter();
+    let (Some(Json::Number(at)), Some(mut item)) = (items.next(), items.next()) else { return };
+    let Some(at) = at.as_u64().and_then(|at| usize::try_from(at).ok()) else { return };
+    if let (Some(Json::Number(part)), Json::Object(members)) = (items.next(), &mut item) {
+        let known = addresses.iter().find(|(number, _)| Some(*number as u64) == part.as_u64());
+        if let Some((_, address)) = known {
+            members.push(("url".into(), Json::Text(address.copy())));
+        }
+    }
+    if list.len() <= at {
+        list.resize_with(at + 1, || None);
+    }
+    if let Some(entry) = list.get_mut(at) {
+        *entry = Some(item);
+    }
+}
+
+/// The texts of which pieces are. One of which a piece is missing is left out.
+fn texts(pieces: &[Plain]) -> Vec<Plain> {
+    let mut whole = Vec::new();
+    let mut continued: BTreeMap<String, Vec<(usize, usize, &str)>> = BTreeMap::new();
+    for piece in pieces {
+        let Some(rest) = piece.expose().strip_prefix(CONTINUED) else {
+            whole.push(piece.copy());
+            continue;
+        };
+        let Some((head, text)) = rest.split_once('\n') else { continue };
+        let mut words = head.split(' ');
+        let (Some(number), Some(at), Some(count)) = (words.next(), words.next(), words.next()) else { continue };
+        let (Ok(at), Ok(count)) = (at.parse(), count.parse()) else { continue };
+        continued.entry(number.to_owned()).or_default().push((at, count, text));
+    }
+    for mut found in continued.into_values() {
+        found.sort_unstable_by_key(|(at, ..)| *at);
+        found.dedup_by_key(|(at, ..)| *at);
+        if found.first().is_some_and(|(_, count, _)| *count == found.len()) {
+            let mut text = SecretBytes::with_capacity(found.iter().map(|(_, _, text)| text.len()).sum());
+            for (_, _, piece) in &found {
+                text.append(piece.as_bytes());
+            }
+            whole.push(std::str::from_utf8(text.expose()).unwrap_or_default().into());
+        }
+    }
+    whole
+}
+
+/// What stands in the place of what is gone.
+fn gone(list: &str, began_at: Time) -> Json {
+    match list {
+        "dialog" => Json::Object(vec![("type".into(), "text".into()), ("start".into(), began_at.into())]),
+        "analysis" => Json::Object(vec![("type".into(), GONE.into())]),
+        _ => Json::Object(Vec::new()),
+    }
+}
+
+fn person(member: Member) -> Json {
+    let mut members = Vec::new();
+    let rest = member.note.as_ref().filter(|note| note.expose().starts_with('{'));
+    let rest = rest.and_then(|note| Json::parse(note.expose().as_bytes(), "note").ok());
+    let came = rest.is_some();
+    if let Some(Json::Object(rest)) = rest {
+        members.extend(rest.into_iter().filter(|(name, _)| !matches!(name.expose(), "name" | "role")));
+    }
+    let has = |members: &[(Plain, Json)], name: &str| members.iter().any(|(found, _)| found.expose() == name);
+    if let Some(number) = member.number {
+        let lower = number.expose().to_ascii_lowercase();
+        let name = if lower.starts_with("sip:") || lower.starts_with("sips:") { "sip" } else { "tel" };
+        if !has(&members, name) {
+            members.push((name.into(), Json::Text(number)));
+        }
+    }
+    let name = member.label.map(Plain::from).or(member.name);
+    members.extend(name.map(|name| ("name".into(), Json::Text(name))));
+    if !came {
+        // A document tells this of somebody in words of its own.
+        members.extend(member.agent_id.map(|id| ("uuid".into(), Json::Text(id))));
+        let place = member.place.map(|place| Json::Object(vec![("loc".into(), Json::Text(place))]));
+        members.extend(place.map(|place| ("civicaddress".into(), place)));
+        members.extend(member.note.map(|note| ("note".into(), Json::Text(note))));
+    }
+    members.push(("role".into(), role(member.role).name().into()));
+    Json::Object(members)
+}
+
+const fn role(role: PartyRole) -> Role {
+    match role {
+        PartyRole::Agent => Role::Agent,
+        PartyRole::Customer => Role::Customer,
+        PartyRole::Sme => Role::Sme,
+        PartyRole::Supervisor => Role::Supervisor,
+        PartyRole::ThirdParty => Role::ThirdParty,
+    }
+}
+
+/// A leg as a dialog: one in which they talked, or one that nobody answered.
+fn of_leg(leg: &Leg) -> Json {
+    let facts = &leg.facts;
+    let kind = match facts.disposition {
+        None | Some(Disposition::Answered) => None,
+        Some(Disposition::NoAnswer) => Some("no-answer"),
+        Some(Disposition::Busy) => Some("busy"),
+        Some(Disposition::Failed) => Some("failed"),
+        Some(Disposition::Congestion) => Some("congestion"),
+        Some(Disposition::Abandoned) => Some("hung-up"),
+        Some(Disposition::Voicemail) => Some("voicemail-no-message"),
+    };
+    let mut members: Vec<(Plain, Json)> = vec![
+        ("type".into(), kind.map_or("recording", |_| "incomplete").into()),
+        ("start".into(), facts.started_at.into()),
+        ("parties".into(), Json::List(leg.parties.iter().map(|party| (*party).into()).collect())),
+    ];
+    members.extend(kind.map(|kind| ("disposition".into(), kind.into())));
+    let seconds = facts.ended_at.map(|end| (end.micros() - facts.started_at.micros()) / 1_000_000);
+    let seconds = seconds.and_then(|seconds| usize::try_from(seconds).ok());
+    members.extend(seconds.map(|seconds| ("duration".into(), seconds.into())));
+    for (name, code) in [("skill", &facts.skill), ("campaign", &facts.campaign), ("contact_list", &facts.contact_list)]
+    {
+        if !code.is_empty() {
+            members.push((name.into(), code.as_str().into()));
+        }
+    }
+    let mut history = Vec::new();
+    let mut gaps: Vec<Vec<(Plain, Json)>> = Vec::new();
+    for (kind, party, at) in &leg.events {
+        let event = match kind {
+            CallEventKind::Join => "join",
+            CallEventKind::Leave => "drop",
+            CallEventKind::Hold => "hold",
+            CallEventKind::Retrieve => "unhold",
+            CallEventKind::CardPause => {
+                gaps.push(vec![("start".into(), (*at).into())]);
+                continue;
+            }
+            CallEventKind::CardResume => {
+                if let Some(gap) = gaps.last_mut().filter(|gap| gap.len() == 1) {
+                    gap.push(("end".into(), (*at).into()));
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        if let Some(party) = party {
+            let members =
+                vec![("party".into(), (*party).into()), ("time".into(), (*at).into()), ("event".into(), event.into())];
+            history.push(Json::Object(members));
+        }
+    }
+    if !history.is_empty() {
+        members.push(("party_history".into(), Json::List(history)));
+    }
+    if !gaps.is_empty() {
+        members.push(("lacuna_gaps".into(), Json::List(gaps.into_iter().map(Json::Object).collect())));
+    }
+    Json::Object(members)
+}
+
+/// What somebody has attached, and the list that it belongs to.
+fn of_part(part: Other, began_at: Time) -> (&'static str, Json) {
+    let mut members: Vec<(Plain, Json)> = Vec::new();
+    let started = part.occurred_at.unwrap_or(began_at);
+    let list = match part.kind {
+        PartKind::Recording => {
+            members.push(("type".into(), "recording".into()));
+            members.push(("start".into(), started.into()));
+            members.push(("parties".into(), Json::List(vec![part.party.into()])));
+            "dialog"
+        }
+        PartKind::Transcript | PartKind::Summary | PartKind::Scorecard => {
+            let name = match part.kind {
+                PartKind::Transcript => "transcript",
+                PartKind::Summary => "summary",
+                _ => "scorecard",
+            };
+            members.push(("type".into(), name.into()));
+            "analysis"
+        }
+        PartKind::Note | PartKind::Screen => {
+            members.push(("purpose".into(), if part.kind == PartKind::Note { "note" } else { "screen" }.into()));
+            members.push(("start".into(), started.into()));
+            members.push(("party".into(), part.party.into()));
+            "attachments"
+        }
+    };
+    if !part.mediatype.is_empty() {
+        members.push(("mediatype".into(), part.mediatype.as_str().into()));
+    }
+    let digest = part.sha256.map(|digest| format!("sha256-{}", BASE64URL_NOPAD.encode(&digest)));
+    members.extend(digest.map(|digest| ("content_hash".into(), Json::from(digest.as_str()))));
+    match part.held {
+        None => {}
+        // The format knows fewer kinds of addresses than there are.
+        Some(Held::Address(url)) => {
+            let name = if bare_address(url.expose(), read::SCHEMES).is_some() { "url" } else { "lacuna_address" };
+            members.push((name.into(), Json::Text(url)));
+        }
+        Some(Held::Text(text)) => {
+            members.extend([("encoding".into(), "none".into()), ("body".into(), Json::Text(text))]);
+        }
+        Some(Held::Bytes(bytes)) => {
+            let text = Json::Text(BASE64URL_NOPAD.encode(bytes.expose()).into());
+            members.extend([("encoding".into(), "base64url".into()), ("body".into(), text)]);
+        }
+    }
+    (list, Json::Object(members))
+}
