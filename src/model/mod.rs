@@ -29,7 +29,7 @@ mod token;
 pub use approval::{Approval, ApprovalState, Bulk};
 pub use call::{
     Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, PartBody, PartKind, Party, PartyRole,
-    PartyValue, SourceCallId, check_dialled,
+    PartyValue, RelinkReason, SourceCallId, check_dialled,
 };
 pub use call_event::{CallEvent, CallEventKind, Instruction, PauseCause, objected};
 pub(crate) use card::digit;

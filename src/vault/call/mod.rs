@@ -8,6 +8,7 @@ mod event;
 mod media;
 mod part;
 mod plan;
+mod relink;
 mod show;
 mod upsert;
 mod who;
@@ -15,6 +16,7 @@ mod who;
 pub use erase::{EraseParts, ErasedParts};
 pub use event::{AppendEvent, Appended, MOST_EVENTS, Terms};
 pub use part::{Attach, Attached, MOST_PARTS};
+pub use relink::{Relink, Relinked};
 pub use show::{Show, Shown, ShownPart, ShownParty, ShownValue};
 pub use upsert::{IMPORT, Outcome, ToldParty, UPSERT, Upsert};
 pub use who::{Choice, Found, choose};
@@ -105,11 +107,11 @@ impl Whole {
         state.is_some_and(|state| state >= SubjectState::Shredding)
     }
 
-    /// A customer who was erased, where there is none besides.
-    fn erased_customer(&self) -> Option<&Party> {
-        let mut customers = self.parties.iter().filter(|party| party.role == PartyRole::Customer);
-        let erased = customers.clone().find(|party| self.is_erased(party));
-        erased.filter(|_| customers.all(|party| self.is_erased(party)))
+    /// Whoever was erased in a role, where nobody else has it.
+    fn erased_in(&self, role: PartyRole) -> Option<&Party> {
+        let mut all = self.parties.iter().filter(|party| party.role == role);
+        let erased = all.clone().find(|party| self.is_erased(party));
+        erased.filter(|_| all.all(|party| self.is_erased(party)))
     }
 }
 
