@@ -91,7 +91,9 @@ pub fn answer(erasure: Option<v1::Erasure>, next: Option<&str>) -> Answer {
 fn next_step(erasure: &v1::Erasure) -> String {
     let id = &erasure.erasure;
     match erasure.state() {
-        v1::ErasureState::Scheduled => format!("Call it off before it is due with: lacuna erasure cancel {id}"),
+        v1::ErasureState::Scheduled => {
+            format!("Call it off before it is due with: lacuna subject restore {}", erasure.subject)
+        }
         v1::ErasureState::Pending => format!("Not done yet. Look again with: lacuna erasure show {id}"),
         v1::ErasureState::Shredded => {
             format!("No copy reveals this person any more. Fetch the proof with: lacuna erasure receipt {id}")

@@ -1,5 +1,7 @@
 //! `lacuna subject`: people, their restriction and their erasure.
 
+use std::time::Duration;
+
 use clap::{Subcommand, ValueEnum};
 use prost_types::Timestamp;
 use serde_json::json;
@@ -10,6 +12,7 @@ use super::failure::Result;
 use super::page::Paging;
 use super::print::{self, Answer};
 use super::{erasure, table, value};
+use crate::model::{Clock as _, SystemClock};
 use crate::proto::v1;
 
 /// What can be done with people.
@@ -49,6 +52,13 @@ pub enum Verb {
     },
     /// Erase a person: destroy the keys to their data in every copy and backup. Nobody can undo it.
     Erase(Erase),
+    /// Have a person take over a provisional subject who was verified to be them.
+    Claim(Claim),
+    /// Call off an erasure that is still scheduled: everything is as it was.
+    Restore {
+        /// The subject.
+        subject: String,
+    },
 }
 
 /// Whose record changes.
@@ -121,8 +131,30 @@ pub struct Erase {
     /// Erase at this time instead of now (RFC 3339); restricted and cancellable until then
     #[arg(long, value_name = "TIME", value_parser = value::time)]
     at: Option<Timestamp>,
+    /// Erase after so many days instead of now; until then `subject restore` brings everything back
+    #[arg(long, value_name = "DAYS", conflicts_with = "at", value_parser = clap::value_parser!(u16).range(1..=366))]
+    in_days: Option<u16>,
     #[command(flatten)]
     sure: Sure,
+    /// A UUID; repeating the call with the same one gives the first answer
+    #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
+    request_id: String,
+}
+
+/// What `subject claim` claims.
+#[derive(clap::Args)]
+pub struct Claim {
+    /// The provisional subject.
+    subject: String,
+    /// The person whom it turned out to be; a new customer unless given
+    #[arg(long, value_name = "SUBJECT", default_value = "", hide_default_value = true)]
+    by: String,
+    /// What shows it: a ticket or the method; kept with the audit entry
+    #[arg(long, value_name = "TICKET")]
+    evidence: String,
+    /// That they were asked what they alone know
+    #[arg(long, required = true)]
+    verified: bool,
     /// A UUID; repeating the call with the same one gives the first answer
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     request_id: String,
@@ -138,6 +170,8 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
         Verb::Lift { target, informed_at } => lift(&remote, target, informed_at).await,
         Verb::Profiling { target, switch } => profiling(&remote, target, switch).await,
         Verb::Erase(erase) => erase.run(&remote).await,
+        Verb::Claim(claim) => claim.run(&remote).await,
+        Verb::Restore { subject } => restore(&remote, subject).await,
     };
     remote.output.show(&answer?)
 }
@@ -190,10 +224,14 @@ impl State {
 impl Erase {
     async fn run(self, remote: &Remote) -> Result<Answer> {
         confirm::erasing(&self.sure, "the subject's id", &self.subject)?;
+        let in_days = self.in_days.map(|days| {
+            let time = SystemClock.now().plus(Duration::from_hours(24 * u64::from(days)));
+            Timestamp { seconds: time.micros().div_euclid(1_000_000), nanos: 0 }
+        });
         let request = v1::EraseSubjectRequest {
             subject: self.subject,
             reason: self.reason,
-            execute_time: self.at,
+            execute_time: self.at.or(in_days),
             validate_only: self.sure.dry_run,
             request_id: self.request_id,
         };
@@ -204,17 +242,51 @@ impl Erase {
     }
 }
 
+impl Claim {
+    async fn run(self, remote: &Remote) -> Result<Answer> {
+        let request = v1::ClaimSubjectRequest {
+            subject: self.subject,
+            claimant: self.by,
+            assurance: v1::CallerAssurance::Verified.into(),
+            evidence: self.evidence,
+            request_id: self.request_id,
+        };
+        let claimed = remote.open().await?.subjects.claim_subject(request).await?.into_inner();
+        let (claimant, erasure) = (claimed.claimant.unwrap_or_default(), claimed.erasure.unwrap_or_default());
+        let told = match erasure.pending_reason.as_str() {
+            "" => "What was kept of the provisional subject is theirs, under keys of theirs; the old keys are gone."
+                .to_owned(),
+            why => format!("What was kept is theirs. That the old keys are gone waits for this: {why}."),
+        };
+        let json = json!({ "claimant": print::subject(&claimant), "erasure": print::erasure(&erasure) });
+        Ok(Answer::new(json, format!("{}\n{told}", table::subject(&claimant))))
+    }
+}
+
 async fn show(remote: &Remote, subject: String) -> Result<Answer> {
     let request = v1::GetSubjectRequest { subject };
     let subject = remote.open().await?.subjects.get_subject(request).await?.into_inner().subject;
     let state = subject.as_ref().map_or(v1::SubjectState::Unspecified, v1::Subject::state);
     let erasure = subject.as_ref().map(|subject| subject.erasure.clone()).unwrap_or_default();
+    let id = subject.as_ref().map(|subject| subject.subject.clone()).unwrap_or_default();
     let next = match state {
-        v1::SubjectState::Scheduled => format!("Call the erasure off with: lacuna erasure cancel {erasure}"),
+        v1::SubjectState::Scheduled => format!("Call the erasure off with: lacuna subject restore {id}"),
         v1::SubjectState::Shredded => format!("Erased. Fetch the proof with: lacuna erasure receipt {erasure}"),
         _ => String::new(),
     };
     Ok(answer(subject, &next))
+}
+
+/// Cancels the erasure that the subject waits for.
+async fn restore(remote: &Remote, subject: String) -> Result<Answer> {
+    let mut vault = remote.open().await?;
+    let request = v1::GetSubjectRequest { subject };
+    let found = vault.subjects.get_subject(request).await?.into_inner().subject.unwrap_or_default();
+    if found.erasure.is_empty() {
+        return Err(anyhow::anyhow!("no erasure of the subject is scheduled").into());
+    }
+    let request = v1::CancelErasureRequest { erasure: found.erasure };
+    Ok(erasure::answer(vault.subjects.cancel_erasure(request).await?.into_inner().erasure, None))
 }
 
 async fn restrict(remote: &Remote, target: Target, ground: String) -> Result<Answer> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::call::lookup::assurance;
 use super::identity::caller;
 use super::{answer, parse, status};
 use crate::keys::slot::Assurance;
@@ -16,6 +17,7 @@ use crate::proto::v1::subject_service_server::SubjectService;
 use crate::store::subject::Filter;
 use crate::vault::Vault;
 use crate::vault::audit::call::carry;
+use crate::vault::claim::Claiming;
 use crate::vault::erasure::{Erase, Erased};
 use crate::vault::subject::{Create, DEFAULT_KIND};
 
@@ -178,6 +180,31 @@ impl SubjectService for Subjects {
             let erased = tokio::spawn(carry(async move { vault.erase_subject(&caller, erase).await }));
             let erased = erased.await.map_err(Error::internal)??;
             Ok(v1::EraseSubjectResponse { erasure: Some(self.erasure(erased)) })
+        })
+        .await
+    }
+
+    async fn claim_subject(
+        &self,
+        request: Request<v1::ClaimSubjectRequest>,
+    ) -> Result<Response<v1::ClaimSubjectResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("ClaimSubject", async {
+            let ask = request.into_inner();
+            let claimant = parse::optional(&ask.claimant).map(SubjectId::parse).transpose();
+            let claiming = Claiming {
+                subject: subject_id(&ask.subject)?,
+                claimant: claimant.map_err(|error| error.at("claimant"))?,
+                assurance: assurance(ask.assurance)?,
+                evidence: Reference::parse("evidence", &ask.evidence)?,
+                request: parse::request_id(&ask.request_id)?,
+            };
+            // The work goes on if the caller hangs up: what has begun is finished.
+            let vault = Arc::clone(&self.vault);
+            let claimed = tokio::spawn(carry(async move { vault.claim_subject(&caller, claiming).await }));
+            let claimed = claimed.await.map_err(Error::internal)??;
+            let (claimant, erasure) = (Some(wire(claimed.claimant)), Some(self.erasure(claimed.erasure)));
+            Ok(v1::ClaimSubjectResponse { claimant, erasure })
         })
         .await
     }

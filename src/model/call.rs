@@ -66,6 +66,18 @@ numbered! {
         AgentId = 5,
     }
 
+    /// Why a call is of somebody else.
+    RelinkReason {
+        /// The number has another holder than before.
+        NumberReassigned = 1,
+        /// Several people use the number.
+        NumberShared = 2,
+        /// Somebody presented a number that is not theirs.
+        NumberSpoofed = 3,
+        /// They were taken for somebody else.
+        Mistaken = 4,
+    }
+
     /// What a part of a call is.
     PartKind {
         /// What was said, or seen, as it was recorded.
@@ -92,6 +104,19 @@ numbered! {
         Text = 3,
         /// It itself, which is bytes.
         Bytes = 4,
+    }
+}
+
+impl RelinkReason {
+    /// Its name, as in the API and in the audit.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NumberReassigned => "NUMBER_REASSIGNED",
+            Self::NumberShared => "NUMBER_SHARED",
+            Self::NumberSpoofed => "NUMBER_SPOOFED",
+            Self::Mistaken => "MISTAKEN",
+        }
     }
 }
 
@@ -396,6 +421,7 @@ mod tests {
         assert!(stable(|n| Disposition::from_number(n).is_some_and(|one| one.number() == n), 7));
         assert!(stable(|n| PartyRole::from_number(n).is_some_and(|one| one.number() == n), 5));
         assert!(stable(|n| CallField::from_number(n).is_some_and(|one| one.number() == n), 5));
+        assert!(stable(|n| RelinkReason::from_number(n).is_some_and(|one| one.number() == n), 4));
         assert!(stable(|n| PartKind::from_number(n).is_some_and(|one| one.number() == n), 6));
         assert!(stable(|n| PartBody::from_number(n).is_some_and(|one| one.number() == n), 4));
     }

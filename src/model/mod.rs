@@ -31,7 +31,7 @@ mod token;
 pub use approval::{Approval, ApprovalState, Bulk};
 pub use call::{
     Call, CallField, CallFilter, Direction, Disposition, Leg, LegFacts, MOST_PARTS, PartBody, PartKind, Party,
-    PartyRole, PartyValue, SourceCallId, check_dialled,
+    PartyRole, PartyValue, RelinkReason, SourceCallId, check_dialled,
 };
 pub use call_event::{CallEvent, CallEventKind, Instruction, PauseCause, objected};
 pub use card::{

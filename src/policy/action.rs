@@ -83,6 +83,8 @@ actions! {
     AdministerSubjects = "administerSubjects" on Vault ["RestrictSubject", "LiftRestriction", "SetProfiling"],
     /// Erase subjects.
     Erase = "erase" on Vault ["EraseSubject", "CancelErasure", "EraseParts"],
+    /// Say that what is kept of one person is another's.
+    ReassignSubjects = "reassignSubjects" on Vault ["ClaimSubject", "RelinkCaller"],
     /// See erasures and what proves them.
     ReadErasures = "readErasures" on Vault ["GetErasure", "ListErasures", "GetReceipt", "VerifyErasure"],
     /// Record calls.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::model::{Call, CallFilter, CallId, Leg, Party, PartyValue, Result, TokenRow};
+use crate::model::{Call, CallFilter, CallId, Leg, Party, PartyValue, Result, SubjectId, TokenRow};
 
 /// The operations on calls.
 #[async_trait]
@@ -42,6 +42,15 @@ pub trait Calls {
 
     /// Adds parties.
     async fn insert_parties(&mut self, parties: &[Party]) -> Result<()>;
+
+    /// The calls that a subject is a party of, in order.
+    async fn calls_with(&mut self, subject: SubjectId) -> Result<Vec<CallId>>;
+
+    /// Says that another is whoever a subject is in calls, and nobody else.
+    async fn give_parties(&mut self, from: SubjectId, to: SubjectId) -> Result<()>;
+
+    /// Says who parties are.
+    async fn put_parties(&mut self, parties: &[Party]) -> Result<()>;
 
     /// Says by which tokens the values of parties are.
     async fn put_party_values(&mut self, values: &[PartyValue]) -> Result<()>;

@@ -30,6 +30,9 @@ pub trait Tokens {
     /// Writes what may change of each.
     async fn update_tokens(&mut self, tokens: &[Token]) -> Result<()>;
 
+    /// Says that these of a subject's tokens, or all of them, are another's.
+    async fn give_tokens(&mut self, from: SubjectId, to: SubjectId, rows: Option<&[TokenRow]>) -> Result<()>;
+
     /// Marks single-use tokens as revealed and answers those that were not yet.
     async fn spend_tokens(&mut self, rows: &[TokenRow], at: Time) -> Result<Vec<TokenRow>>;
 

@@ -114,7 +114,7 @@ impl Vault {
     }
 
     /// Begins an erasure, and settles what it destroys and what it leaves. The subject must be locked.
-    async fn begin_shred(
+    pub(super) async fn begin_shred(
         &self,
         tx: &mut dyn Tx,
         subject: &mut Subject,
@@ -157,7 +157,7 @@ impl Vault {
     }
 
     /// Runs a PENDING erasure, together with whatever others wait.
-    async fn carry_out(&self, erasure: Erasure) -> Result<Erased> {
+    pub(super) async fn carry_out(&self, erasure: Erasure) -> Result<Erased> {
         if erasure.state != ErasureState::Pending {
             // A reveal that read the facts before the subject was restricted has landed when this returns.
             self.custody.land_all().await?;

@@ -409,7 +409,14 @@ async fn take_active_key(tx: &mut dyn Tx, token: &mut Token, spare: &Leaf, now: 
 
 /// Reads a token anew with its subject locked, so that no erasure can begin before the transaction ends.
 async fn lock(tx: &mut dyn Tx, before: &Facts, text: &str) -> Result<Facts> {
-    tx.lock_subjects(&[before.token.subject]).await?;
-    let mut facts = tx.facts(&[before.token.row], &[]).await?;
-    facts.pop().ok_or_else(|| policy::unknown_token(text))
+    let mut subject = before.token.subject;
+    loop {
+        tx.lock_subjects(&[subject]).await?;
+        let facts = tx.facts(&[before.token.row], &[]).await?.pop().ok_or_else(|| policy::unknown_token(text))?;
+        // It may have come to be somebody else's meanwhile.
+        if facts.token.subject == subject {
+            return Ok(facts);
+        }
+        subject = facts.token.subject;
+    }
 }

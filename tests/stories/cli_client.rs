@@ -161,6 +161,9 @@ impl SubjectService for Canned {
     async fn create_subject(&self, _: Request<v1::CreateSubjectRequest>) -> Answer<v1::CreateSubjectResponse> {
         unasked()
     }
+    async fn claim_subject(&self, _: Request<v1::ClaimSubjectRequest>) -> Answer<v1::ClaimSubjectResponse> {
+        unasked()
+    }
     async fn get_subject(&self, _: Request<v1::GetSubjectRequest>) -> Answer<v1::GetSubjectResponse> {
         unasked()
     }

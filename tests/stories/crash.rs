@@ -45,6 +45,9 @@ const ONLY_ERASING: [&str; 4] = ["slot::copy-prepared", "slot::copy-set", "token
 /// that somebody asks is written first.
 const BEFORE_THE_REQUEST: [&str; 3] = ["write::before-commit", "write::after-commit", "erase::before-request"];
 
+/// What is kept of somebody becoming another's: by a claim, and by a relink.
+pub const HANDING: [&str; 2] = ["claim", "relink"];
+
 /// No deed comes by a point more often.
 pub const OFTEN: usize = 30;
 
@@ -183,6 +186,7 @@ fn every_point_has_a_story() {
         &AUDITING,
         &ENDING,
         &HOLDING,
+        &HANDING,
     ]
     .concat()
     .into_iter()

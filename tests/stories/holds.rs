@@ -9,6 +9,7 @@ use lacuna::proto::v1;
 use tonic::{Code, Status};
 
 use crate::asks::{CARE, all_refused, correct, detokenize, erase, metadata, request_id};
+use crate::claims::{NUMBER, claim};
 use crate::events;
 use crate::hoard::{Hoard, keys_now};
 use crate::house::{House, Somebody, fields_at_fault, on_both_stores, reason};
@@ -220,6 +221,21 @@ on_both_stores! {
         house.release(&hold).await;
         assert_eq!(house.reveal(&asked[..1], CLAIMS).await, all_refused(1, "SUBJECT_ERASED"));
         assert_eq!(house.reveal(&bob.tokens, CARE).await, bob.values(), "who is not erased keeps what they have");
+    }
+
+    async fn what_is_held_of_an_unknown_caller_stays_when_somebody_takes_them_over(house: House) {
+        let mut house = house;
+        let [ada, _] = with_two(&mut house).await;
+        let unknown = house.a_noted_call("1.1").await.parties[0].subject.clone();
+        let tokens = house.find(v1::FieldType::Phone, NUMBER).await;
+        let hold = house.hold(over(&[&unknown])).await;
+        let claimed = house.try_claim(claim(&unknown, &ada.subject)).await.unwrap();
+        assert_eq!(planned(&claimed.erasure.unwrap()), [("hold/smith-v-acme", "KEEP_RESTRICTED", "LEGAL_HOLD", 4)]);
+        assert_eq!(house.reveal(&tokens, CARE).await, [Ok(NUMBER.to_owned())]);
+        house.erase(&ada.subject).await;
+        assert_held(&mut house, &tokens, &[Ok(NUMBER.to_owned())], "SUBJECT_ERASED").await;
+        house.release(&hold).await;
+        assert_eq!(house.reveal(&tokens, CLAIMS).await, all_refused(1, "SUBJECT_ERASED"));
     }
 
     async fn the_copy_of_what_may_be_shown_once_is_shown_as_often_as_that_is_approved(house: House) {

@@ -606,7 +606,8 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
     let recording = ask!(ear, door.calls, attach_part, recording).unwrap().part.unwrap().part;
     let key = v1::GetMediaKeyRequest { part: recording, purpose: "customer_care".to_owned(), ..Default::default() };
     let call = kept.call.clone();
-    let show = v1::GetCallRequest { call: kept.call, purpose: "customer_care".to_owned(), ..Default::default() };
+    let show =
+        v1::GetCallRequest { call: kept.call.clone(), purpose: "customer_care".to_owned(), ..Default::default() };
     for text in values.texts() {
         let text = || text.clone();
         let with = |change: fn(&mut v1::UpsertCallRequest, String)| {
@@ -652,6 +653,7 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
         ask!(ear, door.calls, get_call, v1::GetCallRequest { call: text(), ..show.clone() });
         ask!(ear, door.calls, get_call, v1::GetCallRequest { purpose: text(), ..show.clone() });
         ask!(ear, door.calls, get_call, v1::GetCallRequest { justification: text(), ..show.clone() });
+        speak_of_relinks(door, &kept, &text(), ear).await;
         let list = v1::ListCallsRequest::default();
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { subject: text(), ..list.clone() });
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { agent: text(), ..list.clone() });
@@ -673,6 +675,22 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
     let part = &mut shown.get_mut().call.as_mut().unwrap().parts[0];
     assert!(matches!(part.outcome.take(), Some(v1::call_part::Outcome::Text(_))));
     ear.answered(Ok(shown));
+}
+
+/// Says marked words wherever whose a call is can be told.
+async fn speak_of_relinks(door: &mut Door, call: &v1::Call, text: &str, ear: &mut Ear) {
+    let text = || text.to_owned();
+    let relink = v1::RelinkCallerRequest {
+        call: call.call.clone(),
+        from_subject: call.parties[0].subject.clone(),
+        reason: v1::RelinkReason::Mistaken.into(),
+        evidence: "ticket 1".to_owned(),
+        ..Default::default()
+    };
+    ask!(ear, door.calls, relink_caller, v1::RelinkCallerRequest { call: text(), ..relink.clone() });
+    ask!(ear, door.calls, relink_caller, v1::RelinkCallerRequest { from_subject: text(), ..relink.clone() });
+    ask!(ear, door.calls, relink_caller, v1::RelinkCallerRequest { to_subject: text(), ..relink.clone() });
+    ask!(ear, door.calls, relink_caller, v1::RelinkCallerRequest { request_id: text(), ..relink });
 }
 
 /// Stands between the vault and PostgreSQL and keeps all that the vault sends: what the server could log.

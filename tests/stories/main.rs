@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod agents_leave;
 mod alarms;
 mod approvals;
 mod asks;
@@ -31,6 +32,8 @@ mod calls;
 mod calls_apart;
 mod cdr;
 mod certificates;
+mod claims;
+mod claims_crash;
 mod cli_client;
 mod configuration;
 mod confirmation;

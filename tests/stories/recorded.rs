@@ -39,6 +39,8 @@ struct There {
     call: String,
     part: String,
     hold: String,
+    /// A caller whom nobody knows.
+    unknown: String,
     later: prost_types::Timestamp,
     past: prost_types::Timestamp,
 }
@@ -127,11 +129,14 @@ impl There {
         let approval = of_somebody_else(&office.house).await;
         let told = told_by(&ada.phone);
         let call = office.house.calls().await.upsert_call(told).await.unwrap().into_inner().call.unwrap().call;
+        let of_nobody = crate::calls::leg("recorded.2", 1, vec![crate::calls::customer("+49 89 7654321", "")]);
+        let of_nobody = office.house.upsert(of_nobody).await.0;
         let attached = office.house.attach(recording_of(&call)).await;
         let held = office.house.hold(crate::holds::over(&[&ada.subject])).await;
         Self {
             part: attached.part,
             hold: held.hold,
+            unknown: of_nobody.parties[0].subject.clone(),
             ada,
             erasure,
             done,
@@ -181,6 +186,13 @@ impl There {
             "EraseSubject" => {
                 v1::EraseSubjectRequest { execute_time: Some(self.later), ..erase(&subject()) }.encode_to_vec()
             }
+            "ClaimSubject" => v1::ClaimSubjectRequest {
+                subject: self.unknown.clone(),
+                assurance: v1::CallerAssurance::Verified.into(),
+                evidence: "ticket 4".to_owned(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
             "GetErasure" => v1::GetErasureRequest { erasure: self.done.clone() }.encode_to_vec(),
             "GetReceipt" => v1::GetReceiptRequest { erasure: self.done.clone() }.encode_to_vec(),
             "CancelErasure" => v1::CancelErasureRequest { erasure: self.erasure.clone() }.encode_to_vec(),
@@ -260,6 +272,14 @@ impl There {
                 let (call, parts, reason) = (self.call.clone(), vec![self.part.clone()], "ticket 4".to_owned());
                 v1::ErasePartsRequest { call, parts, reason, ..Default::default() }.encode_to_vec()
             }
+            "RelinkCaller" => v1::RelinkCallerRequest {
+                call: self.call.clone(),
+                from_subject: self.ada.subject.clone(),
+                reason: v1::RelinkReason::Mistaken.into(),
+                evidence: "ticket 4".to_owned(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
             "GetMediaKey" => {
                 let (part, purpose) = (self.part.clone(), CARE.to_owned());
                 v1::GetMediaKeyRequest { part, purpose, ..Default::default() }.encode_to_vec()

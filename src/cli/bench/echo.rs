@@ -126,6 +126,10 @@ impl SubjectService for Echo {
         unmeasured()
     }
 
+    async fn claim_subject(&self, _: Request<v1::ClaimSubjectRequest>) -> Answer<v1::ClaimSubjectResponse> {
+        unmeasured()
+    }
+
     async fn get_subject(&self, _: Request<v1::GetSubjectRequest>) -> Answer<v1::GetSubjectResponse> {
         unmeasured()
     }

@@ -7,6 +7,7 @@ pub(crate) mod import;
 mod lookup;
 mod part;
 mod record;
+mod relink;
 
 use clap::Subcommand;
 
@@ -33,6 +34,8 @@ pub enum Verb {
     Event(event::Append),
     /// Destroy parts of a call, in every backup too.
     EraseParts(erase::EraseParts),
+    /// Say that a call was somebody else's, or that nobody knows whose.
+    Relink(relink::Relink),
     /// List calls, oldest recorded first; never a value.
     List(record::List),
 }
@@ -48,6 +51,7 @@ pub async fn run(remote: Remote, verb: Verb) -> Result<()> {
         Verb::Show(show) => show.run(&remote).await,
         Verb::Event(append) => return append.run(&remote).await,
         Verb::EraseParts(erase) => erase.run(&remote).await,
+        Verb::Relink(relink) => relink.run(&remote).await,
         Verb::List(list) => list.run(&remote).await,
     };
     remote.output.show(&answer?)

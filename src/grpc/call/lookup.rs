@@ -46,7 +46,8 @@ fn lookup(ask: v1::LookupByCallerRequest) -> Result<Lookup> {
     })
 }
 
-fn assurance(number: i32) -> Result<Assurance> {
+/// How sure somebody is of whose a number is.
+pub fn assurance(number: i32) -> Result<Assurance> {
     match v1::CallerAssurance::try_from(number) {
         Ok(v1::CallerAssurance::Unspecified | v1::CallerAssurance::NumberOnly) => Ok(Assurance::NumberOnly),
         Ok(v1::CallerAssurance::StirA) => Ok(Assurance::StirA),

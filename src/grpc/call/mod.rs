@@ -2,9 +2,10 @@
 
 mod event;
 mod import;
-mod lookup;
+pub(super) mod lookup;
 mod part;
 mod recording;
+mod relink;
 mod vcon;
 mod wire;
 
@@ -90,6 +91,14 @@ impl CallService for Calls {
     ) -> Result<Response<v1::ErasePartsResponse>, Status> {
         let caller = caller(&request).map_err(|error| status::to_status(&error))?;
         answer("EraseParts", part::erase(&self.vault, &caller, request.into_inner())).await
+    }
+
+    async fn relink_caller(
+        &self,
+        request: Request<v1::RelinkCallerRequest>,
+    ) -> Result<Response<v1::RelinkCallerResponse>, Status> {
+        let caller = caller(&request).map_err(|error| status::to_status(&error))?;
+        answer("RelinkCaller", relink::caller(&self.vault, caller, request.into_inner())).await
     }
 
     async fn get_media_key(

@@ -233,22 +233,45 @@ impl Calls for SqlTx {
         if parties.is_empty() {
             return Ok(());
         }
-        let mut rows = Rows::new();
-        for party in parties {
-            rows.row()
-                .blob(party.call.as_bytes())
-                .number(party.number.into())
-                .number(party.role.number().into())
-                .blob(party.subject.as_bytes())
-                .blob(&party.candidates.iter().flat_map(|id| *id.as_bytes()).collect::<Vec<u8>>());
-        }
         self.run(
             concat! {
                 "INSERT INTO call_party (call, party, role, subject, candidates) SELECT ", blob!("0"),
                 ", CAST(e.value ->> 1 AS BIGINT), CAST(e.value ->> 2 AS BIGINT), ", blob!("3"), ", ", blob!("4"), " FROM ",
                 each!("1"), " AS e"
             },
-            rows,
+            party_rows(parties),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn calls_with(&mut self, subject: SubjectId) -> Result<Vec<CallId>> {
+        let rows = sqlx::query("SELECT DISTINCT p.call FROM call_party p WHERE p.subject = $1 ORDER BY p.call")
+            .bind(subject.as_bytes().as_slice())
+            .fetch_all(self.connection())
+            .await
+            .map_err(failed)?;
+        rows.iter().map(|row| Ok(CallId::from_bytes(Columns::of(row).bytes("call_party", "call")?))).collect()
+    }
+
+    async fn give_parties(&mut self, from: SubjectId, to: SubjectId) -> Result<()> {
+        sqlx::query("UPDATE call_party SET subject = $2, candidates = $3 WHERE subject = $1")
+            .bind(from.as_bytes().as_slice())
+            .bind(to.as_bytes().as_slice())
+            .bind(Vec::<u8>::new())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    async fn put_parties(&mut self, parties: &[Party]) -> Result<()> {
+        self.run(
+            concat! {
+                "UPDATE call_party SET subject = ", blob!("3"), ", candidates = ", blob!("4"), " FROM ", each!("1"),
+                " AS e WHERE call_party.call = ", blob!("0"), " AND call_party.party = CAST(e.value ->> 1 AS BIGINT)"
+            },
+            party_rows(parties),
         )
         .await?;
         Ok(())
@@ -318,6 +341,19 @@ fn pairs(names: &[(&str, &str)]) -> Rows {
     let mut rows = Rows::new();
     for (system, name) in names {
         rows.row().text(system).text(name);
+    }
+    rows
+}
+
+fn party_rows(parties: &[Party]) -> Rows {
+    let mut rows = Rows::new();
+    for party in parties {
+        rows.row()
+            .blob(party.call.as_bytes())
+            .number(party.number.into())
+            .number(party.role.number().into())
+            .blob(party.subject.as_bytes())
+            .blob(&party.candidates.iter().flat_map(|id| *id.as_bytes()).collect::<Vec<u8>>());
     }
     rows
 }

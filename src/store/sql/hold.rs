@@ -13,7 +13,7 @@ macro_rules! columns {
 /// Copies as tokens: in the class of their key, with what was sealed.
 macro_rules! copies {
     () => {
-        "SELECT t.id, t.subject, t.type, k.class, t.format, t.shaped, t.tags, t.expires_at, t.single_use, t.created_at, \
+        "SELECT t.id, k.subject, t.type, k.class, t.format, t.shaped, t.tags, t.expires_at, t.single_use, t.created_at, \
          v.leaf, k.version, t.source, v.version, t.spent_at, t.deleted_at, t.ended_at, v.sealed "
     };
 }

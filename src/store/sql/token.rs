@@ -140,11 +140,12 @@ impl Tokens for SqlTx {
                 .text(&token.source)
                 .number(token.version.cast_signed())
                 .maybe_number(token.deleted_at.map(Time::micros))
-                .maybe_blob(token.sealed.as_deref());
+                .maybe_blob(token.sealed.as_deref())
+                .blob(token.subject.as_bytes());
         }
         self.run(
             concat! {
-                "UPDATE token SET leaf = CAST(e.value ->> 1 AS BIGINT), key_version = CAST(e.value ->> 2 AS BIGINT), ",
+                "UPDATE token SET subject = ", blob!("7"), ", leaf = CAST(e.value ->> 1 AS BIGINT), key_version = CAST(e.value ->> 2 AS BIGINT), ",
                 "source = e.value ->> 3, version = CAST(e.value ->> 4 AS BIGINT), ",
                 "deleted_at = CAST(e.value ->> 5 AS BIGINT), sealed = ", blob!("6"), " FROM ", each!("1"),
                 " AS e WHERE token.id = ", blob!("0")
@@ -152,6 +153,23 @@ impl Tokens for SqlTx {
             rows,
         )
         .await?;
+        Ok(())
+    }
+
+    async fn give_tokens(&mut self, from: SubjectId, to: SubjectId, rows: Option<&[TokenRow]>) -> Result<()> {
+        let statement = match rows {
+            None => "UPDATE token SET subject = $2 WHERE subject = $1 AND $3 = $3",
+            Some(_) => concat! {
+                "UPDATE token SET subject = $2 WHERE subject = $1 AND id IN (SELECT ", blob!("0"), " FROM ", each!("3"), " AS e)"
+            },
+        };
+        sqlx::query(statement)
+            .bind(from.as_bytes().as_slice())
+            .bind(to.as_bytes().as_slice())
+            .bind(Rows::of_blobs(rows.unwrap_or_default().iter().map(TokenRow::as_bytes)).into_json())
+            .execute(self.connection())
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod export;
 mod media;
 mod part;
 mod plan;
+mod relink;
 mod show;
 mod upsert;
 mod vcon;
@@ -18,6 +19,7 @@ pub use erase::{EraseParts, ErasedParts};
 pub use event::{APPEND, AppendEvent, Appended, MOST_EVENTS, Terms};
 pub use export::{ExportVcon, Exported};
 pub use part::{ATTACH, Attach, Attached};
+pub use relink::{Relink, Relinked};
 pub use show::{Show, Shown, ShownPart, ShownParty, ShownValue};
 pub use upsert::{IMPORT, Outcome, ToldParty, UPSERT, Upsert};
 pub use vcon::{IMPORT as IMPORT_VCON, ImportVcon, Imported};
@@ -109,11 +111,11 @@ impl Whole {
         state.is_some_and(|state| state >= SubjectState::Shredding)
     }
 
-    /// A customer who was erased, where there is none besides.
-    fn erased_customer(&self) -> Option<&Party> {
-        let mut customers = self.parties.iter().filter(|party| party.role == PartyRole::Customer);
-        let erased = customers.clone().find(|party| self.is_erased(party));
-        erased.filter(|_| customers.all(|party| self.is_erased(party)))
+    /// Whoever was erased in a role, where nobody else has it.
+    fn erased_in(&self, role: PartyRole) -> Option<&Party> {
+        let mut all = self.parties.iter().filter(|party| party.role == role);
+        let erased = all.clone().find(|party| self.is_erased(party));
+        erased.filter(|_| all.all(|party| self.is_erased(party)))
     }
 }
 

@@ -8,8 +8,8 @@ use super::{AGENT, CLASS, Found, PROVISIONAL, Whole, choose};
 use crate::crypto::SecretBytes;
 use crate::keys::index;
 use crate::model::{
-    Call, CallField, CallId, Content, Error, Facts, FieldType, Label, Leg, PartId, Party, Result, Subject, SubjectId,
-    SubjectState, Time, Token, TokenFormat, TokenRow, TokenState, Value,
+    Call, CallField, CallId, Content, Error, Facts, FieldType, Label, Leg, PartId, Party, PartyRole, Result, Subject,
+    SubjectId, SubjectState, Time, Token, TokenFormat, TokenRow, TokenState, Value,
 };
 use crate::policy::{self, Caller, Upkeep};
 use crate::store::Tx;
@@ -100,14 +100,19 @@ impl Planning<'_> {
             return Ok(());
         }
         let (at, candidates, sought) = self.owner_of(tx, told, before).await?;
-        let subject = self.owned(at)?.owner.subject();
+        let (subject, is_new) = {
+            let found = &self.owned(at)?.owner;
+            (found.subject(), matches!(found, Owner::New(_)))
+        };
+        // Nobody can tell any more whether it is they. Who serves and is known is somebody else.
+        let may_be_erased = told.role == PartyRole::Customer || told.role.serves() && is_new;
         let all = known.iter().chain(&self.plan.parties);
         let present = all.clone().find(|party| party.role == told.role && party.subject == subject);
         let number = if let Some(party) = present {
             party.number
         } else {
-            if let Some(erased) = self.whole.and_then(Whole::erased_customer)
-                && told.role == erased.role
+            if let Some(erased) = self.whole.and_then(|whole| whole.erased_in(told.role))
+                && may_be_erased
                 && told.subject.is_none()
             {
                 self.plan.positions.push(erased.number);

@@ -18,7 +18,7 @@ pub(super) mod tell;
 
 pub use append::{Appends, start as start_appending};
 pub use catalogue::{DefinePurpose, DefineRetentionClass, PublishNotice};
-pub(super) use chain::append_recorded;
+pub(super) use chain::{append_recorded, carry_over};
 pub use check::{Check, Checked, Shown};
 pub use library::Library;
 pub use link::Withdrawn;
