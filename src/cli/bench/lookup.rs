@@ -67,13 +67,13 @@ struct Side {
 }
 
 /// Fills a vault, measures look-ups and bare reads, and removes everything again.
-pub async fn run(load: &Load, place: &own::Place, pace: Pace) -> Result<Answer> {
-    let measured = place.with_vault(|running, door| async move {
+pub async fn run(load: &Load, at: &own::Place, pace: Pace) -> Result<Answer> {
+    let measured = at.with_vault(|running, door| async move {
         let known = fill(&running, &door, load, pace).await?;
         let store = running.vault.custody().share_store();
         measure(&door, &store, &known, load, pace).await
     });
-    Ok(answer(load, place, pace, &measured.await?))
+    Ok(answer(load, at, pace, &measured.await?))
 }
 
 /// Has everybody kept, as an import would; answers some of them.
@@ -269,16 +269,16 @@ impl Side {
     }
 }
 
-fn answer(load: &Load, place: &own::Place, pace: Pace, sides: &[Side; 2]) -> Answer {
+fn answer(load: &Load, at: &own::Place, pace: Pace, sides: &[Side; 2]) -> Answer {
     let [vault, _] = sides;
-    let store = place.store();
+    let store = at.store();
     let json = json!({
         "machine": { "cores": cores() },
         "parameters": {
             "store": store,
             "callers": load.callers,
             "rate": load.rate,
-            "buckets": place.buckets,
+            "buckets": at.buckets,
             "seconds": pace.span.as_secs(),
             "connections": 1,
         },
@@ -293,7 +293,7 @@ fn answer(load: &Load, place: &own::Place, pace: Pace, sides: &[Side; 2]) -> Ans
          {} the budget of {} ms for half of them and {} ms for all but one of a hundred.",
         table::count(cores(), "core"),
         table::count(usize::try_from(load.callers).unwrap_or_default(), "person"),
-        place.buckets,
+        at.buckets,
         load.rate,
         pace.span.as_secs(),
         if vault.is_within() { "WITHIN" } else { "OVER" },
