@@ -151,9 +151,7 @@ impl Desk {
     }
 
     async fn go_back(&mut self, yesterday: &Yesterday) {
-        self.house.stop().await;
-        yesterday.put_back(&self.house);
-        self.house.reopen().await;
+        self.house.go_back(yesterday).await;
     }
 }
 

@@ -143,9 +143,7 @@ on_both_stores! {
         let claimed = house.try_claim(claim(&call.parties[0].subject, &ada.subject)).await.unwrap();
         assert_eq!(claimed.erasure.unwrap().state(), ErasureState::Shredded);
         house.erase(&ada.subject).await;
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         assert_eq!(house.running().report.erasures_reapplied, 2);
         let gone = house.call(&call, 0).await;
         assert!(gone.parties[0].erased && shown(&gone).iter().all(|one| one == "SUBJECT_ERASED"), "{gone:?}");
@@ -270,9 +268,7 @@ on_both_stores! {
         assert_eq!(found.len(), 1, "hers, as she told it");
         assert_eq!(house.token(&found[0]).await.subject, bea.subject);
         house.erase(&bea.subject).await;
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         let mut hoard = Hoard::default();
         hoard.collect(&house, "restored").await;
         assert_eq!(read(&hoard, keys_now(&house).await, &[NAME, SAID, "Ada", NUMBER, "Xaver"]), [0, 0, 0, 0, 1]);

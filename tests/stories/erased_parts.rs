@@ -74,9 +74,7 @@ on_both_stores! {
         assert_eq!(spoils.values().count(), before - 3, "and nothing else is");
         assert!(hoard.occurrences(&[b"Ada said too much.".to_vec()].into()).is_empty());
 
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         let refused = house.media_key(&recording.part, CARE).await.unwrap_err();
         assert_eq!(reason(&refused), "KEY_RETIRED", "after yesterday's backup as well");
         assert!(house.call(&call, 0).await.parts.iter().any(|part| part.part == note.part && part.gone.is_empty()));

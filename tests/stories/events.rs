@@ -503,9 +503,7 @@ on_both_stores! {
         let before = all(&mut door).await;
         let erasure = house.erase(&ada.subject).await.erasure;
         drop(door);
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         assert!(house.running().report.from_checkpoint);
         let mut door = house.events().await;
         is_lost(&mut door, &before[0].1, "OTHER_HISTORY").await;

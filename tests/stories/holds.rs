@@ -66,13 +66,6 @@ impl House {
         self.retention().await.list_holds(ask).await.unwrap().into_inner().holds
     }
 
-    /// Puts a copy of the database in the place of the present one.
-    async fn go_back(&mut self, yesterday: &Yesterday) {
-        self.stop().await;
-        yesterday.put_back(self);
-        self.reopen().await;
-    }
-
     /// What the journal has to tell is in the sinks.
     async fn write_journal(&self) {
         self.running().vault.ship_journal().await.unwrap();

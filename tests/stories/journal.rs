@@ -58,9 +58,7 @@ async fn may_be_read(house: &mut House, person: &Somebody) -> bool {
 
 /// Puts yesterday's database in place of today's.
 async fn go_back(office: &mut Office, yesterday: &Yesterday) {
-    office.house.stop().await;
-    yesterday.put_back(&office.house);
-    office.house.reopen().await;
+    office.house.go_back(yesterday).await;
     office.door = office.house.consents().await;
 }
 

@@ -47,7 +47,7 @@ pub fn requested(refused: &Status) -> String {
     metadata(refused)["approval"].clone()
 }
 
-async fn approve(house: &House, by: &str, approval: &str) -> Result<v1::Approval, Status> {
+pub async fn approve(house: &House, by: &str, approval: &str) -> Result<v1::Approval, Status> {
     let request = v1::GrantApprovalRequest { approval: approval.to_owned(), reason: "BaFin 7/26".to_owned() };
     let mut door = house.access_as(&format!("the-token-of-{by}")).await;
     Ok(door.grant_approval(request).await?.into_inner().approval.unwrap())
@@ -190,9 +190,7 @@ on_both_stores! {
 
         // Yesterday's database beside the present slot.
         for at in ["yesterday", "yesterday once more"] {
-            house.stop().await;
-            yesterday.put_back(&house);
-            house.reopen().await;
+            house.go_back(&yesterday).await;
             assert_eq!(house.running().report.erasures_reapplied, 1, "{at}");
             assert_kept(&mut house, &voice, &VOICE).await;
             assert_eq!(house.reveal(&ada.tokens, AUTHORITY).await, all_refused(3, "SUBJECT_ERASED"));
@@ -222,9 +220,7 @@ on_both_stores! {
         hoard.collect(&house, "the end").await;
         assert_eq!(read(&hoard.spoils(keys_now(&house).await), &hoard, &ada.subject, VOICE[0]), (0, 0), "in no copy");
         assert_eq!(house.reveal(&his, CARE).await, [Ok("bob@example.org".to_owned())], "the living go by the class");
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         assert_eq!(open(&mut house, &voice, AUTHORITY).await.0, all_refused(2, "SUBJECT_ERASED"), "nor after a restore");
     }
 

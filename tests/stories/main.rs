@@ -55,6 +55,7 @@ mod events;
 mod events_cli;
 mod events_crash;
 mod events_nodes;
+mod evidence;
 mod fuzzing;
 mod gibberish;
 mod health;

@@ -130,9 +130,7 @@ on_both_stores! {
         let erased = SubjectId::parse(&call.parties[0].subject).unwrap();
         assert!(!hoard.rows_of(erased).is_empty() && spoils.values().all(|(token, _)| token.subject != erased));
 
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         assert_eq!(house.refused_key(&recording.part, CARE).await, "SUBJECT_ERASED", "after yesterday's backup as well");
         assert_eq!(house.media_key(&agents.part, CARE).await.unwrap().media_key, of_agent);
         assert_eq!(house.call(&call, 0).await.parts[0].gone, "SUBJECT_ERASED");

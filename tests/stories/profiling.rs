@@ -71,9 +71,7 @@ on_both_stores! {
         let spoils = hoard.spoils(keys_now(&house).await);
         assert_eq!([read(&spoils, &ada.subject), read(&spoils, &bob.subject)], [(0, 3), (1, 3)], "in no copy");
 
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         assert_eq!(house.reveal(&scores, CARE).await, purged(2), "the journal tells the backup");
         assert_eq!(house.state(&scores[0]).await, v1::TokenState::Purged);
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());

@@ -54,6 +54,15 @@ impl Yesterday {
     }
 }
 
+impl House {
+    /// Puts a copy of the database in the place of the present one.
+    pub async fn go_back(&mut self, yesterday: &Yesterday) {
+        self.stop().await;
+        yesterday.put_back(self);
+        self.reopen().await;
+    }
+}
+
 /// The file of a SQLite database, or the URL of another.
 fn database(house: &House) -> Result<PathBuf, String> {
     let url = house.config.database_url().unwrap().expose().to_owned();

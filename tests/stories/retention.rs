@@ -137,9 +137,7 @@ on_both_stores! {
         assert_eq!(fields_at_fault(&refused), ["retention_class"], "it is the version that there is");
 
         house.running().vault.ship_journal().await.unwrap();
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         let restored = house.classes().await.into_iter().find(|class| class.code == "orders").unwrap();
         assert_eq!((restored.version, restored.period.as_str()), (2, "P1Y6M"));
         let page = v1::ListRetentionClassesRequest { page_size: 3, ..Default::default() };
@@ -234,9 +232,7 @@ on_both_stores! {
         };
         assert_gone(&hoard.spoils(keys_now(&house).await), &hoard);
 
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         // A backup is told, whatever the clock, by whoever leads the nodes.
         let told = async { while house.reveal(&ended, CARE).await != all_refused(3, "RETENTION_ENDED") {} };
         tokio::time::timeout(Duration::from_mins(1), told).await.expect("what has ended is not known to have");

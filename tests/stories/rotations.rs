@@ -361,9 +361,7 @@ on_both_stores! {
         rotate_index(&mut keys, 0).await;
         assert_eq!(house.reveal(&ada.tokens, CARE).await, ada.values());
 
-        house.stop().await;
-        yesterday.put_back(&house);
-        house.reopen().await;
+        house.go_back(&yesterday).await;
         assert_eq!(house.running().report.buckets_rebuilt, 64);
         // The keys are gone, and that is said: nobody takes her for erased.
         assert_eq!(house.reveal(&ada.tokens, CARE).await, vec![Err("KEY_RETIRED".to_owned()); 3]);
