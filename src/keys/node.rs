@@ -49,6 +49,8 @@ pub struct Member {
     applied: AtomicU64,
     /// The newest landing that this node has answered.
     landed: AtomicU64,
+    /// Whether this node is about to join the others again, and its keys are there before its lease is.
+    joining: AtomicBool,
     /// One sign of life after the other, so that the newest is the last.
     telling: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -79,6 +81,7 @@ impl Member {
             left: AtomicBool::new(false),
             applied: AtomicU64::new(0),
             landed: AtomicU64::new(0),
+            joining: AtomicBool::new(false),
             telling: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         };
@@ -299,9 +302,13 @@ impl Custody {
         if uptime() < member.state().rest || member.left.load(Ordering::SeqCst) {
             return Ok(());
         }
+        member.joining.store(true, Ordering::SeqCst);
         let joined = self.try_to_join(member).await;
         if joined.is_err() {
             self.ring.drop_keys();
+        }
+        member.joining.store(false, Ordering::SeqCst);
+        if joined.is_err() {
             member.state().rest = uptime() + REST;
             in_time(async { self.store().watch().await?.leave_node(&member.id).await }).await?;
         }
@@ -318,6 +325,7 @@ impl Custody {
             member.applied.store(content.current.epoch, Ordering::SeqCst);
         }
         self.catch_up(member).await?;
+        let _one_at_a_time = member.telling.lock().await;
         let news = member.news();
         if !in_time(self.tell(member, news)).await? {
             return Err(Error::new(Reason::StoreUnavailable, "this node was too slow to join"));
@@ -445,7 +453,7 @@ async fn keep_lease(custody: Weak<Custody>) {
         if member.left.load(Ordering::SeqCst) {
             return;
         }
-        if custody.ring.epoch().is_err() {
+        if custody.ring.epoch().is_err() || member.joining.load(Ordering::SeqCst) {
             last = uptime();
             continue;
         }
@@ -460,7 +468,8 @@ async fn keep_lease(custody: Weak<Custody>) {
         if let Err(error) = renewed {
             tracing::debug!(%error, "no sign of life could be given");
         }
-        if !custody.parts.lease.is_valid() && custody.ring.epoch().is_ok() && custody.parts.lease.lapses() > 0 {
+        let lost = !custody.parts.lease.is_valid() && custody.parts.lease.lapses() > 0;
+        if lost && custody.ring.epoch().is_ok() && !member.joining.load(Ordering::SeqCst) {
             tracing::error!("this node could not renew its lease; it drops its keys until it can");
             custody.drop_keys(member);
         }

@@ -184,12 +184,7 @@ impl Vault {
             told.push(OutboxEvent::of_switch(claimant.id, PermissionCause::Profiling, now, random));
         }
         purge_scores(&self.custody, tx, claimant).await?;
-        if subject.suppressed_at.is_some_and(|since| claimant.suppress(since)) {
-            told.push(OutboxEvent::of_switch(claimant.id, PermissionCause::Suppression, now, random));
-        }
-        if claimant.suppressed_at.is_some() {
-            self.custody.suppress(tx, claimant.id).await?;
-        }
+        told.extend(self.carry_objection(tx, subject, claimant, now).await?);
         tx.mark(&[Mark::Subject(claimant.id)]).await?;
         Ok(told)
     }

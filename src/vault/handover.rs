@@ -13,7 +13,8 @@ use super::profiling::want_root;
 use crate::keys::leaves::{self, Leaf};
 use crate::keys::{Custody, Place, condemn};
 use crate::model::{
-    Cohort, Error, KeyState, OutboxEvent, Reason, Result, Subject, SubjectId, Time, Token, TokenRow, Value,
+    Cohort, Error, KeyState, OutboxEvent, PermissionCause, Reason, Result, Subject, SubjectId, Time, Token, TokenRow,
+    Value,
 };
 use crate::policy::{self, Upkeep};
 use crate::store::Tx;
@@ -49,6 +50,23 @@ impl Vault {
             }
         }
         Ok(Spares(spares))
+    }
+
+    /// Has an objection to direct marketing hold for whom something comes to as it did for whom it was kept of, as when a value is kept that is
+    /// on the list of those; and puts what they have by now on the list. Answers what is to be told, if that is new of them.
+    pub(super) async fn carry_objection(
+        &self,
+        tx: &mut dyn Tx,
+        from: &Subject,
+        to: &mut Subject,
+        now: Time,
+    ) -> Result<Option<OutboxEvent>> {
+        let new = from.suppressed_at.is_some_and(|since| to.suppress(since));
+        if to.suppressed_at.is_some() {
+            self.custody.suppress(tx, to.id).await?;
+        }
+        let random = self.custody.ring.random();
+        Ok(new.then(|| OutboxEvent::of_switch(to.id, PermissionCause::Suppression, now, random)))
     }
 }
 

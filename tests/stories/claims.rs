@@ -172,6 +172,16 @@ on_both_stores! {
         office.door.audit_consents(proof).await.unwrap();
     }
 
+    async fn who_objects_is_not_advertised_to_by_way_of_a_call_that_changes_hands(house: House) {
+        let mut office = Office::open(house).await;
+        let call = office.house.a_noted_call("1.1").await;
+        let from = call.parties[0].subject.clone();
+        office.say(&from, NEWS, Object).await;
+        let relinked = office.house.try_relink(relink(&call, &from, "")).await.unwrap();
+        assert_ne!(relinked.to_subject, from);
+        assert_eq!(office.answer(&relinked.to_subject, NEWS).await, denied("SUPPRESSED"));
+    }
+
     async fn nobody_is_claimed_who_is_not_verified_or_not_provisional(house: House) {
         let mut house = house;
         let (ada, bob) = (house.somebody("Ada").await, house.somebody("Bob").await);

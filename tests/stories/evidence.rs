@@ -12,7 +12,7 @@ use lacuna::proto::v1::{FieldType, PartKind};
 use crate::asks::{CARE, erase};
 use crate::calls::{agent, customer, leg};
 use crate::hoard::{Hoard, keys_now};
-use crate::house::{House, on_both_stores, reason};
+use crate::house::{House, on_both_stores};
 use crate::kept::{AUTHORITY, approve, fields, requested};
 use crate::media_keys::{opened_by, sealed};
 use crate::parts::{part, written};
@@ -58,10 +58,6 @@ impl House {
         approve(self, "supervisor", &approval).await.unwrap();
         self.media_key(part, AUTHORITY).await.unwrap().media_key
     }
-
-    async fn refused(&self, part: &str, purpose: &str) -> String {
-        reason(&self.media_key(part, purpose).await.unwrap_err())
-    }
 }
 
 impl Calls {
@@ -86,9 +82,9 @@ impl Calls {
     /// What is there of the person after the erasure, through the door.
     async fn assert_forgotten(&self, house: &mut House) {
         for purpose in [CARE, AUTHORITY] {
-            assert_eq!(house.refused(&self.ordinary.part, purpose).await, "SUBJECT_ERASED", "{purpose}");
+            assert_eq!(house.refused_key(&self.ordinary.part, purpose).await, "SUBJECT_ERASED", "{purpose}");
         }
-        assert_eq!(house.refused(&self.evidence.part, CARE).await, "SUBJECT_ERASED");
+        assert_eq!(house.refused_key(&self.evidence.part, CARE).await, "SUBJECT_ERASED");
         assert_eq!(house.key_for_an_authority(&self.evidence.part).await, self.evidence.key);
         assert_eq!(house.media_key(&self.of_agent.part, CARE).await.unwrap().media_key, self.of_agent.key);
         assert_eq!(house.find(FieldType::Phone, ADA).await, Vec::<String>::new(), "nobody is found by the number");
@@ -143,7 +139,7 @@ on_both_stores! {
         assert_eq!(house.key_for_an_authority(&calls.evidence.part).await, calls.evidence.key, "not a day too early");
         house.clock.advance(DAY * 2);
         house.end_retention().await;
-        assert_eq!(house.refused(&calls.evidence.part, AUTHORITY).await, "SUBJECT_ERASED", "it is over");
+        assert_eq!(house.refused_key(&calls.evidence.part, AUTHORITY).await, "SUBJECT_ERASED", "it is over");
         let ended = house.runs().await.into_iter().filter(|run| !run.receipt.is_empty());
         let said = ended.map(|run| receipt::verify(&run.receipt, None).unwrap().statement);
         assert!(said.filter(|said| said.kind == Kind::Retention).count() > 0, "with a receipt");

@@ -27,7 +27,7 @@ impl House {
         Ok(self.calls().await.get_media_key(ask).await?.into_inner())
     }
 
-    async fn refused_key(&self, part: &str, purpose: &str) -> String {
+    pub async fn refused_key(&self, part: &str, purpose: &str) -> String {
         reason(&self.media_key(part, purpose).await.unwrap_err())
     }
 

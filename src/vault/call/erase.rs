@@ -2,7 +2,7 @@
 //! go out of the rows and its leaf out of the tree, by a run like those of retention: whatever interrupts it, upkeep goes on
 //! with it, and no copy opens the part when it is done.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Whole;
 use super::part::unknown_part;
@@ -13,6 +13,8 @@ use crate::model::{
 };
 use crate::policy::{self, Caller, Change};
 use crate::vault::audit::{Entry, Touched, call, outcome};
+use crate::vault::handover::{changed, is_passing};
+use crate::vault::token::ATTEMPTS;
 use crate::vault::write::Record;
 use crate::vault::{Vault, answer};
 
@@ -53,6 +55,19 @@ impl Vault {
     /// `CallActive` while a leg has not ended; `PartUnknown`, naming the part; those of [`policy::check_change`] for whoever a part
     /// that is there belongs to.
     pub async fn erase_parts(&self, caller: &Caller, ask: EraseParts) -> Result<ErasedParts> {
+        let mut recorded = false;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.try_to_erase_parts(caller, &ask, &mut recorded).await {
+                // A part came to be somebody else's meanwhile, or somebody has sent the request twice at the same time.
+                Err(error) if is_passing(error.reason) && attempts < ATTEMPTS => {}
+                erased => return erased,
+            }
+        }
+    }
+
+    async fn try_to_erase_parts(&self, caller: &Caller, ask: &EraseParts, recorded: &mut bool) -> Result<ErasedParts> {
         let whole = self.whole_call(ask.call).await?;
         call::touch(whole.people.values().map(Touched::described));
         if let Some(answer) = self.answered(caller, DEED, ask.request).await? {
@@ -60,20 +75,23 @@ impl Vault {
             if run.call != Some(ask.call) {
                 return Err(answer::mismatch(answer.id));
             }
-            return self.finish_parts(&ask, Some(run)).await;
+            return self.finish_parts(ask, Some(run)).await;
         }
         let left = ask.left(&whole, self.clock.now())?;
         if ask.validate_only || left.is_empty() {
-            return self.finish_parts(&ask, None).await;
+            return self.finish_parts(ask, None).await;
         }
-        let subjects: BTreeSet<SubjectId> = left.iter().filter_map(|part| whole.owner(part)).collect();
-        let subjects: Vec<SubjectId> = subjects.into_iter().collect();
+        let owners: BTreeMap<u8, SubjectId> =
+            left.iter().filter_map(|part| Some((part.party, whole.owner(part)?))).collect();
+        let subjects: Vec<SubjectId> = owners.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let touched = subjects.iter().map(|id| Touched::subject(*id, None, outcome::ASKED)).collect();
         let justification = ask.reason.as_str().to_owned();
         let entry = Entry { justification, touched, ..Entry::new(&caller.name, DEED, self.clock.now()) };
-        self.record(Record::of(entry)).await?;
-        let run = self.take_parts(caller, &ask, &subjects).await?;
-        self.finish_parts(&ask, run).await
+        if !std::mem::replace(recorded, true) {
+            self.record(Record::of(entry)).await?;
+        }
+        let run = self.take_parts(caller, ask, &subjects, &owners).await?;
+        self.finish_parts(ask, run).await
     }
 
     /// Takes the parts out of the rows, and condemns what they are under. `None` when nobody is left to do it for.
@@ -82,11 +100,18 @@ impl Vault {
         caller: &Caller,
         ask: &EraseParts,
         subjects: &[SubjectId],
+        owners: &BTreeMap<u8, SubjectId>,
     ) -> Result<Option<RetentionRun>> {
         let (custody, now) = (&*self.custody, self.clock.now());
         let mut tx = custody.store().write().await?;
         for subject in tx.lock_subjects(subjects).await? {
             may_go(&subject)?;
+        }
+        // As it is now that nobody can relink the call.
+        let parties = tx.parties_of(&[ask.call]).await?;
+        let same = owners.iter().all(|own| parties.iter().any(|party| (&party.number, &party.subject) == own));
+        if !same || answer::given(&mut *tx, &caller.name, DEED, ask.request).await?.is_some() {
+            return Err(changed());
         }
         let mut keys = tx.subject_keys(subjects).await?;
         keys.retain(|key| key.part.is_some_and(|part| ask.parts.contains(&part)) && !key.ended);

@@ -13,6 +13,7 @@ use crate::model::{
 };
 use crate::policy::{self, Caller, Change};
 use crate::store::Tx;
+use crate::store::journal::Mark;
 use crate::vault::audit::{Entry, Touched, call, outcome};
 use crate::vault::handover::{Handover, changed, is_passing};
 use crate::vault::profiling::why;
@@ -110,22 +111,27 @@ impl Vault {
     async fn try_to_relink(&self, caller: &Caller, ask: &Relink) -> Result<(SubjectId, Vec<u32>)> {
         let now = self.clock.now();
         let whole = self.whole_call(ask.call).await?;
-        let mut read = self.custody.store().read().await?;
-        let concerned = Concerned::of(&mut *read, &whole, ask, now).await?;
-        let keys = read.subject_keys(&[ask.from]).await?;
-        drop(read);
+        let keys = self.custody.store().read().await?.subject_keys(&[ask.from]).await?;
         let spares = self.spares(&keys).await?;
         let mut tx = self.custody.store().write().await?;
-        let (from, to) = self.both(&mut *tx, ask, &whole, now).await?;
+        let (from, mut to) = self.both(&mut *tx, ask, &whole, now).await?;
         if answer::given(&mut *tx, &caller.name, DEED, ask.request).await?.is_some() {
             return Err(changed());
         }
+        // Now that nobody can tell the same in another call of theirs.
+        let concerned = Concerned::of(&mut *tx, &whole, ask, now).await?;
         let (moved, to_id) = (concerned.moved.clone(), to.id);
         let mut handover = Handover { custody: &self.custody, from: &from, to: to_id, rows: Some(moved), spares, now };
         // Before the handover: what is copied is opened under the key that it may lose.
         let (values, doubt) = concerned.copy(&mut *tx, &mut handover).await?;
         let old = handover.carry_out(&mut *tx).await?;
         drop(handover);
+        let objects = self.carry_objection(&mut *tx, &from, &mut to, now).await?;
+        if let Some(told) = &objects {
+            tx.update_subjects(std::slice::from_ref(&to)).await?;
+            tx.mark(&[Mark::Subject(to.id)]).await?;
+            tx.tell(std::slice::from_ref(told)).await?;
+        }
         if tx.lock_calls(&[ask.call]).await?.first().map(|call| call.version) != Some(whole.call.version) {
             return Err(changed());
         }
@@ -139,6 +145,10 @@ impl Vault {
         tx.commit().await?;
         doubt.into_iter().for_each(Doubt::resolve);
         crash::point("relink::relinked");
+        if objects.is_some() {
+            // No reveal for marketing that has read otherwise is under way any more when this is answered.
+            self.custody.land_all().await?;
+        }
         Ok((to_id, old))
     }
 

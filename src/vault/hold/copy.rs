@@ -126,7 +126,7 @@ pub async fn again(custody: &Custody, kept: &Kept, now: Time) -> Result<Option<V
             tx.insert_hold(hold, &over).await?;
             over
         }
-        (Some(known), Some(_)) if known.released.is_none() => release_again(custody, &mut *tx, hold, &ids).await?,
+        (Some(known), Some(_)) if known.released.is_none() => release_again(custody, &mut *tx, hold).await?,
         (Some(_), _) => return Ok(None),
     };
     let random = custody.ring.random();
@@ -156,10 +156,12 @@ async fn place_again(
 }
 
 /// Takes the copies out of a restored database, and has the next change of the root take along what is left of their keys.
-async fn release_again(custody: &Custody, tx: &mut dyn Tx, hold: &Hold, ids: &[SubjectId]) -> Result<Vec<HeldSubject>> {
+async fn release_again(custody: &Custody, tx: &mut dyn Tx, hold: &Hold) -> Result<Vec<HeldSubject>> {
     let over: Vec<_> = tx.held_subjects(&[hold.id]).await?.into_iter().map(|(_, held)| held).collect();
     let leaves: HashSet<u32> = over.iter().filter_map(|held| held.leaf).collect();
-    let mut keys = tx.subject_keys(ids).await?;
+    // Those of this database: it may know of more people than the record.
+    let subjects: Vec<SubjectId> = over.iter().map(|held| held.subject).collect();
+    let mut keys = tx.subject_keys(&subjects).await?;
     keys.retain(|key| leaves.contains(&key.leaf) && !key.ended);
     let mut live = Vec::new();
     for key in &keys {

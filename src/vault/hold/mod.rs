@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use self::copy::{Copies, Wanted, take_leaves};
 use super::audit::{Entry, Touched, call, outcome};
+use super::handover::{changed, is_passing};
 use super::read::{Found, Name};
 use super::reveal::unknown;
 use super::write::Record;
@@ -109,7 +110,7 @@ impl Vault {
     /// `SubjectUnknown`, `SubjectErased`, `ErasurePending`, `TokenUnknown` and what else keeps a value from being there, each naming
     /// the one at fault; `BatchTooLarge` for too many values.
     pub async fn place_hold(&self, caller: &Caller, ask: PlaceHold) -> Result<ShownHold> {
-        let target = self.target(&ask.over).await?;
+        let mut target = self.target(&ask.over).await?;
         if let Some(answer) = self.answered(caller, PLACE, ask.request).await? {
             return self.placed_before(&ask, &target.held, &answer).await;
         }
@@ -133,7 +134,11 @@ impl Vault {
         loop {
             attempts += 1;
             match self.try_to_place(caller, &ask, &target, &hold).await {
-                Err(error) if error.reason == Reason::KeyRetired && attempts < ATTEMPTS => self.custody.forget_leaves(),
+                Err(error) if is_passing(error.reason) && attempts < ATTEMPTS => {
+                    self.custody.forget_leaves();
+                    target = self.target(&ask.over).await?;
+                    self.check_target(&ask.over, &target).await?;
+                }
                 outcome => return outcome,
             }
         }
@@ -152,6 +157,11 @@ impl Vault {
         people.iter().try_for_each(crate::model::Subject::alive)?;
         let (subjects, wanted) = (&*target.subjects, &target.wanted(hold));
         let copies = Copies::make(custody, &mut *tx, hold, (subjects, wanted), &leaves).await?;
+        let found: u64 = copies.over.iter().map(|held| held.copied + held.lost).sum();
+        if matches!(&target.held, Held::Tokens(rows) if found < rows.len() as u64) {
+            // One was deleted, or came to be somebody else's, since it was looked at.
+            return Err(changed());
+        }
         copies.store(&mut *tx, hold).await?;
         tx.mark(&[Mark::Hold(hold.id)]).await?;
         tx.tell(&told(hold, subjects, self)).await?;

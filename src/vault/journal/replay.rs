@@ -143,7 +143,7 @@ impl<'r> Replay<'r> {
         let lost = over.iter().map(|held| held.lost).sum::<u64>();
         self.done.holds += 1;
         self.done.held_lost += lost;
-        self.done.of_unknown_people += (kept.over.len() - over.len()) as u64;
+        self.done.of_unknown_people += kept.over.len().saturating_sub(over.len()) as u64;
         if lost > 0 {
             tracing::error!(hold = %kept.hold.id, lost, "the database has no copy of values that this legal hold kept");
         }
