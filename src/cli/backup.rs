@@ -294,7 +294,7 @@ fn told(manifest: &Manifest, report: &Report, replayed: &Replayed) -> Answer {
             ("journal: suppressed", replayed.suppressed.to_string()),
             ("journal: callers", replayed.callers.to_string()),
             ("journal: legal holds", replayed.holds.to_string()),
-            ("journal: copies for holds that are lost", replayed.held_lost.to_string()),
+            ("journal: lost to holds", replayed.held_lost.to_string()),
             ("journal: erasures", replayed.erasures.to_string()),
             ("journal: unknown people", replayed.of_unknown_people.to_string()),
             ("journal: lost", replayed.lost.to_string()),
