@@ -15,9 +15,8 @@ pub const DEEPEST: usize = 32;
 pub const CARD: &str = "[card]";
 
 /// Schemes of addresses under which something can be fetched.
-const SCHEMES: [&str; 15] = [
-    "https", "http", "wss", "ws", "ftp", "ftps", "sftp", "s3", "gs", "azure", "az", "abfss", "wasbs", "rtsp", "rtsps",
-];
+const SCHEMES: [&str; 15] =
+    ["https", "http", "wss", "ws", "ftp", "ftps", "sftp", "s3", "gs", "azure", "az", "abfss", "wasbs", "rtsp", "rtsps"];
 
 /// What happens to card numbers in what somebody wrote or said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

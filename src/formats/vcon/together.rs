@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashSet};
 use data_encoding::BASE64URL_NOPAD;
 
 use super::apart::{CONTINUED, COUNTS, LISTS};
-use super::model::{Conversation, LINKS, Others, Role};
 use super::fields::{LABEL, MOST_SECONDS};
+use super::model::{Conversation, LINKS, Others, Role};
 use super::read::{self, MOST_ANALYSES, MOST_ATTACHMENTS, MOST_DIALOGS, URL};
 use super::read_dialog::MOST_EVENTS;
 use crate::crypto::SecretBytes;
