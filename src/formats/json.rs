@@ -37,6 +37,13 @@ impl Json {
         })
     }
 
+    /// A document within a text, if that begins like an object or a list and is one as a whole.
+    #[must_use]
+    pub fn within(text: &str) -> Option<Self> {
+        let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        text.starts_with(['{', '[']).then(|| Self::parse(text.as_bytes(), "").ok()).flatten()
+    }
+
     /// The document as text.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 //! A message belongs to whoever wrote it, a recording and what was made of it to the customer, a scorecard to the agent. So each
 //! goes with its person. What stands in a part is a piece of the document with the numbers that its entries have there.
 
+use std::collections::{HashMap, HashSet};
+
 use data_encoding::BASE64URL_NOPAD;
 
 use super::model::{Attachment, Conversation, Dialog, DialogKind, Party, Role};
@@ -21,6 +23,9 @@ pub const PIECE: &str = "application/vcon+json";
 
 /// The lists of a conversation whose entries are kept in pieces.
 pub const LISTS: [&str; 3] = ["dialog", "analysis", "attachments"];
+
+/// The member of every piece that says how many entries each list has, whoever of them is gone.
+pub const COUNTS: &str = "counts";
 
 /// Begins what is one of several pieces of one text.
 pub const CONTINUED: &str = "vcon piece ";
@@ -178,11 +183,17 @@ fn facts(conversation: &Conversation) -> LegFacts {
     let started_at = dialogs.iter().map(|dialog| dialog.start).min().unwrap_or(conversation.created_at);
     let (mut holds, mut held_for) = (0, 0);
     for dialog in dialogs {
-        for (at, event) in dialog.history.iter().enumerate().filter(|(_, event)| event.event == "hold") {
-            holds += 1;
-            let back = dialog.history.iter().skip(at).find(|one| one.event == "unhold" && one.party == event.party);
-            let held = back.map_or(0, |back| back.time.micros() - event.time.micros());
-            held_for += u32::try_from(held / 1_000_000).unwrap_or_default();
+        let mut back = HashMap::new();
+        for event in dialog.history.iter().rev() {
+            match event.event {
+                "unhold" => drop(back.insert(event.party, event.time)),
+                "hold" => {
+                    let held = back.get(&event.party).map_or(0, |back| back.micros() - event.time.micros());
+                    held_for = u32::saturating_add(held_for, u32::try_from(held / 1_000_000).unwrap_or_default());
+                    holds += 1;
+                }
+                _ => {}
+            }
         }
     }
     let code = |name: &str| {
@@ -242,11 +253,11 @@ fn disposition(dialogs: &[Dialog]) -> Option<Disposition> {
 
 /// What happened, as far as a call has a word for it. All of it stays in the pieces.
 fn events(conversation: &Conversation) -> Vec<Happened> {
-    let mut events = Vec::new();
+    let (mut events, mut known) = (Vec::new(), HashSet::new());
     let mut add = |kind: CallEventKind, at: Time, party: Option<usize>| {
         let whom = party.map_or_else(|| "all".to_owned(), |party| party.to_string());
         let happened = Happened { id: format!("vcon.{}.{}.{whom}", kind.number(), at.micros()), kind, at, party };
-        if events.iter().all(|known: &Happened| known.id != happened.id) {
+        if events.len() < MOST_EVENTS && known.insert(happened.id.clone()) {
             events.push(happened);
         }
     };
@@ -272,7 +283,6 @@ fn events(conversation: &Conversation) -> Vec<Happened> {
             add(CallEventKind::Transfer, dialog.start, by.and_then(|(_, parties)| parties.first()).copied());
         }
     }
-    events.truncate(MOST_EVENTS);
     events
 }
 
@@ -296,7 +306,6 @@ impl Taking<'_> {
         for (name, value) in members {
             match (LISTS.iter().find(|list| **list == name.expose()), value) {
                 (Some(list), Json::List(items)) => {
-                    head.push((Plain::from(*list), items.len().into()));
                     for (at, item) in items.into_iter().enumerate() {
                         self.entry(list, at, item);
                     }
@@ -368,8 +377,11 @@ impl Taking<'_> {
 
     /// All parts: addresses of recordings first, because the pieces name them by their place.
     fn finish(mut self) -> Result<Vec<Kept>> {
+        let Conversation { dialog, analysis, attachments, .. } = self.conversation;
+        let counts = LISTS.into_iter().zip([dialog.len(), analysis.len(), attachments.len()]);
         for (number, (party, kind, entries)) in self.pieces.into_iter().enumerate() {
-            let mut members: Vec<(Plain, Json)> = Vec::new();
+            let counts = counts.clone().map(|(list, count)| (list.into(), count.into())).collect();
+            let mut members: Vec<(Plain, Json)> = vec![(COUNTS.into(), Json::Object(counts))];
             for (list, entry) in entries {
                 match members.iter_mut().find(|(name, _)| name.expose() == list) {
                     Some((_, Json::List(items))) => items.push(entry),

@@ -4,17 +4,19 @@ use super::fields::below;
 use super::model::Changes;
 use crate::formats::{Json, Plain};
 use crate::model::{
-    Error, Reason, Result, contains_card_number, is_security_code, mask_card_data, names_security_code,
+    Error, Reason, Result, contains_card_data, contains_card_number, is_security_code, mask_card_data,
+    names_security_code,
 };
 
 /// How deeply a document may nest.
-const DEEPEST: usize = 32;
+pub const DEEPEST: usize = 32;
 
 /// Stands for what was a card number.
 pub const CARD: &str = "[card]";
 
 /// Schemes of addresses under which something can be fetched.
-const SCHEMES: [&str; 9] = ["https", "http", "wss", "ws", "ftp", "sftp", "s3", "gs", "azure"];
+const SCHEMES: [&str; 15] =
+    ["https", "http", "wss", "ws", "ftp", "ftps", "sftp", "s3", "gs", "azure", "az", "abfss", "wasbs", "rtsp", "rtsps"];
 
 /// What happens to card numbers in what somebody wrote or said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub fn clean(json: &mut Json, rule: CardRule, changes: &mut Changes) -> Result<(
 /// # Errors
 /// `CardData` by that rule.
 pub fn clean_text(text: &mut Plain, path: &str, rule: CardRule, changes: &mut Changes) -> Result<()> {
-    Cleaner { rule, changes }.text(text, path)
+    Cleaner { rule, changes }.text(text, path, DEEPEST)
 }
 
 struct Cleaner<'c> {
@@ -49,11 +51,11 @@ struct Cleaner<'c> {
 impl Cleaner<'_> {
     fn value(&mut self, json: &mut Json, path: &str, levels: usize) -> Result<()> {
         let Some(levels) = levels.checked_sub(1) else {
-            return Err(Error::invalid(path, format!("it nests too deeply; {DEEPEST} levels are the most")));
+            return Err(too_deep(path));
         };
         match json {
             Json::Bool(_) | Json::Null => Ok(()),
-            Json::Text(text) => self.text(text, path),
+            Json::Text(text) => self.text(text, path, levels),
             Json::Number(number) => {
                 if contains_card_number(&number.to_string()) {
                     self.card(path)?;
@@ -82,7 +84,7 @@ impl Cleaner<'_> {
                 self.card(&path)?;
                 *value = CARD.into();
             }
-            self.text(name, &path)?;
+            self.text(name, &path, levels)?;
             // Bytes are looked into by whoever decodes them, if they are text.
             if !(bytes && name.expose() == "body") {
                 self.value(value, &path, levels)?;
@@ -91,16 +93,38 @@ impl Cleaner<'_> {
         Ok(())
     }
 
-    fn text(&mut self, text: &mut Plain, path: &str) -> Result<()> {
+    /// A text, which may be a document: there the same may stand with escapes.
+    fn text(&mut self, text: &mut Plain, path: &str, levels: usize) -> Result<()> {
+        if let Some(mut inner) = Json::within(text.expose()) {
+            let before = *self.changes;
+            if inner.depth() <= levels {
+                self.value(&mut inner, path, levels)?;
+                if *self.changes != before {
+                    *text = inner.write()?;
+                }
+            } else if self.rule == CardRule::Refuse {
+                return Err(too_deep(path));
+            } else {
+                // Nobody looked into it.
+                self.card(path)?;
+                *text = CARD.into();
+            }
+        }
         if let Some(shorter) = without_secrets(text.expose()) {
             self.changes.addresses += 1;
             *text = shorter.into();
         }
-        if let Some(masked) = mask_card_data(text.expose(), CARD) {
-            self.card(path)?;
-            *text = masked.into();
+        match self.rule {
+            CardRule::Refuse if contains_card_data(text.expose()) => self.card(path),
+            CardRule::Refuse => Ok(()),
+            CardRule::Mask => {
+                if let Some(masked) = mask_card_data(text.expose(), CARD) {
+                    self.card(path)?;
+                    *text = masked.into();
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn card(&mut self, path: &str) -> Result<()> {
@@ -114,6 +138,10 @@ impl Cleaner<'_> {
             }
         }
     }
+}
+
+fn too_deep(path: &str) -> Error {
+    Error::invalid(path, format!("it nests too deeply; {DEEPEST} levels are the most"))
 }
 
 /// Whether a member of the right name would be a security code.

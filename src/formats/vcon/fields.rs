@@ -112,6 +112,9 @@ pub const LABEL: usize = 512;
 /// Longest text, in bytes.
 pub const TEXT: usize = 4 << 20;
 
+/// Longest time that something takes, in seconds: a year.
+pub const MOST_SECONDS: usize = 366 * 86_400;
+
 /// Whether a member's name says nothing about anybody.
 pub fn is_known(name: &str) -> bool {
     NAMES.binary_search(&name).is_ok()
@@ -264,7 +267,7 @@ impl Fields {
     /// How long something took: seconds, from nothing to a year.
     pub fn duration(&mut self, name: &str) -> Result<Option<Number>> {
         let Some(json) = self.take(name) else { return Ok(None) };
-        let most = 366.0 * 86_400.0;
+        let most = f64::from(u32::try_from(MOST_SECONDS).unwrap_or(u32::MAX));
         match json {
             Json::Number(number) if number.as_f64().is_some_and(|seconds| (0.0..=most).contains(&seconds)) => {
                 Ok(Some(number))

@@ -5,200 +5,122 @@
 //! belongs to the one for whom it is made stays, even where another has it too. Not promised: a nickname that nobody wrote
 //! down, and people who are spoken of and took no part.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::known::{Known, TELLING, literal};
 use super::model::Party;
-use super::names::{Word, folded, follow, is_same, runs_on, words};
+use super::names::{Word, folded, follow, runs_on, words};
 use crate::formats::{Json, Plain};
-use crate::model::digits::{Chain, chains, dialled};
+use crate::model::digits::{Chain, chains};
 
 /// Stands for what is not shown.
 pub const MASK: &str = "[redacted]";
 
-/// So many digits at the end of a number tell whose it is.
-const TELLING: usize = 7;
-
-/// Words of names and addresses that say nothing about who somebody is.
-const COMMON: [&str; 46] = [
-    "account",
-    "admin",
-    "agent",
-    "and",
-    "anonymous",
-    "billing",
-    "business",
-    "caller",
-    "com",
-    "contact",
-    "contacts",
-    "customer",
-    "da",
-    "de",
-    "del",
-    "der",
-    "desk",
-    "di",
-    "dr",
-    "du",
-    "el",
-    "hello",
-    "help",
-    "in",
-    "info",
-    "inbound",
-    "la",
-    "le",
-    "mail",
-    "mr",
-    "mrs",
-    "ms",
-    "noreply",
-    "of",
-    "office",
-    "out",
-    "outbound",
-    "sales",
-    "service",
-    "support",
-    "team",
-    "test",
-    "the",
-    "unknown",
-    "user",
-    "von",
-];
-
-/// What is known of somebody.
+/// Whom to look for, by what finds them fast.
 #[derive(Default)]
-struct Known {
-    /// Words that stand one after the other.
-    phrases: BTreeSet<Vec<String>>,
-    /// Words each of which is telling.
-    parts: BTreeSet<String>,
-    /// What parts are run together, as in a user name.
-    joined: BTreeSet<String>,
-    /// Numbers, as digits.
-    numbers: BTreeSet<String>,
+struct Sought {
+    /// Phrases by their first word, with the literal that they must be if they must be one.
+    phrases: HashMap<String, Vec<(Vec<String>, Option<String>)>>,
+    /// Numbers by their last digits.
+    numbers: HashMap<Vec<u8>, Vec<Vec<u8>>>,
 }
 
-impl Known {
-    fn of(party: &Party) -> Self {
-        let mut known = Self::default();
-        for (name, text) in &party.told {
-            let text = text.expose();
-            match *name {
-                "name" => known.name(text),
-                "mailto" => known.address(text),
-                "tel" => known.number(text),
-                "sip" => {
-                    known.number(text.split('@').next().unwrap_or_default());
-                    known.address(text);
-                }
-                "stir" | "did" | "uuid" | "gmlpos" => known.phrase(text),
-                _ => {}
+/// So many digits at the end are what numbers are found by; no other number is shorter, but one that stands alone.
+const LAST: usize = 4;
+
+impl Sought {
+    fn new(known: &Known) -> Self {
+        let mut sought = Self::default();
+        let literals = known.literals.iter().map(|id| (folded(id), Some(id.clone())));
+        for (words, literal) in known.phrases.iter().map(|words| (words.clone(), None)).chain(literals) {
+            if let Some(first) = words.first() {
+                sought.phrases.entry(first.clone()).or_default().push((words, literal));
             }
         }
-        for (name, text) in &party.civic {
-            if !matches!(name.expose(), "country" | "a1") {
-                known.phrase(text.expose());
-            }
+        for number in known.numbers.iter().map(String::as_bytes) {
+            let last = number.get(number.len().saturating_sub(LAST)..).unwrap_or_default();
+            sought.numbers.entry(last.to_vec()).or_default().push(number.to_vec());
         }
-        for (_, other) in &party.others {
-            known.noted(other);
-        }
-        known
+        sought
     }
 
-    fn name(&mut self, text: &str) {
-        if text.contains('@') {
-            return self.address(text);
+    /// Where what is sought stands in a text; of what begins at one place the longest.
+    fn spans(&self, text: &str, words: &[Word], chains: &[Chain]) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        for (at, first) in words.iter().enumerate() {
+            let rest = words.get(at..).unwrap_or_default();
+            let genitive = first.text.strip_suffix('s').filter(|word| word.len() >= 3);
+            let phrases = [Some(first.text.as_str()), genitive].into_iter().flatten();
+            let phrases = phrases.filter_map(|word| self.phrases.get(word)).flatten();
+            let ends = phrases.filter_map(|(phrase, wanted)| {
+                let last = follow(text, rest, phrase).and_then(|taken| rest.get(taken.checked_sub(1)?))?;
+                let said = || text.get(first.from..last.to).map(literal);
+                wanted.as_ref().is_none_or(|wanted| said().is_some_and(|said| said == bare(wanted))).then_some(last.to)
+            });
+            found.extend(ends.max().map(|end| (first.from, end)));
         }
-        if text.chars().filter(char::is_ascii_digit).count() >= TELLING {
-            return self.number(text);
-        }
-        let parts: Vec<String> = folded(text).into_iter().filter(|part| is_telling(part)).collect();
-        for part in &parts {
-            self.parts.insert(part.clone());
-        }
-        if let ([first, .., last], Some(initial)) =
-            (parts.as_slice(), parts.first().and_then(|part| part.chars().next()))
-        {
-            self.joined.extend([parts.concat(), format!("{last}{first}"), format!("{first}{last}")]);
-            self.parts.extend([format!("{initial}{last}"), format!("{last}{initial}")]);
-        }
-        self.phrase(text);
+        chains.iter().for_each(|chain| self.numbers(chain, &mut found));
+        found
     }
 
-    /// An address of e-mail or SIP, of which the part before the sign is often a name.
-    fn address(&mut self, text: &str) {
-        let bare = text.rsplit_once(':').map_or(text, |(_, bare)| bare);
-        let (user, _) = bare.split_once('@').unwrap_or((bare, ""));
-        self.phrase(bare);
-        let parts: Vec<String> = folded(user).into_iter().filter(|part| part.len() >= 3 && is_telling(part)).collect();
-        if let [first, .., last] = parts.as_slice() {
-            self.joined.extend([parts.concat(), format!("{last}{first}")]);
+    /// Where these numbers stand in a chain of digits. The end of a number is enough; what stands before it is its beginning.
+    fn numbers(&self, chain: &Chain, found: &mut Vec<(usize, usize)>) {
+        let digits = chain.digits.as_bytes();
+        for end in LAST.min(digits.len()).max(1)..=digits.len() {
+            let last = digits.get(end.saturating_sub(LAST)..end).unwrap_or_default();
+            let from = self.numbers.get(last).into_iter().flatten().filter_map(|number| {
+                let said = digits.get(..end).unwrap_or_default().iter().rev();
+                let same = said.zip(number.iter().rev()).take_while(|(one, other)| one == other).count();
+                let whole = same == number.len() && (same >= LAST || same == digits.len());
+                let tail = same == digits.len() && same >= LAST;
+                let before = end - same;
+                (same >= TELLING || whole || tail).then_some(if before <= 6 { 0 } else { before })
+            });
+            found.extend(from.min().and_then(|from| chain.span(from, end)));
         }
-        self.parts.extend(parts);
-    }
-
-    fn number(&mut self, text: &str) {
-        let digits = dialled(text);
-        if digits.len() >= 3 {
-            self.numbers.insert(digits);
-        }
-    }
-
-    fn phrase(&mut self, text: &str) {
-        let words = folded(text);
-        if words.iter().any(|word| is_telling(word)) && words.iter().map(String::len).sum::<usize>() >= 3 {
-            self.phrases.insert(words);
-        }
-    }
-
-    /// What a system noted of somebody beside the format: ids, extensions, addresses.
-    fn noted(&mut self, json: &Json) {
-        match json {
-            Json::Bool(_) | Json::Null => {}
-            Json::List(items) => items.iter().for_each(|item| self.noted(item)),
-            Json::Number(number) => self.noted(&number.to_string().as_str().into()),
-            Json::Object(members) => members.iter().for_each(|(_, value)| self.noted(value)),
-            Json::Text(text) => {
-                let text = text.expose();
-                let digits = text.chars().filter(char::is_ascii_digit).count();
-                if !text.is_empty() && digits * 2 > text.len() && !text.contains('@') {
-                    self.number(text);
-                } else if text.contains('@') {
-                    self.address(text);
-                } else if text.len() >= 4 {
-                    self.phrase(text);
-                }
-            }
-        }
-    }
-
-    /// Adds what is known of somebody else.
-    fn join(&mut self, other: Self) {
-        self.phrases.extend(other.phrases);
-        self.parts.extend(other.parts);
-        self.joined.extend(other.joined);
-        self.numbers.extend(other.numbers);
     }
 }
 
-fn is_telling(part: &str) -> bool {
-    (part.chars().count() >= 2 || runs_on(part)) && !COMMON.contains(&part) && !part.chars().all(|c| c.is_ascii_digit())
+/// An id without the signs around it, which are no words.
+fn bare(literal: &str) -> &str {
+    literal.trim_matches(|c: char| !c.is_alphanumeric())
+}
+
+/// Spans by where they begin, each with the farthest end of those so far.
+struct Spans(Vec<(usize, usize)>);
+
+impl Spans {
+    fn new(mut spans: Vec<(usize, usize)>) -> Self {
+        spans.sort_unstable();
+        let mut farthest = 0;
+        for (_, end) in &mut spans {
+            farthest = farthest.max(*end);
+            *end = farthest;
+        }
+        Self(spans)
+    }
+
+    /// The farthest end of those that begin before it.
+    fn end(&self, before: usize) -> usize {
+        let count = self.0.partition_point(|(from, _)| *from < before);
+        count.checked_sub(1).and_then(|last| self.0.get(last)).map_or(0, |(_, end)| *end)
+    }
 }
 
 /// Puts masks in the place of other people.
 pub struct Masker {
     own: Known,
+    theirs: Sought,
     others: Known,
+    sought: Sought,
+    /// What is found within a word as well.
+    within: Vec<String>,
 }
 
 impl Masker {
     /// For somebody in a conversation with others.
     pub fn new<'p>(own: &Party, others: impl Iterator<Item = &'p Party>) -> Self {
-        let own = Known::of(own);
+        let own = Known::told(own);
         let mut known = Known::default();
         others.for_each(|party| known.join(Known::of(party)));
         // What both have is theirs as well.
@@ -208,11 +130,18 @@ impl Masker {
         known.parts.retain(|part| !own.parts.contains(part));
         known.joined.retain(|joined| !own.joined.contains(joined));
         known.numbers.retain(|number| !own.numbers.contains(number));
-        Self { own, others: known }
+        known.literals.retain(|literal| !own.literals.contains(literal));
+        let long = known.parts.iter().filter(|part| part.chars().count() >= 6);
+        let within = long.chain(known.joined.iter().filter(|joined| joined.len() >= 5)).cloned().collect();
+        Self { theirs: Sought::new(&own), sought: Sought::new(&known), own, others: known, within }
     }
 
     /// The text without the others; `None` when none of them is in it.
     pub fn without(&self, text: &str) -> Option<Plain> {
+        // A name may be written with escapes in what cannot be read as a whole.
+        if self.others.is_too_much() || is_escaped(text) {
+            return Some(MASK.into());
+        }
         let spans = self.spans(text);
         if spans.is_empty() {
             return None;
@@ -249,11 +178,19 @@ impl Masker {
 
     fn members(&self, members: &[(Plain, Json)]) -> Vec<(Plain, Json)> {
         let mut kept: Vec<(Plain, Json)> = Vec::with_capacity(members.len());
+        let (mut names, mut counts) = (HashSet::new(), HashMap::<String, usize>::new());
         for (name, value) in members {
             let mut name = self.text(name);
-            while kept.iter().any(|(other, _)| other.expose() == name.expose()) {
-                name = format!("{}_", name.expose()).into();
+            if names.contains(name.expose()) {
+                let count = counts.entry(name.expose().to_owned()).or_default();
+                let mut other = String::new();
+                while other.is_empty() || names.contains(&other) {
+                    *count += 1;
+                    other = format!("{}_{count}", name.expose());
+                }
+                name = other.into();
             }
+            names.insert(name.expose().to_owned());
             kept.push((name, self.json(value)));
         }
         kept
@@ -261,33 +198,33 @@ impl Masker {
 
     /// A document within a text, where a name may be written with escapes.
     pub fn embedded(&self, text: &str) -> Option<Json> {
-        let begins = text.trim_start().starts_with(['{', '[']);
-        let inner = begins.then(|| Json::parse(text.as_bytes(), "").ok()).flatten()?;
+        let inner = Json::within(text)?;
         Some(Json::Text(self.json(&inner).write().unwrap_or_else(|_| MASK.into())))
     }
 
     /// Items one by one, and what they say together: a transcript may have an item for each word.
     fn list(&self, items: &[Json]) -> Json {
-        let mut names: BTreeSet<Option<&str>> = BTreeSet::new();
-        for item in items {
-            match item {
-                Json::Object(members) => names.extend(members.iter().map(|(name, _)| Some(name.expose()))),
-                Json::Text(_) => drop(names.insert(None)),
-                _ => {}
+        let mut leaves: BTreeMap<Option<&str>, Vec<(usize, &str)>> = BTreeMap::new();
+        for (at, item) in items.iter().enumerate() {
+            let members = if let Json::Object(members) = item { members.as_slice() } else { &[] };
+            let members = members.iter().map(|(name, value)| (Some(name.expose()), value.text()));
+            for (name, leaf) in members.chain([(None, item.text())]) {
+                if let Some(leaf) = leaf.filter(|leaf| leaf.len() <= 64) {
+                    leaves.entry(name).or_default().push((at, leaf));
+                }
             }
         }
         let mut hidden: BTreeSet<(usize, Option<&str>)> = BTreeSet::new();
-        for name in names {
-            let (mut said, mut places) = (String::new(), Vec::new());
-            for (at, item) in items.iter().enumerate() {
-                let leaf = name.map_or(Some(item), |name| item.get(name)).and_then(Json::text);
-                let Some(leaf) = leaf.filter(|leaf| leaf.len() <= 64) else { continue };
+        for (name, leaves) in leaves.into_iter().filter(|(_, leaves)| leaves.len() > 1) {
+            let (mut said, mut places) = (String::new(), Vec::with_capacity(leaves.len()));
+            for (at, leaf) in leaves {
                 places.push((at, said.len(), said.len() + leaf.len()));
                 said.push_str(leaf);
                 said.push(' ');
             }
             for (from, to) in self.spans(&said) {
-                let across = places.iter().filter(|(_, begin, end)| *begin < to && *end > from);
+                let first = places.partition_point(|(_, _, end)| *end <= from);
+                let across = places.iter().skip(first).take_while(|(_, begin, _)| *begin < to);
                 if across.clone().count() > 1 {
                     hidden.extend(across.map(|(at, ..)| (*at, name)));
                 }
@@ -313,22 +250,22 @@ impl Masker {
     fn spans(&self, text: &str) -> Vec<(usize, usize)> {
         let words = words(text);
         let chains = chains(text);
-        let own = phrases(text, &words, &self.own.phrases)
-            .into_iter()
-            .chain(chains.iter().flat_map(|chain| numbers(chain, &self.own.numbers)));
-        let own: Vec<_> = own.collect();
-        let mut found = phrases(text, &words, &self.others.phrases);
+        let own = Spans::new(self.theirs.spans(text, &words, &chains));
+        let mut found = self.sought.spans(text, &words, &chains);
         found.extend(words.iter().filter(|word| self.names(&word.text)).map(|word| (word.from, word.to)));
         found.extend(self.run_on(text));
-        found.extend(chains.iter().flat_map(|chain| numbers(chain, &self.others.numbers)));
-        found.retain(|(from, to)| !own.iter().any(|(begin, end)| begin <= from && to <= end));
-        let tokens = tokens(text);
-        for span in &mut found {
-            for (begin, end) in &tokens {
-                let theirs = own.iter().any(|(from, to)| from < end && begin < to);
-                if *begin < span.1 && span.0 < *end && !theirs {
-                    *span = (span.0.min(*begin), span.1.max(*end));
-                }
+        found.retain(|(from, to)| own.end(from + 1) < *to);
+        let mut tokens = tokens(text);
+        tokens.retain(|(begin, end)| own.end(*end) <= *begin);
+        for (from, to) in &mut found {
+            let (begun, ended) = (*from, *to);
+            let first = tokens.partition_point(|(_, end)| *end <= begun);
+            let behind = tokens.partition_point(|(begin, _)| *begin < ended);
+            if let Some([(begin, _), ..]) = tokens.get(first..behind) {
+                *from = begun.min(*begin);
+            }
+            if let Some([.., (_, end)]) = tokens.get(first..behind) {
+                *to = ended.max(*end);
             }
         }
         joined(text, found)
@@ -338,11 +275,9 @@ impl Masker {
     fn names(&self, word: &str) -> bool {
         let others = &self.others;
         let own = self.own.parts.contains(word) || self.own.joined.contains(word);
-        !own && (others
-            .parts
-            .iter()
-            .any(|part| is_same(word, part) || (part.chars().count() >= 6 && word.contains(part.as_str())))
-            || others.joined.iter().any(|joined| joined.len() >= 5 && word.contains(joined.as_str())))
+        let genitive = word.strip_suffix('s').filter(|word| word.len() >= 3);
+        let one = |word| others.parts.contains(word);
+        !own && (one(word) || genitive.is_some_and(one) || self.within.iter().any(|part| word.contains(part.as_str())))
     }
 
     /// Names in scripts that put no spaces between words.
@@ -353,37 +288,6 @@ impl Masker {
         }
         found
     }
-}
-
-fn phrases(text: &str, words: &[Word], phrases: &BTreeSet<Vec<String>>) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    for (at, first) in words.iter().enumerate() {
-        let Some(rest) = words.get(at..) else { continue };
-        for phrase in phrases.iter().filter(|phrase| phrase.first().is_some_and(|word| is_same(&first.text, word))) {
-            let last = follow(text, rest, phrase).and_then(|taken| rest.get(taken.checked_sub(1)?));
-            found.extend(last.map(|last| (first.from, last.to)));
-        }
-    }
-    found
-}
-
-/// Where these numbers stand in a chain of digits. The end of a number is enough; what stands before it is its beginning.
-fn numbers(chain: &Chain, numbers: &BTreeSet<String>) -> Vec<(usize, usize)> {
-    let digits = chain.digits.as_bytes();
-    let mut found = Vec::new();
-    for number in numbers.iter().map(String::as_bytes) {
-        for end in 1..=digits.len() {
-            let said = digits.get(..end).unwrap_or_default().iter().rev();
-            let same = said.zip(number.iter().rev()).take_while(|(one, other)| one == other).count();
-            let whole = same == number.len() && (same >= 4 || same == digits.len());
-            let tail = same == digits.len() && same >= 4;
-            if same >= TELLING || whole || tail {
-                let before = end - same;
-                found.extend(chain.span(if before <= 6 { 0 } else { before }, end));
-            }
-        }
-    }
-    found
 }
 
 /// Addresses in a text: what holds the sign, or begins with a scheme.
@@ -421,4 +325,12 @@ fn joined(text: &str, mut spans: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
 
 fn touches(between: Option<&str>) -> bool {
     between.is_some_and(|gap| gap.len() <= 2 && gap.chars().all(|c| matches!(c, ' ' | '.' | '-' | '_' | ',')))
+}
+
+/// Whether characters are written as escapes of JSON.
+fn is_escaped(text: &str) -> bool {
+    text.match_indices("\\u").any(|(at, _)| {
+        let rest = text.get(at + 2..).unwrap_or_default();
+        rest.starts_with('{') || (rest.len() >= 4 && rest.bytes().take(4).all(|byte| byte.is_ascii_hexdigit()))
+    })
 }

@@ -8,6 +8,7 @@
 mod apart;
 mod clean;
 mod fields;
+mod known;
 mod mask;
 mod model;
 mod names;

@@ -9,19 +9,31 @@ use super::clean::{self, CardRule, clean_text};
 use super::fields::{Fields, LABEL, TEXT};
 use super::model::{
     Analysis, Attachment, BASES, Body, Changes, Content, Conversation, Earlier, Grant, LAWFUL_BASIS, LawfulBasis,
-    PARTY, Party, Role,
+    Others, PARTY, Party, Role,
 };
 use super::read_dialog::dialog;
 use crate::crypto::SecretBytes;
 use crate::formats::{Json, Plain, bare_address};
-use crate::model::{Error, Result};
+use crate::model::{Error, Result, Time, contains_card_data};
 
 /// Most of what a conversation has.
 const MOST_PARTIES: usize = 256;
-const MOST_DIALOGS: usize = 10_000;
-const MOST_ANALYSES: usize = 2_000;
-const MOST_ATTACHMENTS: usize = 2_000;
+/// See [`MOST_PARTIES`].
+pub const MOST_DIALOGS: usize = 10_000;
+/// See [`MOST_PARTIES`].
+pub const MOST_ANALYSES: usize = 2_000;
+/// See [`MOST_PARTIES`].
+pub const MOST_ATTACHMENTS: usize = 2_000;
 const MOST_NAMES: usize = 64;
+
+/// Room for what joins a conversation that is full: legs and parts of the call that it became.
+const ROOM: usize = 4096;
+
+/// Longest address, in bytes.
+pub const URL: usize = 4096;
+
+/// What an entry is called that is gone.
+const GONE: &str = "gone";
 
 /// Versions of the format that are read.
 const VERSIONS: [&str; 7] = ["0.0.1", "0.0.2", "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"];
@@ -36,9 +48,54 @@ const UNDERSTOOD: [&str; 4] = ["CC", "cc", "lawful_basis", "lacuna_gaps"];
 pub fn conversation(mut document: Json, cards: CardRule) -> Result<(Conversation, Changes)> {
     let mut changes = Changes::default();
     clean::clean(&mut document, cards, &mut changes)?;
-    let mut reading = Reading { cards, changes };
+    let mut reading = Reading { cards, changes, kept: None };
     let conversation = reading.conversation(document)?;
     Ok((conversation, reading.changes))
+}
+
+/// Reads what a call has kept, which began then. An entry that is none is gone, and the rest is read.
+///
+/// # Errors
+/// `ValueInvalid`, when its members besides the lists are none of a conversation.
+pub fn kept(mut document: Json, began_at: Time) -> Result<Conversation> {
+    let mut reading = Reading { cards: CardRule::Mask, changes: Changes::default(), kept: Some(began_at) };
+    if let Json::Object(members) = &mut document {
+        for (list, value) in members {
+            let Json::List(items) = value else { continue };
+            for item in items.iter_mut().filter(|item| item.depth() > clean::DEEPEST - 2) {
+                *item = gone(list.expose(), began_at);
+            }
+        }
+    }
+    clean::clean(&mut document, reading.cards, &mut reading.changes)?;
+    reading.conversation(document)
+}
+
+/// Whether these are members of a conversation besides its lists.
+pub fn is_head(members: &Others, at: Time) -> bool {
+    let mut copies: Others = members.iter().map(|(name, value)| (name.copy(), value.copy())).collect();
+    let has = |name: &str| members.iter().any(|(found, _)| found.expose() == name);
+    if !has("uuid") {
+        copies.push(("uuid".into(), uuid::Uuid::nil().to_string().as_str().into()));
+    }
+    if !has("created_at") {
+        copies.push(("created_at".into(), at.into()));
+    }
+    conversation(Json::Object(copies), CardRule::Mask).is_ok()
+}
+
+/// Whether this tells of a party.
+pub fn is_party(json: &Json) -> bool {
+    json.depth() <= clean::DEEPEST - 2 && Reading::party(json.copy(), "").is_ok()
+}
+
+/// What stands in the place of what is gone.
+pub fn gone(list: &str, began_at: Time) -> Json {
+    match list {
+        "dialog" => Json::Object(vec![("type".into(), "text".into()), ("start".into(), began_at.into())]),
+        "analysis" => Json::Object(vec![("type".into(), GONE.into())]),
+        _ => Json::Object(Vec::new()),
+    }
 }
 
 /// How a document is read, and what that has changed so far.
@@ -46,6 +103,8 @@ pub struct Reading {
     cards: CardRule,
     /// What was changed.
     pub changes: Changes,
+    /// When it began, if it is what a call has kept.
+    kept: Option<Time>,
 }
 
 impl Reading {
@@ -67,12 +126,12 @@ impl Reading {
         if !fields.list("group", MOST_NAMES)?.is_empty() {
             return Err(fields.refuse("group", "conversations within a conversation are not read; send each by itself"));
         }
-        let dialogs = fields.list("dialog", MOST_DIALOGS)?;
+        let dialogs = fields.list("dialog", MOST_DIALOGS + self.room())?;
         let counts = (parties.len(), dialogs.len());
         let dialog = self.each(dialogs, "dialog", |reading, json, path| dialog(reading, json, path, counts))?;
-        let attachments = fields.list("attachments", MOST_ATTACHMENTS)?;
+        let attachments = fields.list("attachments", MOST_ATTACHMENTS + self.room())?;
         let counts = (parties.len(), dialog.len(), attachments.len());
-        let listed = fields.list("analysis", MOST_ANALYSES)?;
+        let listed = fields.list("analysis", MOST_ANALYSES + self.room())?;
         let analysis = self.each(listed, "analysis", |reading, json, path| reading.analysis(json, path, counts))?;
         let attachments =
             self.each(attachments, "attachments", |reading, json, path| reading.attachment(json, path, counts))?;
@@ -97,13 +156,24 @@ impl Reading {
         })
     }
 
+    fn room(&self) -> usize {
+        self.kept.map_or(0, |_| ROOM)
+    }
+
     fn each<T>(
         &mut self,
         items: Vec<Json>,
         name: &str,
         mut read: impl FnMut(&mut Self, Json, &str) -> Result<T>,
     ) -> Result<Vec<T>> {
-        items.into_iter().enumerate().map(|(at, item)| read(self, item, &format!("{name}[{at}]"))).collect()
+        let mut one = |(at, item)| {
+            let path = format!("{name}[{at}]");
+            match (read(self, item, &path), self.kept) {
+                (Err(_), Some(began_at)) => read(self, gone(name, began_at), &path),
+                (read, _) => read,
+            }
+        };
+        items.into_iter().enumerate().map(&mut one).collect()
     }
 
     /// What it was made from: `amended` was once `appended`, and both were once there with nothing in them.
@@ -270,7 +340,16 @@ impl Reading {
                 clean_text(&mut text, &fields.at("body"), self.cards, &mut self.changes)?;
                 Ok(Body::Text(text))
             }
-            _ => Ok(Body::Bytes(bytes)),
+            _ if mediatype.is_some_and(|kind| is_seen_or_heard(kind.expose())) => Ok(Body::Bytes(bytes)),
+            _ => {
+                let text = String::from_utf8_lossy(bytes.expose());
+                if !contains_card_data(&text) {
+                    return Ok(Body::Bytes(bytes));
+                }
+                let mut text = Plain::from(&*text);
+                clean_text(&mut text, &fields.at("body"), self.cards, &mut self.changes)?;
+                Ok(Body::Text(if text.expose().len() <= TEXT { text } else { clean::CARD.into() }))
+            }
         }
     }
 }
@@ -297,7 +376,7 @@ pub const SCHEMES: &[&str] = &["https", "http", "s3", "gs"];
 
 /// Where something is.
 fn address(fields: &mut Fields) -> Result<Option<Plain>> {
-    let Some(text) = fields.text("url", 4096)? else { return Ok(None) };
+    let Some(text) = fields.text("url", URL)? else { return Ok(None) };
     match bare_address(text.expose(), SCHEMES) {
         Some(address) => Ok(Some(Plain::from(address))),
         None => Err(fields.refuse("url", "an address is expected, as https://example.com/call.wav")),
@@ -313,6 +392,11 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 /// `text/plain` of `text/plain; charset=UTF-8`.
 pub fn essence(mediatype: &str) -> String {
     mediatype.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether it is sound or pictures, of which bytes tell no numbers.
+fn is_seen_or_heard(mediatype: &str) -> bool {
+    matches!(essence(mediatype).split_once('/'), Some(("audio" | "image" | "video", _)))
 }
 
 fn is_mediatype(text: &str) -> bool {

@@ -10,7 +10,7 @@ use crate::model::{Error, Result};
 const DISPOSITIONS: [&str; 6] = ["no-answer", "congestion", "failed", "busy", "hung-up", "voicemail-no-message"];
 
 /// Most that happens in a dialog.
-const MOST_EVENTS: usize = 10_000;
+pub const MOST_EVENTS: usize = 10_000;
 
 /// What some systems tell of recordings that were stopped while card data was told.
 const PAUSES: [(&str, bool); 4] =

@@ -77,7 +77,8 @@ pub fn withhold(conversation: &mut Conversation, unknown: &[usize]) {
     }
     for attachment in &mut conversation.attachments {
         attachment.content = Content::default();
-        attachment.purpose = attachment.purpose.take().filter(|_| attachment.basis.is_some());
+        // Conditions are texts as well.
+        (attachment.purpose, attachment.basis) = (None, None);
     }
     conversation.subject = None;
 }
@@ -159,8 +160,7 @@ impl Redaction<'_> {
             Body::Json(json) if is_whole(json) => None,
             Body::Json(json) => Some(Body::Json(self.masker.json(json))),
             Body::Text(text) => {
-                let inner = text.expose().trim_start().starts_with(['{', '[']);
-                let inner = inner.then(|| Json::parse(text.expose().as_bytes(), "").ok()).flatten();
+                let inner = Json::within(text.expose());
                 if inner.as_ref().is_some_and(is_whole) || text.expose().contains("\"parties\"") {
                     return None;
                 }

@@ -4,20 +4,18 @@
 //! What is gone, because its person was erased or it was kept long enough, leaves an empty entry behind, so that numbers go on
 //! saying the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use data_encoding::BASE64URL_NOPAD;
 
-use super::apart::{CONTINUED, LISTS};
-use super::clean::CardRule;
-use super::model::{Conversation, Others, Role};
-use super::read;
+use super::apart::{CONTINUED, COUNTS, LISTS};
+use super::fields::{LABEL, MOST_SECONDS};
+use super::model::{Conversation, LINKS, Others, Role};
+use super::read::{self, MOST_ANALYSES, MOST_ATTACHMENTS, MOST_DIALOGS, URL};
+use super::read_dialog::MOST_EVENTS;
 use crate::crypto::SecretBytes;
 use crate::formats::{Json, Plain, bare_address};
 use crate::model::{CallEventKind, Disposition, Error, LegFacts, PartKind, PartyRole, Result, Time};
-
-/// What an entry is called that is gone.
-const GONE: &str = "gone";
 
 /// A call, as far as it may be shown.
 pub struct Call {
@@ -98,30 +96,29 @@ pub enum Held {
 /// # Errors
 /// `Internal`, when what was kept is no conversation.
 pub fn together(call: Call) -> Result<Conversation> {
-    let (mut head, mut lists) = whole(&call)?;
+    let (head, mut lists) = whole(&call);
     let count = call.parties.len();
     lists.dialog.extend(call.legs.iter().map(|leg| Some(of_leg(leg))));
     for other in call.others {
         let (list, entry) = of_part(other, call.began_at);
         lists.named(list).push(Some(entry));
     }
-    let mut members = vec![("vcon".into(), "0.4.0".into())];
-    let has = |head: &[(Plain, Json)], name: &str| head.iter().any(|(found, _)| found.expose() == name);
-    if !has(&head, "uuid") {
-        head.push(("uuid".into(), call.uuid.as_str().into()));
+    let has = |name: &str| head.iter().any(|(found, _)| found.expose() == name);
+    let mut members: Others = vec![("vcon".into(), "0.4.0".into())];
+    if !has("uuid") {
+        members.push(("uuid".into(), call.uuid.as_str().into()));
     }
-    if !has(&head, "created_at") {
-        head.push(("created_at".into(), call.recorded_at.into()));
+    if !has("created_at") {
+        members.push(("created_at".into(), call.recorded_at.into()));
     }
-    members.append(&mut head);
+    members.extend(head);
     members.push(("parties".into(), Json::List(call.parties.into_iter().map(person).collect())));
     for name in LISTS {
-        let entries = std::mem::take(lists.named(name))
-            .into_iter()
-            .map(|entry| entry.unwrap_or_else(|| gone(name, call.began_at)));
+        let entries = std::mem::take(lists.named(name)).into_iter();
+        let entries = entries.map(|entry| entry.unwrap_or_else(|| read::gone(name, call.began_at)));
         members.push((name.into(), Json::List(entries.collect())));
     }
-    let (conversation, _) = read::conversation(Json::Object(members), CardRule::Mask).map_err(|error| {
+    let conversation = read::kept(Json::Object(members), call.began_at).map_err(|error| {
         // What was kept was read before, so nobody can do anything about it.
         Error::internal(format!("a call is no conversation, at {}", error.field.unwrap_or_default()))
     })?;
@@ -147,58 +144,101 @@ impl Lists {
     }
 }
 
-/// Members of the document besides its lists, and those.
-fn whole(call: &Call) -> Result<(Others, Lists)> {
-    let (mut head, mut lists) = (Vec::new(), Lists::default());
+/// Members of the document besides its lists, and those. What is no piece says nothing.
+fn whole(call: &Call) -> (Others, Lists) {
+    let (mut head, mut lists, mut counts) = (Vec::new(), Lists::default(), Vec::new());
     for text in texts(&call.pieces) {
-        let Json::Object(members) = Json::parse(text.expose().as_bytes(), "piece").map_err(Error::internal)? else {
-            return Err(Error::internal("a piece of a conversation is no object"));
-        };
+        let Ok(Json::Object(members)) = Json::parse(text.expose().as_bytes(), "piece") else { continue };
         for (name, value) in members {
-            match (LISTS.contains(&name.expose()), value) {
-                (true, Json::List(entries)) => {
-                    let list = lists.named(name.expose());
+            match (LISTS.iter().find(|list| **list == name.expose()), value) {
+                (Some(list), Json::List(entries)) => {
                     for entry in entries {
-                        place(list, entry, &call.addresses);
+                        place(&mut lists, list, entry, &call.addresses);
                     }
                 }
-                (false, Json::Object(members)) if name.expose() == "head" => head = members,
+                (None, Json::Object(members)) if name.expose() == "head" => head = members,
+                (None, Json::Object(members)) if name.expose() == COUNTS => counts.extend(members),
                 _ => {}
             }
         }
     }
-    // The head says how many there were, whoever of them is gone.
-    for name in LISTS {
-        let list = lists.named(name);
-        if let Some(at) = head.iter().position(|(found, _)| found.expose() == name) {
-            let (_, count) = head.remove(at);
-            if let Json::Number(count) = count {
-                let count = count.as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or_default();
-                if list.len() < count {
-                    list.resize_with(count, || None);
-                }
-            }
+    // How many there were, whoever of them is gone: as the pieces say, and as the head of older ones does.
+    let (counted, mut head): (Others, Others) = head.into_iter().partition(|(name, _)| LISTS.contains(&name.expose()));
+    head.retain(|(name, _)| !matches!(name.expose(), "parties" | "vcon"));
+    for (name, count) in counts.iter().chain(&counted) {
+        if let (Some(list), Some(count)) = (LISTS.iter().find(|list| **list == name.expose()), number(count)) {
+            lists.extend(list, count.min(most(list)));
         }
     }
-    Ok((head, lists))
+    lists.refer();
+    if !read::is_head(&head, call.began_at) {
+        head.clear();
+    }
+    (head, lists)
 }
 
-/// Puts an entry where its number says.
-fn place(list: &mut Vec<Option<Json>>, entry: Json, addresses: &[(usize, Plain)]) {
+/// Most entries of a list.
+fn most(list: &str) -> usize {
+    match list {
+        "dialog" => MOST_DIALOGS,
+        "analysis" => MOST_ANALYSES,
+        _ => MOST_ATTACHMENTS,
+    }
+}
+
+fn number(json: &Json) -> Option<usize> {
+    if let Json::Number(number) = json { usize::try_from(number.as_u64()?).ok() } else { None }
+}
+
+impl Lists {
+    /// Makes a list so long at least.
+    fn extend(&mut self, name: &str, count: usize) {
+        let list = self.named(name);
+        if list.len() < count {
+            list.resize_with(count, || None);
+        }
+    }
+
+    /// What is referred to has a place, even if nothing says any more that it was there.
+    fn refer(&mut self) {
+        let mut ends: Vec<(&'static str, usize)> = Vec::new();
+        let mut look = |entries: &[Option<Json>], names: &[(&str, &'static str)]| {
+            for entry in entries.iter().flatten() {
+                for (name, list) in names {
+                    let numbers = match entry.get(name) {
+                        Some(Json::List(items)) => items.as_slice(),
+                        Some(one) => std::slice::from_ref(one),
+                        None => &[],
+                    };
+                    let last = numbers.iter().filter_map(number).filter(|at| *at < most(list)).max();
+                    ends.extend(last.map(|last| (*list, last + 1)));
+                }
+            }
+        };
+        let links: Vec<_> = LINKS.iter().filter(|(_, party, _)| !party).map(|(name, ..)| (*name, "dialog")).collect();
+        look(&self.dialog, &links);
+        look(&self.analysis, &[("dialog", "dialog"), ("attachment", "attachments")]);
+        look(&self.attachments, &[("dialog", "dialog")]);
+        for (list, count) in ends {
+            self.extend(list, count);
+        }
+    }
+}
+
+/// Puts an entry where its number says, if there may be one of that number.
+fn place(lists: &mut Lists, list: &'static str, entry: Json, addresses: &[(usize, Plain)]) {
     let Json::List(items) = entry else { return };
     let mut items = items.into_iter();
-    let (Some(Json::Number(at)), Some(mut item)) = (items.next(), items.next()) else { return };
-    let Some(at) = at.as_u64().and_then(|at| usize::try_from(at).ok()) else { return };
-    if let (Some(Json::Number(part)), Json::Object(members)) = (items.next(), &mut item) {
-        let known = addresses.iter().find(|(number, _)| Some(*number as u64) == part.as_u64());
+    let (Some(at), Some(mut item)) = (items.next(), items.next()) else { return };
+    let Some(at) = number(&at).filter(|at| *at < most(list)) else { return };
+    if let (Some(part), Json::Object(members)) = (items.next(), &mut item) {
+        let known = addresses.iter().find(|(place, _)| Some(*place) == number(&part));
         if let Some((_, address)) = known {
             members.push(("url".into(), Json::Text(address.copy())));
         }
     }
-    if list.len() <= at {
-        list.resize_with(at + 1, || None);
-    }
-    if let Some(entry) = list.get_mut(at) {
+    lists.extend(list, at + 1);
+    if let Some(entry) = lists.named(list).get_mut(at) {
         *entry = Some(item);
     }
 }
@@ -232,19 +272,11 @@ fn texts(pieces: &[Plain]) -> Vec<Plain> {
     whole
 }
 
-/// What stands in the place of what is gone.
-fn gone(list: &str, began_at: Time) -> Json {
-    match list {
-        "dialog" => Json::Object(vec![("type".into(), "text".into()), ("start".into(), began_at.into())]),
-        "analysis" => Json::Object(vec![("type".into(), GONE.into())]),
-        _ => Json::Object(Vec::new()),
-    }
-}
-
 fn person(member: Member) -> Json {
     let mut members = Vec::new();
     let rest = member.note.as_ref().filter(|note| note.expose().starts_with('{'));
-    let rest = rest.and_then(|note| Json::parse(note.expose().as_bytes(), "note").ok());
+    // A note in braces that somebody wrote by hand is a note.
+    let rest = rest.and_then(|note| Json::parse(note.expose().as_bytes(), "note").ok()).filter(read::is_party);
     let came = rest.is_some();
     if let Some(Json::Object(rest)) = rest {
         members.extend(rest.into_iter().filter(|(name, _)| !matches!(name.expose(), "name" | "role")));
@@ -254,20 +286,28 @@ fn person(member: Member) -> Json {
         let lower = number.expose().to_ascii_lowercase();
         let name = if lower.starts_with("sip:") || lower.starts_with("sips:") { "sip" } else { "tel" };
         if !has(&members, name) {
-            members.push((name.into(), Json::Text(number)));
+            members.push(told(name, number));
         }
     }
     let name = member.label.map(Plain::from).or(member.name);
-    members.extend(name.map(|name| ("name".into(), Json::Text(name))));
+    members.extend(name.map(|name| told("name", name)));
     if !came {
         // A document tells this of somebody in words of its own.
-        members.extend(member.agent_id.map(|id| ("uuid".into(), Json::Text(id))));
-        let place = member.place.map(|place| Json::Object(vec![("loc".into(), Json::Text(place))]));
-        members.extend(place.map(|place| ("civicaddress".into(), place)));
+        members.extend(member.agent_id.map(|id| told("uuid", id)));
+        members.extend(member.place.map(|place| match told("loc", place) {
+            (name, place) if name.expose() == "loc" => ("civicaddress".into(), Json::Object(vec![(name, place)])),
+            long => long,
+        }));
         members.extend(member.note.map(|note| ("note".into(), Json::Text(note))));
     }
     members.push(("role".into(), role(member.role).name().into()));
     Json::Object(members)
+}
+
+/// A text by the name of the format, or by one of ours when it is longer than the format has it.
+fn told(name: &str, text: Plain) -> (Plain, Json) {
+    let name = if text.expose().len() <= LABEL { name.into() } else { format!("lacuna_{name}").into() };
+    (name, Json::Text(text))
 }
 
 const fn role(role: PartyRole) -> Role {
@@ -292,14 +332,18 @@ fn of_leg(leg: &Leg) -> Json {
         Some(Disposition::Abandoned) => Some("hung-up"),
         Some(Disposition::Voicemail) => Some("voicemail-no-message"),
     };
+    // One number in several seats is one of them.
+    let mut known = HashSet::new();
+    let parties = leg.parties.iter().filter(|party| known.insert(**party)).map(|party| (*party).into());
     let mut members: Vec<(Plain, Json)> = vec![
         ("type".into(), kind.map_or("recording", |_| "incomplete").into()),
         ("start".into(), facts.started_at.into()),
-        ("parties".into(), Json::List(leg.parties.iter().map(|party| (*party).into()).collect())),
+        ("parties".into(), Json::List(parties.collect())),
     ];
     members.extend(kind.map(|kind| ("disposition".into(), kind.into())));
     let seconds = facts.ended_at.map(|end| (end.micros() - facts.started_at.micros()) / 1_000_000);
     let seconds = seconds.and_then(|seconds| usize::try_from(seconds).ok());
+    let seconds = seconds.map(|seconds| seconds.min(MOST_SECONDS));
     members.extend(seconds.map(|seconds| ("duration".into(), seconds.into())));
     for (name, code) in [("skill", &facts.skill), ("campaign", &facts.campaign), ("contact_list", &facts.contact_list)]
     {
@@ -307,8 +351,14 @@ fn of_leg(leg: &Leg) -> Json {
             members.push((name.into(), code.as_str().into()));
         }
     }
+    members.extend(events(leg));
+    Json::Object(members)
+}
+
+/// Who came and went in a leg, and what of it was not recorded.
+fn events(leg: &Leg) -> Others {
     let mut history = Vec::new();
-    let mut gaps: Vec<Vec<(Plain, Json)>> = Vec::new();
+    let mut gaps: Vec<(Time, Option<Time>)> = Vec::new();
     for (kind, party, at) in &leg.events {
         let event = match kind {
             CallEventKind::Join => "join",
@@ -316,12 +366,12 @@ fn of_leg(leg: &Leg) -> Json {
             CallEventKind::Hold => "hold",
             CallEventKind::Retrieve => "unhold",
             CallEventKind::CardPause => {
-                gaps.push(vec![("start".into(), (*at).into())]);
+                gaps.push((*at, None));
                 continue;
             }
             CallEventKind::CardResume => {
-                if let Some(gap) = gaps.last_mut().filter(|gap| gap.len() == 1) {
-                    gap.push(("end".into(), (*at).into()));
+                if let Some((_, end)) = gaps.last_mut().filter(|(from, end)| end.is_none() && from <= at) {
+                    *end = Some(*at);
                 }
                 continue;
             }
@@ -333,13 +383,13 @@ fn of_leg(leg: &Leg) -> Json {
             history.push(Json::Object(members));
         }
     }
-    if !history.is_empty() {
-        members.push(("party_history".into(), Json::List(history)));
-    }
-    if !gaps.is_empty() {
-        members.push(("lacuna_gaps".into(), Json::List(gaps.into_iter().map(Json::Object).collect())));
-    }
-    Json::Object(members)
+    let gap = |(from, to): (Time, Option<Time>)| {
+        let end = to.map(|to| ("end".into(), to.into()));
+        Json::Object([("start".into(), from.into())].into_iter().chain(end).collect())
+    };
+    let lists = [("party_history", history), ("lacuna_gaps", gaps.into_iter().map(gap).collect())];
+    let lists = lists.into_iter().filter(|(_, items)| !items.is_empty());
+    lists.map(|(name, items)| (name.into(), Json::List(items.into_iter().take(MOST_EVENTS).collect()))).collect()
 }
 
 /// What somebody has attached, and the list that it belongs to.
@@ -378,7 +428,8 @@ fn of_part(part: Other, began_at: Time) -> (&'static str, Json) {
         None => {}
         // The format knows fewer kinds of addresses than there are.
         Some(Held::Address(url)) => {
-            let name = if bare_address(url.expose(), read::SCHEMES).is_some() { "url" } else { "lacuna_address" };
+            let fits = url.expose().len() <= URL && bare_address(url.expose(), read::SCHEMES).is_some();
+            let name = if fits { "url" } else { "lacuna_address" };
             members.push((name.into(), Json::Text(url)));
         }
         Some(Held::Text(text)) => {

@@ -43,8 +43,9 @@ impl Object {
 
     /// What the format has no name for, unless it has by now.
     fn others(mut self, others: &Others) -> Json {
+        let own = self.0.len();
         for (name, value) in others {
-            if !self.0.iter().any(|(there, _)| there.expose() == name.expose()) {
+            if !self.0.iter().take(own).any(|(there, _)| there.expose() == name.expose()) {
                 self.0.push((name.copy(), value.copy()));
             }
         }
