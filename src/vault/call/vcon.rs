@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use super::upsert::{Outcome, Upsert};
 use super::{AppendEvent, Attach};
-use crate::model::{CallId, Error, Leg, PartId, Reason, Result};
+use crate::model::{CallId, Error, Leg, MOST_PARTS, Part, PartId, Reason, Result};
 use crate::policy::Caller;
 use crate::vault::Vault;
 use crate::vault::profiling::class_of;
@@ -54,6 +54,7 @@ impl Vault {
         // Before anything of it is kept.
         self.check_fields(caller, IMPORT, &fields, self.clock.now()).await?;
         drop(fields);
+        self.check_room(&ask).await?;
         let (system, name, revision) =
             (ask.upsert.system.as_str().to_owned(), ask.upsert.source_id.as_str().to_owned(), ask.upsert.revision);
         let (whole, outcome) = self.upsert_call(caller, ask.upsert).await?;
@@ -88,6 +89,32 @@ impl Vault {
             event?;
         }
         Ok(Imported { call, outcome, parts: kept, left_out: left_out.into_iter().collect() })
+    }
+
+    /// Refuses what would be more parts than a call may have, with those that others have attached; those of an earlier revision go.
+    async fn check_room(&self, ask: &ImportVcon) -> Result<()> {
+        let mut tx = self.custody.store().read().await?;
+        let Some(whole) = self.whole_told(&mut *tx, &ask.upsert).await? else { return Ok(()) };
+        drop(tx);
+        let leg = whole.legs.iter().find(|leg| ask.upsert.tells_of(leg));
+        // Of what is stale nothing is kept.
+        if leg.is_some_and(|leg| leg.revision > ask.upsert.revision) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let stays = |part: &&Part| {
+            whole.gone(part, now).is_none() && leg.is_none_or(|leg| leg.place_of(part.id).is_none())
+        };
+        let others = whole.parts.iter().filter(stays).count();
+        if others + ask.parts.len() <= MOST_PARTS {
+            return Ok(());
+        }
+        let message = format!(
+            "it has {} parts beside the {others} that others have attached to its call, which may have {MOST_PARTS} in all",
+            ask.parts.len()
+        );
+        let error = Error::new(Reason::BatchTooLarge, message).at("document").with("call", whole.call.id);
+        Err(error.with("maximum", MOST_PARTS))
     }
 }
 
