@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Whole, unknown};
 use crate::crypto::{Secret, SecretBytes};
 use crate::model::{
-    CallId, Content, Error, Facts, FieldType, Label, MOST_PARTS, MediaType, Part, PartBody, PartId, PartKind, Party, Reason,
-    RequestId, Result, Time, TokenFormat, TokenState, Value,
+    CallId, Content, Error, Facts, FieldType, Label, MOST_PARTS, MediaType, Part, PartBody, PartId, PartKind, Party,
+    Reason, RequestId, Result, Time, TokenFormat, TokenState, Value,
 };
 use crate::policy::{self, Caller, Upkeep};
 use crate::vault::Vault;

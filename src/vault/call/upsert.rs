@@ -240,6 +240,11 @@ impl Upsert {
         leg.system == self.system.as_str() && leg.source_id == self.source_id.as_str()
     }
 
+    /// Whether parties of these roles may be the same one. Documents that tell of a call more than once tell a role now and then.
+    pub(super) const fn are_alike(&self, one: PartyRole, other: PartyRole) -> bool {
+        one as u8 == other as u8 || self.document.is_some() && one.serves() == other.serves()
+    }
+
     /// The mark on what this system calls an agent.
     pub(super) fn agent_mark(&self) -> Result<Label> {
         Label::tag(&format!("agent_id:{}", self.system))
