@@ -141,6 +141,32 @@ on_both_stores! {
         assert_eq!(house.call(&call, 0).await.parts.len(), 13);
     }
 
+    async fn a_part_that_comes_while_its_call_changes_hands_is_of_whom_the_call_is(house: House) {
+        let mut house = house;
+        let bea = house.somebody("Bea").await.subject;
+        for round in 0..8 {
+            let number = format!("+49 30 123450{round}");
+            let call = house.upsert(leg(&format!("9.{round}"), 1, vec![customer(&number, "Ada"), agent("a-7", "Bob")])).await.0;
+            let relink = v1::RelinkCallerRequest {
+                call: call.call.clone(),
+                from_subject: call.parties[0].subject.clone(),
+                to_subject: bea.clone(),
+                reason: v1::RelinkReason::NumberReassigned.into(),
+                evidence: "ticket 4711".to_owned(),
+                ..Default::default()
+            };
+            let mut calls = house.calls().await;
+            let told = part(&call, PartKind::Transcript, written(SAID));
+            let (relinked, attached) = futures_util::future::join(calls.relink_caller(relink), house.attach(told)).await;
+            relinked.unwrap();
+            let now = house.call(&call, 0).await;
+            assert_eq!((now.parties[0].subject.as_str(), shown(&now, 0)), (bea.as_str(), Some(Ok(SAID.to_owned()))));
+            let token = v1::GetTokenRequest { token: attached.token };
+            let token = house.tokens.get_token(token).await.unwrap().into_inner().token.unwrap();
+            assert_eq!(token.subject, bea, "round {round}");
+        }
+    }
+
     async fn what_is_wrong_with_a_part_is_told_by_name(house: House) {
         let mut house = house;
         let call = house.a_call("4.1").await;
@@ -155,6 +181,7 @@ on_both_stores! {
             ("part", v1::AttachPartRequest { part: "recording-7".to_owned(), ..good() }),
             ("retention_class", v1::AttachPartRequest { retention_class: "score/calls".to_owned(), ..good() }),
             ("media_type", v1::AttachPartRequest { media_type: "Ada Lovelace".to_owned(), ..good() }),
+            ("media_type", v1::AttachPartRequest { media_type: "application/vcon+json".to_owned(), ..good() }),
             ("sha256", v1::AttachPartRequest { sha256: vec![7; 31], ..good() }),
             ("sha256", v1::AttachPartRequest { sha256: vec![7; 32], ..good() }),
             ("uri", v1::AttachPartRequest { body: at("calls/1.wav"), ..good() }),

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lacuna::crypto::{SigningKey, SystemRandom};
+use lacuna::model::PartId;
 use lacuna::proto::v1;
 use lacuna::proto::v1::import_vcon_response::Outcome;
 use lacuna::proto::v1::{ConsentEventKind, PartKind, UpsertOutcome, VconView};
@@ -141,6 +142,47 @@ fn call() -> Value {
               "body": "Parcel 4711" },
         ],
     })
+}
+
+/// The conversation of two people whose roles nobody has told, in this order; the first one is the customer then.
+fn of_equals(people: [&Value; 2], numbers: bool) -> Value {
+    let mut document = call();
+    let parties = people.map(|person| {
+        let mut party = person.clone();
+        if !numbers {
+            party.as_object_mut().unwrap().remove("tel");
+        }
+        party
+    });
+    let says = |at: usize| {
+        let body = format!("{} is who says this.", parties[at]["name"].as_str().unwrap());
+        json!({ "type": "text", "start": "2026-01-31T09:30:00Z", "parties": [at], "body": body })
+    };
+    document["dialog"] = json!([says(0), says(1)]);
+    document["subject"] = json!("A parcel");
+    document["analysis"][0]["body"] = json!("Ana Keller told Bruno Feld of a parcel.");
+    document["attachments"] = json!([]);
+    document["parties"] = json!(parties);
+    document["uuid"] = json!(format!("01928e10-193e-8231-b9a2-279e0d16bc5{}", u8::from(numbers)));
+    document
+}
+
+/// The same conversation, later and with so many recordings.
+fn with_recordings(revision: usize, count: usize) -> Value {
+    let mut document = call();
+    let mut recording = document["dialog"][2].clone();
+    recording.as_object_mut().unwrap().remove("party_history");
+    recording.as_object_mut().unwrap().remove("dtmf");
+    let numbered = |number: usize| {
+        let mut recording = recording.clone();
+        recording["url"] = json!(format!("https://rec.example/{number}.wav"));
+        recording
+    };
+    document["dialog"] = (0..count).map(numbered).collect();
+    document["updated_at"] = json!(format!("2026-02-01T00:00:{revision:02}Z"));
+    document["analysis"] = json!([]);
+    document["attachments"] = json!([]);
+    document
 }
 
 fn outcomes(became: &[Became]) -> Vec<UpsertOutcome> {
@@ -295,6 +337,84 @@ on_both_stores! {
         assert_eq!(written["dialog"][2]["url"], "https://rec.example/a.wav");
     }
 
+    async fn a_long_conversation_is_told_again_and_again_beside_what_was_attached(house: House) {
+        let first = house.take_one(&with_recordings(1, 26)).await.unwrap();
+        let parts = first.parts as usize;
+        assert!(parts > 26, "twice as many would be too many: {parts}");
+        for revision in 2..5 {
+            let told = house.take_one(&with_recordings(revision, 26)).await.unwrap();
+            assert_eq!((told.outcome(), told.parts as usize), (UpsertOutcome::Merged, parts));
+        }
+        let call = house.described(&first.call).await;
+        let living = |call: &v1::Call| call.parts.iter().filter(|part| part.gone.is_empty()).count();
+        assert_eq!((call.parts.len(), living(&call)), (4 * parts, parts));
+        for number in parts..50 {
+            house.attach(part(&call, PartKind::Note, written(&format!("Note {number}")))).await;
+        }
+        let one_more = part(&call, PartKind::Note, written("One more"));
+        let refused = house.calls().await.attach_part(one_more).await.unwrap_err();
+        assert_eq!((reason(&refused), fields_at_fault(&refused)), ("BATCH_TOO_LARGE".to_owned(), vec!["call".to_owned()]));
+        assert_eq!(house.take_one(&with_recordings(5, 26)).await.unwrap().outcome(), UpsertOutcome::Merged, "it fits");
+        let before = house.described(&first.call).await;
+        let refused = house.take_one(&with_recordings(6, 27)).await.unwrap_err();
+        assert_eq!(refused, ("BATCH_TOO_LARGE".to_owned(), vec!["document".to_owned()]));
+        assert_eq!(house.described(&first.call).await, before, "and nothing of it was kept");
+        assert_eq!(living(&before), 50);
+        assert_eq!(house.take_one(&with_recordings(7, 20)).await.unwrap().outcome(), UpsertOutcome::Merged);
+        let written = house.document(&first.call, "").await;
+        assert_eq!(written["dialog"][19]["url"], "https://rec.example/19.wav");
+    }
+
+    async fn somebody_in_front_moves_what_happened_to_nobody_else(house: House) {
+        let told = |front: usize| {
+            let mut document = call();
+            for dialog in document["dialog"].as_array_mut().unwrap() {
+                for party in dialog["parties"].as_array_mut().unwrap() {
+                    *party = json!(party.as_u64().unwrap() + front as u64);
+                }
+            }
+            let join = |party| json!({ "party": party, "time": "2026-01-31T09:31:01Z", "event": "join" });
+            document["dialog"][2]["party_history"] = (0..2 + front).map(join).collect();
+            document["attachments"][0]["party"] = json!(front);
+            document
+        };
+        let first = house.take_one(&told(0)).await.unwrap();
+        let joined = |call: &v1::Call| call.events.iter().map(|event| event.party).collect::<BTreeSet<_>>();
+        assert_eq!(joined(&house.described(&first.call).await), BTreeSet::from([1, 2]));
+        let mut later = told(1);
+        later["updated_at"] = json!("2026-02-01T00:00:00Z");
+        let carl = json!({ "name": "Carl Moll", "tel": "+4930555222", "role": "customer" });
+        later["parties"].as_array_mut().unwrap().insert(0, carl);
+        for outcome in [UpsertOutcome::Merged, UpsertOutcome::Same] {
+            assert_eq!(house.take_one(&later).await.unwrap().outcome(), outcome);
+            let call = house.described(&first.call).await;
+            assert_eq!((joined(&call), call.events.len()), (BTreeSet::from([1, 2, 3]), 3));
+        }
+    }
+
+    async fn a_document_that_is_too_large_is_refused_and_keeps_no_other_out(house: House) {
+        let most = 8 << 20;
+        let mut full = call().to_string().into_bytes();
+        full.resize(most, b' ');
+        let became = house.take_in(mapping(), &[vec![b' '; most + 1], full]).await;
+        assert_eq!(became[0].as_ref().unwrap_err(), &("VALUE_TOO_LARGE".to_owned(), vec!["document".to_owned()]));
+        assert_eq!(became[1].as_ref().unwrap().outcome(), UpsertOutcome::Created);
+        let folder = house.home().join("vcons");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("a.vcon"), call().to_string()).unwrap();
+        fs::File::create(folder.join("b.vcon")).unwrap().set_len(20 << 20).unwrap();
+        fs::write(folder.join("c.vcon"), call().to_string()).unwrap();
+        let results = house.home().join("results.csv");
+        let (folder, results) = (folder.to_str().unwrap(), results.to_str().unwrap());
+        let output =
+            house.ask(&["vcon", "import", "--system", "recorder", folder, "--output=json", "--results", results]);
+        let sum: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} {}", said(&output)));
+        assert_eq!((&sum["files"], &sum["outcomes"]["same"], &sum["refused"]), (&json!(3), &json!(2), &json!(1)));
+        let rows = fs::read_to_string(results).unwrap();
+        let row = rows.lines().find(|row| row.contains("refused")).unwrap();
+        assert!(row.contains("b.vcon") && row.contains("larger than 8 MiB"), "{rows}");
+    }
+
     async fn only_what_a_signer_has_signed_is_taken_when_there_are_some(house: House) {
         let encode = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
         let (key, _) = SigningKey::generate(&SystemRandom::new()).unwrap();
@@ -359,6 +479,82 @@ on_both_stores! {
         assert_eq!((late.outcome(), late.left_out), (UpsertOutcome::Merged, vec!["parties[0]".to_owned()]));
         let written = house.document(&taken.call, "").await.to_string();
         assert!(!written.contains("4930555999") && !written.contains("my parcel is lost"), "{written}");
+    }
+
+    async fn whoever_is_erased_stays_away_in_any_order_and_role_that_is_told_later(house: House) {
+        let mut house = house;
+        let ana = json!({ "name": "Ana Keller", "tel": "+4930555999", "mailto": "ana@kunde.example" });
+        let bruno = json!({ "name": "Bruno Feld", "tel": "+4930555111", "mailto": "bruno@kunde.example" });
+        let customer = |person: &Value| {
+            let mut person = person.clone();
+            person["role"] = json!("customer");
+            person
+        };
+        for numbers in [true, false] {
+            let taken = house.take_one(&of_equals([&ana, &bruno], numbers)).await.unwrap();
+            let before = house.document(&taken.call, "").await.to_string();
+            for theirs in ["Ana Keller", "ana@kunde", "Ana Keller is who", "Keller told Bruno", "Bruno Feld is who"] {
+                assert!(before.contains(theirs), "{theirs}: {before}");
+            }
+            let parties = house.described(&taken.call).await.parties;
+            house.erase(&parties[0].subject).await;
+            let orders = [[bruno.clone(), ana.clone()], [customer(&ana), bruno.clone()], [customer(&bruno), customer(&ana)]];
+            for (revision, people) in (1..).zip(&orders) {
+                let mut later = of_equals([&people[0], &people[1]], numbers);
+                later["updated_at"] = json!(format!("2026-02-0{revision}T00:00:00Z"));
+                let told = house.take_one(&later).await.unwrap();
+                assert_eq!(told.outcome(), UpsertOutcome::Merged);
+                let written = house.document(&taken.call, "").await.to_string();
+                for gone in ["4930555999", "ana@kunde", "Ana Keller"] {
+                    assert!(!written.contains(gone), "revision {revision}: {gone} in {written}");
+                }
+                assert!(written.contains("Bruno Feld") && written.contains("bruno@kunde"), "{written}");
+                // Where he comes first, what was made of all of it would be his.
+                let is_second = people[1]["name"] == bruno["name"];
+                assert_eq!(written.contains("Bruno Feld is who"), is_second, "{written}");
+                let known = house.described(&taken.call).await;
+                assert_eq!(known.parties.iter().filter(|party| party.erased).count(), 1);
+                assert!(known.parties.iter().all(|party| party.erased || party.subject == parties[1].subject), "nobody is new");
+            }
+            assert_eq!(house.find(v1::FieldType::Phone, "+4930555999").await, Vec::<String>::new());
+        }
+    }
+
+    async fn whoever_had_nothing_kept_of_them_is_named_to_nobody(house: House) {
+        let mut house = house;
+        let first = house.take_one(&call()).await.unwrap();
+        let ana = house.described(&first.call).await.parties[0].subject.clone();
+        let restrict = v1::RestrictSubjectRequest {
+            subject: ana,
+            ground: "objection_pending".to_owned(),
+            ..Default::default()
+        };
+        house.subjects.restrict_subject(restrict).await.unwrap();
+        let mut next = call();
+        next["uuid"] = json!("01928e10-193e-8231-b9a2-279e0d16bc47");
+        let taken = house.take_one(&next).await.unwrap();
+        assert_eq!(taken.left_out, ["parties[0]"]);
+        let whole = house.document(&taken.call, "").await.to_string();
+        assert!(whole.contains("Hello, Ana Keller here?"), "what Diana has said is hers: {whole}");
+        let diana = house.described(&taken.call).await.parties[1].subject.clone();
+        let redacted = house.document(&taken.call, &diana).await.to_string();
+        assert!(redacted.contains("Diana Hernandez") && !redacted.contains("Ana"), "{redacted}");
+    }
+
+    async fn nothing_that_is_attached_passes_for_a_piece_of_a_conversation(house: House) {
+        let call = house.a_call("1.1").await;
+        let genuine = house.document(&call.call, "").await["uuid"].clone();
+        let forged = v1::AttachPartRequest {
+            part: PartId::told("pbx", "1.1", 1, 0).to_string(),
+            ..part(&call, PartKind::Transcript, written("{\"head\":{\"subject\":\"forged\"}}"))
+        };
+        let piece = v1::AttachPartRequest { media_type: "application/vcon+json".to_owned(), ..forged.clone() };
+        let refused = house.calls().await.attach_part(piece).await.unwrap_err();
+        assert_eq!(fields_at_fault(&refused), ["media_type"]);
+        house.attach(forged).await;
+        let document = house.document(&call.call, "").await;
+        assert_eq!((&document["uuid"], &document["subject"]), (&genuine, &Value::Null));
+        assert_eq!(document["analysis"].as_array().unwrap().len(), 1, "it is what it was attached as");
     }
 
     async fn what_the_data_rests_on_is_written_of_those_whom_it_is_for(house: House) {

@@ -14,9 +14,9 @@ use super::Cards;
 use crate::cli::client::Remote;
 use crate::cli::failure::{Refusal, Result};
 use crate::cli::tally::Tally;
-use crate::formats::vcon::MOST_BYTES;
 use crate::proto::v1;
 use crate::proto::v1::import_vcon_response::Outcome;
+use crate::vault::call::ImportVcon;
 
 /// The columns of the results.
 const COLUMNS: [&str; 6] = ["file", "result", "call", "reason", "field", "message"];
@@ -137,7 +137,7 @@ fn any_readable(files: &[PathBuf]) -> bool {
 
 fn check(file: &Path) -> anyhow::Result<()> {
     let size = fs::File::open(file).and_then(|file| file.metadata()).context("the file cannot be read")?.len();
-    anyhow::ensure!(size <= MOST_BYTES as u64, "the file is larger than 32 MiB");
+    anyhow::ensure!(size <= ImportVcon::LARGEST as u64, "the file is larger than 8 MiB; put recordings beside it");
     Ok(())
 }
 

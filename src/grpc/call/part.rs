@@ -8,6 +8,7 @@ use super::wire::MOST_FIELDS;
 use crate::crypto::SecretBytes;
 use crate::crypto::derive::sha256;
 use crate::formats::bare_address;
+use crate::formats::vcon::PIECE;
 use crate::model::{
     CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, PartBody, PartId, PartKind, Reason, Reference,
     Result, Value, contains_card_data,
@@ -38,6 +39,11 @@ pub fn attach(ask: v1::AttachPartRequest) -> Result<Attach> {
         Some(Body::Text(text)) => (PartBody::Text, Some(written(text)?)),
         Some(Body::Content(bytes)) => (PartBody::Bytes, Some(plain(bytes)?)),
     };
+    let media_type = MediaType::parse(&ask.media_type)?;
+    if media_type.as_str() == PIECE {
+        let message = "is that of pieces of a conversation, which is taken in as a whole: by ImportVcon";
+        return Err(Error::invalid("media_type", message));
+    }
     if let (Some(content), Some(digest), false) = (&content, digest, body.is_elsewhere())
         && sha256(&[content.raw()]) != digest
     {
@@ -50,7 +56,7 @@ pub fn attach(ask: v1::AttachPartRequest) -> Result<Attach> {
         party,
         kind,
         class,
-        media_type: MediaType::parse(&ask.media_type)?,
+        media_type,
         sha256: digest,
         occurred_at: ask.time.map(|time| parse::time("time", time)).transpose()?,
         body,

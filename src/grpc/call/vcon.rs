@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::super::identity::caller;
@@ -15,12 +16,13 @@ use crate::crypto::derive::sha256;
 use crate::formats::jwks::KeySet;
 use crate::formats::vcon::{self, CardRule, Changes, Kept, KeptBody, Trust};
 use crate::model::{
-    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, PartBody, Result, SourceCallId, SubjectId, Value,
+    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, PartBody, Reason, Result, SourceCallId, SubjectId,
+    Value,
 };
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::vault::Vault;
-use crate::vault::call::{AppendEvent, Attach, ExportVcon, IMPORT_VCON, ImportVcon};
+use crate::vault::call::{Attach, ExportVcon, IMPORT_VCON, ImportVcon};
 
 /// Most bytes of the keys of signers.
 const LARGEST_KEYS: usize = 64 << 10;
@@ -30,6 +32,7 @@ struct Import {
     vault: Arc<Vault>,
     caller: Caller,
     turns: Turns,
+    reading: Mutex<()>,
     system: Label,
     signers: Option<KeySet>,
     cards: CardRule,
@@ -80,6 +83,7 @@ impl Import {
             vault,
             caller,
             turns: Turns::default(),
+            reading: Mutex::default(),
             system: Label::code("source_system", &told.source_system)?,
             signers: keys.map_err(|error| error.at("signers"))?,
             cards: if told.mask_cards { CardRule::Mask } else { CardRule::Refuse },
@@ -88,16 +92,29 @@ impl Import {
         })
     }
 
-    async fn document(&self, ask: v1::ImportVconRequest) -> Result<v1::ImportedVcon> {
+    /// Reads a document. That is work, so it is done beside everything else, and of one stream one after the other.
+    async fn read(self: &Arc<Self>, content: Vec<u8>) -> Result<(ImportVcon, Changes, bool)> {
+        let _one = self.reading.lock().await;
+        let import = Arc::clone(self);
+        let work = move || {
+            let trust = import.signers.as_ref().map_or(Trust::Anybody, Trust::Signers);
+            let read = vcon::read(&content, trust, import.cards)?;
+            Ok((import.told(&read.conversation)?, read.changes, read.signed))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+    }
+
+    async fn document(self: &Arc<Self>, ask: v1::ImportVconRequest) -> Result<v1::ImportedVcon> {
         if ask.mapping.is_some() {
             return Err(Error::invalid("mapping", "is told already: it belongs into the first message"));
         }
         let document = ask.document.ok_or_else(|| Error::invalid("document", "is missing"))?;
-        let trust = self.signers.as_ref().map_or(Trust::Anybody, Trust::Signers);
-        let read = vcon::read(&document.content, trust, self.cards)?;
-        drop(document);
-        let (told, changes, signed) = (self.told(&read.conversation)?, read.changes, read.signed);
-        drop(read);
+        if document.content.len() > ImportVcon::LARGEST {
+            let message = "is larger than 8 MiB; put recordings beside it instead of into it";
+            let error = Error::new(Reason::ValueTooLarge, message).at("document");
+            return Err(error.with("maximum", ImportVcon::LARGEST));
+        }
+        let (told, changes, signed) = self.read(document.content).await?;
         // Two revisions of one conversation are taken in one after the other.
         let _turn = self.turns.of(told.upsert.source_id.as_str()).await;
         let imported = self.vault.import_vcon(&self.caller, told).await?;
@@ -121,7 +138,7 @@ impl Import {
     fn told(&self, conversation: &vcon::Conversation) -> Result<ImportVcon> {
         let apart = vcon::apart(conversation)?;
         vcon::check_parts(&apart, MOST_PARTS)?;
-        let source_id = SourceCallId::parse("uuid", &apart.leg.source_call_id)?;
+        SourceCallId::parse("uuid", &apart.leg.source_call_id).map(drop)?;
         let mut ask = leg(apart.leg, self.system.as_str().to_owned());
         for party in ask.parties.iter_mut().filter(|party| party.agent_id.is_empty()) {
             party.retention_class.clone_from(&self.class);
@@ -129,24 +146,10 @@ impl Import {
         let mut upsert = wire::upsert(ask, IMPORT_VCON)?;
         upsert.document = Some(sha256(&[vcon::write(conversation)?.expose().as_bytes()]));
         let part = |kept: Kept| Ok((kept.party, self.part(kept)?));
-        let event = |happened: vcon::Happened| {
-            let event = AppendEvent {
-                deed: IMPORT_VCON,
-                system: self.system.clone(),
-                source_id: source_id.clone(),
-                event_id: SourceCallId::parse("party_history", &happened.id)?,
-                kind: happened.kind,
-                happened_at: happened.at,
-                party: None,
-                cause: None,
-                recording: None,
-            };
-            Ok((happened.party, event))
-        };
         Ok(ImportVcon {
             upsert,
             parts: apart.parts.into_iter().map(part).collect::<Result<_>>()?,
-            events: apart.events.into_iter().map(event).collect::<Result<_>>()?,
+            events: apart.events,
         })
     }
 

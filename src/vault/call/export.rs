@@ -1,6 +1,7 @@
 //! Calls as conversations in the vCon format: all that may be seen of one, or what one of its parties may have.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::{Whole, unknown};
 use crate::crypto::SecretBytes;
@@ -61,7 +62,9 @@ impl Vault {
             return Err(Error::invalid("for_subject", "is no party of this call").with("call", ask.call));
         }
         let rows = whole.values.iter().map(|value| value.token);
-        let rows: Vec<TokenRow> = rows.chain(whole.parts.iter().filter_map(|part| part.content)).take(MOST).collect();
+        let now = self.clock.now();
+        let parts = whole.parts.iter().filter(|part| whole.gone(part, now).is_none());
+        let rows: Vec<TokenRow> = rows.chain(parts.filter_map(|part| part.content)).take(MOST).collect();
         let detokenize = Detokenize {
             tokens: rows.iter().map(|row| self.custody.ring.opaque(*row).to_string()).collect(),
             purpose: ask.purpose,
@@ -75,24 +78,33 @@ impl Vault {
             order: order(&whole),
             opened: rows.into_iter().zip(revealed).collect(),
             whole,
-            now: self.clock.now(),
+            now,
             labelled: ask.recipient.is_none(),
             unknown: BTreeSet::new(),
             left_out: Vec::new(),
         };
         let gathered = export.gather(&events);
-        let mut conversation = vcon::together(gathered)?;
         let mut concerned: Vec<usize> = (0..export.order.len()).collect();
+        let mut recipient = None;
         if let Some(subject) = ask.recipient {
             let place = export.order.iter().position(|party| party.subject == subject);
             let place = place.ok_or_else(|| Error::internal("a recipient who is no party"))?;
             concerned = vec![place];
             export.unknown.remove(&place);
-            conversation = vcon::redact(&conversation, place, export.now, self.custody.ring.random())?;
-            vcon::withhold(&mut conversation, &export.unknown.iter().copied().collect::<Vec<_>>());
+            recipient = Some((place, export.unknown.iter().copied().collect::<Vec<_>>()));
         }
+        let custody = Arc::clone(&self.custody);
+        let mut conversation = beside(move || {
+            let conversation = vcon::together(gathered)?;
+            let Some((place, unknown)) = recipient else { return Ok(conversation) };
+            let mut conversation = vcon::redact(&conversation, place, now, custody.ring.random())?;
+            vcon::withhold(&mut conversation, &unknown);
+            Ok(conversation)
+        })
+        .await?;
         self.tell_bases(caller, &mut export, &concerned, &mut conversation).await?;
-        Ok(Exported { document: vcon::write(&conversation)?, left_out: export.left_out, flight })
+        let document = beside(move || vcon::write(&conversation)).await?;
+        Ok(Exported { document, left_out: export.left_out, flight })
     }
 
     /// Adds what the processing of people's data rests on, as their ledgers say, for a caller who may read those.
@@ -130,6 +142,11 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// Does work that takes a while where nobody else waits for it.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }
 
 /// What somebody's ledger says, basis by basis: purposes about which they have said something.
@@ -184,7 +201,13 @@ fn word(one: &impl serde::Serialize) -> Json {
 
 /// The leg that came as a document with parts of it, if one did.
 fn document(whole: &Whole) -> Option<&Leg> {
-    whole.legs.iter().find(|leg| whole.parts.iter().any(|part| leg.place_of(part.id).is_some()))
+    let pieces = || whole.parts.iter().filter(|part| part.media_type == PIECE);
+    whole.legs.iter().find(|leg| pieces().any(|part| leg.place_of(part.id).is_some()))
+}
+
+/// The place of a part in its document. The names of those can be told in advance, but nobody attaches a piece.
+fn place_in(leg: &Leg, part: &Part) -> Option<usize> {
+    leg.place_of(part.id).filter(|_| part.media_type == PIECE || part.body == PartBody::Address)
 }
 
 /// The parties by their places in the document: those of the leg that was one, then everybody else.
@@ -268,6 +291,10 @@ impl Export {
         }
         let own = |value: &&crate::model::PartyValue| value.party == party.number && !erased;
         let values: Vec<_> = self.whole.values.iter().filter(own).copied().collect();
+        // Of somebody of whom nothing is kept nobody knows what to look for.
+        if values.is_empty() {
+            self.unknown.insert(at);
+        }
         for value in values {
             let (slot, name) = match value.field {
                 CallField::Number => (&mut member.number, "tel"),
@@ -288,7 +315,7 @@ impl Export {
 
     /// A part: a piece of the document that it was, the address of a recording in that, or what somebody has attached.
     fn part(&mut self, part: &Part, came: Option<&Leg>, gathered: &mut vcon::Call) {
-        let place = came.and_then(|leg| leg.place_of(part.id));
+        let place = came.and_then(|leg| place_in(leg, part));
         let gone = self.whole.gone(part, self.now).is_some();
         let revealed = part.content.and_then(|row| self.opened.remove(&row));
         let whole = revealed.as_ref().is_some_and(|one| one.outcome.is_ok() && one.shown == Redaction::PlainText);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Whole, unknown};
 use crate::crypto::{Secret, SecretBytes};
 use crate::model::{
-    CallId, Content, Error, FieldType, Label, MOST_PARTS, MediaType, Part, PartBody, PartId, PartKind, Party, Reason,
-    RequestId, Result, Time, TokenFormat, TokenState, Value,
+    CallId, Content, Error, Facts, FieldType, Label, MOST_PARTS, MediaType, Part, PartBody, PartId, PartKind, Party,
+    Reason, RequestId, Result, Time, TokenFormat, TokenState, Value,
 };
 use crate::policy::{self, Caller, Upkeep};
 use crate::vault::Vault;
@@ -233,7 +233,11 @@ impl Whole {
     /// Why a part is gone, if it is.
     #[must_use]
     pub(super) fn gone(&self, part: &Part, now: Time) -> Option<Reason> {
-        let facts = part.token().and_then(|row| self.facts.get(&row))?;
+        Self::why_gone(part.token().and_then(|row| self.facts.get(&row))?, now)
+    }
+
+    /// The same by what the part's token is now.
+    pub(crate) fn why_gone(facts: &Facts, now: Time) -> Option<Reason> {
         match policy::token_state(facts, now) {
             TokenState::Erased => Some(Reason::SubjectErased),
             TokenState::Ended => Some(Reason::RetentionEnded),

@@ -88,15 +88,42 @@ impl Plan {
     }
 }
 
-impl Planning<'_> {
+impl<'p> Planning<'p> {
+    /// Who had the place that somebody has now, if it may be they: whoever was erased, or whoever is there.
+    fn at_place(&self, told: &ToldParty, number: Option<u8>) -> (Option<&'p Party>, Option<&'p Party>) {
+        let Some(whole) = self.whole else { return (None, None) };
+        let found = whole.parties.iter().find(|party| Some(party.number) == number);
+        let is_document = self.ask.document.is_some();
+        let erased = found.filter(|party| whole.is_erased(party) && (is_document || party.role == told.role));
+        let may_be = |party: &&Party| !whole.is_erased(party) && self.ask.are_alike(party.role, told.role);
+        // Where somebody was erased, the place alone says nothing of whoever has no number either.
+        if is_document && told.identity().is_none() && self.erased_like(told.role).is_some() {
+            return (erased, whole.parties.iter().filter(may_be).find(|party| self.was_told(whole, party, told)));
+        }
+        (erased, found.filter(may_be))
+    }
+
+    /// Whether something that is told of somebody was told of the party before.
+    fn was_told(&self, whole: &Whole, party: &Party, told: &ToldParty) -> bool {
+        let own = whole.values.iter().filter(|kept| kept.party == party.number);
+        let mut known = own.filter_map(|kept| Some((kept.field, self.kept.get(&kept.token)?)));
+        known.any(|(field, facts)| {
+            let value = told.values.iter().find(|(of, _)| *of == field);
+            value.is_some_and(|(_, value)| self.open(facts).is_ok_and(|known| known.raw() == value.raw()))
+        })
+    }
+
+    fn open(&self, facts: &Facts) -> Result<Value> {
+        self.vault.custody.ring.open(&policy::for_upkeep(facts.token.row, Upkeep::Compare), &facts.token)
+    }
+
     async fn take(&mut self, tx: &mut dyn Tx, told: &ToldParty, before: Option<u8>) -> Result<()> {
         let known = self.whole.map(|whole| whole.parties.as_slice()).unwrap_or_default();
-        let before = known.iter().find(|party| Some(party.number) == before && party.role == told.role);
+        let is_document = self.ask.document.is_some();
+        let (erased, before) = self.at_place(told, before);
         // Of somebody who was erased nothing comes back, however late it is told.
-        if let (Some(whole), Some(before)) = (self.whole, before)
-            && whole.is_erased(before)
-        {
-            self.plan.positions.push(before.number);
+        if let Some(erased) = erased.filter(|_| !is_document) {
+            self.plan.positions.push(erased.number);
             return Ok(());
         }
         let (at, candidates, sought) = self.owner_of(tx, told, before).await?;
@@ -104,14 +131,21 @@ impl Planning<'_> {
             let found = &self.owned(at)?.owner;
             (found.subject(), matches!(found, Owner::New(_)))
         };
+        // A document may name people in another order than before; who is found in the call is nobody else.
+        let stays = is_document && known.iter().any(|party| party.subject == subject);
+        if let Some(erased) = erased.filter(|_| !stays) {
+            self.plan.positions.push(erased.number);
+            return Ok(());
+        }
         // Nobody can tell any more whether it is they. Who serves and is known is somebody else.
-        let may_be_erased = told.role == PartyRole::Customer || told.role.serves() && is_new;
+        let may_be_erased =
+            !stays && if told.role.serves() { is_new } else { is_document || told.role == PartyRole::Customer };
         let all = known.iter().chain(&self.plan.parties);
         let present = all.clone().find(|party| party.role == told.role && party.subject == subject);
         let number = if let Some(party) = present {
             party.number
         } else {
-            if let Some(erased) = self.whole.and_then(|whole| whole.erased_in(told.role))
+            if let Some(erased) = self.erased_like(told.role)
                 && may_be_erased
                 && told.subject.is_none()
             {
@@ -132,6 +166,16 @@ impl Planning<'_> {
         };
         self.plan.positions.push(number);
         self.take_values(at, number, told)
+    }
+
+    /// Whoever was erased that somebody may be who is not known. Documents change the roles of people, and leave them out; so
+    /// one of them who was erased is enough, whoever else is there.
+    fn erased_like(&self, role: PartyRole) -> Option<&'p Party> {
+        let whole = self.whole?;
+        if self.ask.document.is_none() {
+            return whole.erased_in(role);
+        }
+        whole.parties.iter().find(|party| self.ask.are_alike(party.role, role) && whole.is_erased(party))
     }
 
     fn owned(&mut self, at: usize) -> Result<&mut Owned> {
@@ -173,9 +217,9 @@ impl Planning<'_> {
         let choice = choose(mark.as_deref(), &found);
         // Whoever is in the call already is the one, whom else the number may belong to.
         let parties = self.whole.map(|whole| whole.parties.as_slice()).unwrap_or_default();
-        let present = parties
-            .iter()
-            .find(|party| party.role == told.role && found.iter().any(|one| one.subject() == party.subject));
+        let present = parties.iter().find(|party| {
+            self.ask.are_alike(party.role, told.role) && found.iter().any(|one| one.subject() == party.subject)
+        });
         if let Some(party) = present.filter(|party| Some(party.subject) != choice.subject) {
             let active = found.iter().any(|one| one.subject() == party.subject && one.is_active());
             return Ok((self.known(party.subject, active), party.candidates.clone(), None));
@@ -235,9 +279,7 @@ impl Planning<'_> {
             if let Some(facts) = kept.and_then(|kept| self.kept.get(&kept.token)) {
                 let opens = policy::token_state(facts, self.now) == TokenState::Active;
                 // What does not open, because a backup was restored or it is damaged, stands.
-                let opened =
-                    self.vault.custody.ring.open(&policy::for_upkeep(facts.token.row, Upkeep::Compare), &facts.token);
-                if !opens || opened.map_or(true, |known| known.raw() == value.value.raw()) {
+                if !opens || self.open(facts).map_or(true, |known| known.raw() == value.value.raw()) {
                     continue;
                 }
                 self.plan.replaced.push(facts.token.clone());

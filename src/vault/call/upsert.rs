@@ -127,9 +127,8 @@ impl Vault {
     async fn told_before(&self, ask: &Upsert, id: CallId) -> Result<(Whole, Outcome)> {
         let mut tx = self.custody.store().read().await?;
         let whole = Whole::read(&mut *tx, &[id]).await?.pop().ok_or_else(|| unknown(id))?;
-        let own = |leg: &&Leg| leg.system == ask.system.as_str() && leg.source_id == ask.source_id.as_str();
         let request = ask.request.ok_or_else(|| Error::internal("an answer without a request"))?;
-        let leg = whole.legs.iter().find(own).ok_or_else(|| answer::mismatch(request))?;
+        let leg = whole.legs.iter().find(|leg| ask.tells_of(leg)).ok_or_else(|| answer::mismatch(request))?;
         let outcome = if leg.revision > ask.revision { Outcome::Stale } else { Outcome::Same };
         touch(&whole);
         Ok((whole, outcome))
@@ -144,8 +143,7 @@ impl Vault {
     ) -> Result<(CallId, Outcome)> {
         let mut tx = self.custody.store().read().await?;
         let known = self.whole_told(&mut *tx, ask).await?;
-        let own = |leg: &&Leg| leg.system == ask.system.as_str() && leg.source_id == ask.source_id.as_str();
-        let leg = known.as_ref().and_then(|whole| whole.legs.iter().find(own)).cloned();
+        let leg = known.as_ref().and_then(|whole| whole.legs.iter().find(|leg| ask.tells_of(leg))).cloned();
         if let (Some(whole), Some(leg)) = (&known, &leg)
             && leg.revision >= ask.revision
         {
@@ -165,7 +163,7 @@ impl Vault {
     }
 
     /// The call that a leg is of, or its group.
-    async fn whole_told(&self, tx: &mut dyn Tx, ask: &Upsert) -> Result<Option<Whole>> {
+    pub(super) async fn whole_told(&self, tx: &mut dyn Tx, ask: &Upsert) -> Result<Option<Whole>> {
         let (system, name) = (ask.system.as_str(), ask.source_id.as_str());
         let leg = tx.legs_named(&[(system, name)]).await?.pop();
         let group = match &ask.group {
@@ -237,6 +235,16 @@ impl Vault {
 }
 
 impl Upsert {
+    /// Whether a leg is the one that is told of.
+    pub(super) fn tells_of(&self, leg: &Leg) -> bool {
+        leg.system == self.system.as_str() && leg.source_id == self.source_id.as_str()
+    }
+
+    /// Whether parties of these roles may be the same one. Documents that tell of a call more than once tell a role now and then.
+    pub(super) const fn are_alike(&self, one: PartyRole, other: PartyRole) -> bool {
+        one as u8 == other as u8 || self.document.is_some() && one.serves() == other.serves()
+    }
+
     /// The mark on what this system calls an agent.
     pub(super) fn agent_mark(&self) -> Result<Label> {
         Label::tag(&format!("agent_id:{}", self.system))

@@ -9,7 +9,8 @@ use futures_util::future::join_all;
 
 use super::upsert::{Outcome, Upsert};
 use super::{AppendEvent, Attach};
-use crate::model::{CallId, Error, Leg, PartId, Reason, Result};
+use crate::formats::vcon::Happened;
+use crate::model::{CallId, Error, Label, Leg, MOST_PARTS, Part, PartId, Reason, Result, SourceCallId};
 use crate::policy::Caller;
 use crate::vault::Vault;
 use crate::vault::profiling::class_of;
@@ -25,7 +26,12 @@ pub struct ImportVcon {
     /// Its parts, whose call and party are not known yet.
     pub parts: Vec<(usize, Attach)>,
     /// What happened in it, likewise.
-    pub events: Vec<(Option<usize>, AppendEvent)>,
+    pub events: Vec<Happened>,
+}
+
+impl ImportVcon {
+    /// Most bytes of a document. Half of what a request may have unless it is configured.
+    pub const LARGEST: usize = 8 << 20;
 }
 
 /// What became of it.
@@ -54,23 +60,31 @@ impl Vault {
         // Before anything of it is kept.
         self.check_fields(caller, IMPORT, &fields, self.clock.now()).await?;
         drop(fields);
-        let (system, name, revision) =
-            (ask.upsert.system.as_str().to_owned(), ask.upsert.source_id.as_str().to_owned(), ask.upsert.revision);
+        self.check_room(&ask).await?;
+        let (system, source_id, revision) =
+            (ask.upsert.system.clone(), ask.upsert.source_id.clone(), ask.upsert.revision);
+        let customer = ask.upsert.parties.iter().position(|party| !party.role.serves());
         let (whole, outcome) = self.upsert_call(caller, ask.upsert).await?;
         let call = whole.call.id;
-        let own = |leg: &&Leg| leg.system == system && leg.source_id == name;
+        let own = |leg: &&Leg| leg.system == system.as_str() && leg.source_id == source_id.as_str();
         let leg = whole.legs.iter().find(own).ok_or_else(|| Error::internal("a leg that is not there"))?;
         if outcome == Outcome::Stale || leg.revision != revision {
             return Ok(Imported { call, outcome: Outcome::Stale, parts: 0, left_out: Vec::new() });
         }
         let number = |place: usize| leg.parties.get(place).copied().unwrap_or_default();
-        let told = |at, party, attach| {
-            let part = Some(PartId::told(&system, &name, revision, at));
-            self.attach_part(caller, Attach { part, call, party, ..attach })
+        let first = whole.parties.iter().find(|party| !party.role.serves()).filter(|party| whole.is_erased(party));
+        // Recordings and what was made of them were the first customer's. They do not come back as another's, who may have some already.
+        let owner = |part: PartId, place: usize| match first {
+            Some(first) if Some(place) == customer && whole.parts.iter().all(|known| known.id != part) => first.number,
+            _ => number(place),
+        };
+        let told = |at, place, attach| {
+            let part = PartId::told(system.as_str(), source_id.as_str(), revision, at);
+            self.attach_part(caller, Attach { part: Some(part), call, party: owner(part, place), ..attach })
         };
         let (places, parts): (Vec<_>, Vec<_>) = ask.parts.into_iter().unzip();
         let parts = parts.into_iter().enumerate().zip(&places);
-        let attached = join_all(parts.map(|((at, attach), place)| told(at, number(*place), attach))).await;
+        let attached = join_all(parts.map(|((at, attach), place)| told(at, *place, attach))).await;
         let mut left_out = BTreeSet::new();
         let mut kept = 0;
         for (place, attached) in places.into_iter().zip(attached) {
@@ -81,14 +95,58 @@ impl Vault {
                 Err(error) => return Err(error),
             }
         }
-        let events = ask.events.into_iter().map(|(place, event)| {
-            self.append_event(caller, AppendEvent { party: place.map(number).filter(|party| *party > 0), ..event })
+        let events = ask.events.into_iter().map(|event| {
+            let party = event.party.map(number).filter(|party| *party > 0);
+            happened(&system, &source_id, &event, party).map(|event| self.append_event(caller, event))
         });
+        let events: Vec<_> = events.collect::<Result<_>>()?;
         for event in join_all(events).await {
             event?;
         }
         Ok(Imported { call, outcome, parts: kept, left_out: left_out.into_iter().collect() })
     }
+
+    /// Refuses what would be more parts than a call may have, with those that others have attached; those of an earlier revision go.
+    async fn check_room(&self, ask: &ImportVcon) -> Result<()> {
+        let mut tx = self.custody.store().read().await?;
+        let Some(whole) = self.whole_told(&mut *tx, &ask.upsert).await? else { return Ok(()) };
+        drop(tx);
+        let leg = whole.legs.iter().find(|leg| ask.upsert.tells_of(leg));
+        // Of what is stale nothing is kept.
+        if leg.is_some_and(|leg| leg.revision > ask.upsert.revision) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let stays =
+            |part: &&Part| whole.gone(part, now).is_none() && leg.is_none_or(|leg| leg.place_of(part.id).is_none());
+        let others = whole.parts.iter().filter(stays).count();
+        if others + ask.parts.len() <= MOST_PARTS {
+            return Ok(());
+        }
+        let message = format!(
+            "it has {} parts beside the {others} that others have attached to its call, which may have {MOST_PARTS} in all",
+            ask.parts.len()
+        );
+        let error = Error::new(Reason::BatchTooLarge, message).at("document").with("call", whole.call.id);
+        Err(error.with("maximum", MOST_PARTS))
+    }
+}
+
+/// An event, by a name that stays the same when a later revision tells of it, in whatever place its party is there.
+fn happened(system: &Label, source_id: &SourceCallId, event: &Happened, party: Option<u8>) -> Result<AppendEvent> {
+    let whom = party.map_or_else(|| "all".to_owned(), |party| party.to_string());
+    let name = format!("vcon.{}.{}.{whom}", event.kind.number(), event.at.micros());
+    Ok(AppendEvent {
+        deed: IMPORT,
+        system: system.clone(),
+        source_id: source_id.clone(),
+        event_id: SourceCallId::parse("party_history", &name)?,
+        kind: event.kind,
+        happened_at: event.at,
+        party,
+        cause: None,
+        recording: None,
+    })
 }
 
 /// Whether nothing is kept of somebody because of what they are, and everything else all the same.

@@ -4,29 +4,43 @@ use std::collections::HashMap;
 
 use super::Keeping;
 use super::call::moved;
-use crate::model::{CallId, Error, Part, PartId, Reason, Result};
+use crate::model::{CallId, Error, Facts, Part, PartId, Reason, Result, SubjectId, TokenRow};
 use crate::store::Tx;
 use crate::store::request::Answer;
+use crate::vault::call::Whole;
 use crate::vault::write::NewPart;
 
 /// What a transaction has found and made of parts.
 #[derive(Default)]
 pub struct Parts {
-    /// The parts that there are of the calls, and those just made.
+    /// The parts that there are of the calls, and those just made. A name is taken for ever.
     known: HashMap<CallId, Vec<PartId>>,
+    /// How many of them are not gone.
+    living: HashMap<CallId, usize>,
+    /// Whose the parties of the calls are.
+    owners: HashMap<(CallId, u8), SubjectId>,
     new: Vec<Part>,
 }
 
 impl Keeping<'_> {
-    /// Reads what parts there are, now that their calls are locked.
+    /// Reads what parts there are and whose the parties are, now that their calls are locked.
     pub(super) async fn read_parts(&mut self, tx: &mut dyn Tx, news: &[&NewPart]) -> Result<()> {
         if news.is_empty() {
             return Ok(());
         }
         let calls: Vec<CallId> = news.iter().map(|new| new.part.call).collect();
-        for part in tx.parts_of(&calls).await? {
+        let parts = tx.parts_of(&calls).await?;
+        let rows: Vec<TokenRow> = parts.iter().filter_map(Part::token).collect();
+        let facts = if rows.is_empty() { Vec::new() } else { tx.facts(&rows, &[]).await? };
+        let facts: HashMap<TokenRow, Facts> = facts.into_iter().map(|facts| (facts.token.row, facts)).collect();
+        for part in parts {
+            let kept = part.token().and_then(|row| facts.get(&row));
+            let lives = kept.is_none_or(|facts| Whole::why_gone(facts, self.now).is_none());
+            *self.calls.parts.living.entry(part.call).or_default() += usize::from(lives);
             self.calls.parts.known.entry(part.call).or_default().push(part.id);
         }
+        let parties = tx.parties_of(&calls).await?.into_iter();
+        self.calls.parts.owners = parties.map(|party| ((party.call, party.number), party.subject)).collect();
         Ok(())
     }
 
@@ -42,7 +56,12 @@ impl Keeping<'_> {
         if known.contains(&part.id) {
             return Err(moved());
         }
-        if known.len() >= new.most {
+        // Somebody may have said meanwhile that the call was another's: what was sealed is under the key of whom it was read of.
+        if self.calls.parts.owners.get(&(part.call, part.party)) != Some(&new.new.owner.subject()) {
+            return Err(moved());
+        }
+        let living = self.calls.parts.living.get(&part.call).copied().unwrap_or_default();
+        if living >= new.most {
             let message = format!("has {} parts already, the most that a call may have", new.most);
             return Err(Error::new(Reason::BatchTooLarge, message).at("call").with("maximum", new.most));
         }
@@ -52,6 +71,7 @@ impl Keeping<'_> {
         self.record_kept(&new.new, &planned);
         self.calls.versions.insert(part.call, bumped);
         self.calls.parts.known.entry(part.call).or_default().push(part.id);
+        *self.calls.parts.living.entry(part.call).or_default() += 1;
         if let Some((caller, id)) = asked {
             let (deed, answer) = (new.new.deed.to_owned(), part.id.to_string());
             let answer = Answer { caller: caller.clone(), id, deed, subject: None, answer, created_at: self.now };
