@@ -9,6 +9,7 @@
 //! A database that one process has for itself knows none of this.
 
 mod lead;
+mod signs;
 mod waiting;
 
 use std::future::Future;
@@ -214,7 +215,7 @@ impl Custody {
     /// look leads to may wait for as long as a lease lasts.
     pub fn keep_up(custody: &Arc<Self>) {
         if custody.member.is_some() {
-            tokio::spawn(keep_lease(Arc::downgrade(custody)));
+            tokio::spawn(signs::keep_lease(Arc::downgrade(custody)));
             tokio::spawn(keep_up(Arc::downgrade(custody)));
         }
     }
@@ -439,39 +440,6 @@ impl Custody {
                 ));
             }
             tokio::time::sleep(LOOK / 2).await;
-        }
-    }
-}
-
-/// Gives signs of life for as long as there are keys; without any, a look joins anew.
-async fn keep_lease(custody: Weak<Custody>) {
-    let mut last = uptime();
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let Some(custody) = custody.upgrade() else { return };
-        let Some(member) = &custody.member else { return };
-        if member.left.load(Ordering::SeqCst) {
-            return;
-        }
-        if custody.ring.epoch().is_err() || member.joining.load(Ordering::SeqCst) {
-            last = uptime();
-            continue;
-        }
-        let begun = uptime();
-        let renewed = custody.renew_lease(member).await;
-        let (late, took) = (begun.saturating_sub(last), begun.abs_diff(uptime()));
-        if late + took > RENEW {
-            // A machine that has too much to do shows here before it loses its lease.
-            tracing::warn!(late_ms = late.as_millis(), took_ms = took.as_millis(), "a sign of life came late");
-        }
-        last = uptime();
-        if let Err(error) = renewed {
-            tracing::debug!(%error, "no sign of life could be given");
-        }
-        let lost = !custody.parts.lease.is_valid() && custody.parts.lease.lapses() > 0;
-        if lost && custody.ring.epoch().is_ok() && !member.joining.load(Ordering::SeqCst) {
-            tracing::error!("this node could not renew its lease; it drops its keys until it can");
-            custody.drop_keys(member);
         }
     }
 }

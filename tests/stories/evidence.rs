@@ -123,7 +123,7 @@ on_both_stores! {
         assert_eq!(done.state(), v1::ErasureState::Shredded);
         assert_eq!(fields(&shown), fields(&done), "the plan says what becomes of it");
         let kept: Vec<_> = fields(&done).into_iter().filter(|(_, verdict, ..)| *verdict != "DESTROY").collect();
-        assert_eq!(kept, [(VOICE, "KEEP_RESTRICTED", 1, "2031-12-01".to_owned())]);
+        assert_eq!(kept, [(VOICE, "KEEP_RESTRICTED", 2, "2031-12-01".to_owned())], "its address and its key");
         calls.assert_forgotten(&mut house).await;
         hoard.collect(&house, "after").await;
         assert_eq!(calls.opened(&house, &hoard).await, [false, true, true], "noise, but for the evidence");

@@ -383,8 +383,8 @@ on_both_stores! {
         assert_eq!(joined(&house.described(&first.call).await), BTreeSet::from([1, 2]));
         let mut later = told(1);
         later["updated_at"] = json!("2026-02-01T00:00:00Z");
-        let carl = json!({ "name": "Carl Moll", "tel": "+4930555222", "role": "customer" });
-        later["parties"].as_array_mut().unwrap().insert(0, carl);
+        let other = json!({ "name": "Carl Moll", "tel": "+4930555222", "role": "customer" });
+        later["parties"].as_array_mut().unwrap().insert(0, other);
         for outcome in [UpsertOutcome::Merged, UpsertOutcome::Same] {
             assert_eq!(house.take_one(&later).await.unwrap().outcome(), outcome);
             let call = house.described(&first.call).await;
@@ -533,7 +533,6 @@ on_both_stores! {
         let mut next = call();
         next["uuid"] = json!("01928e10-193e-8231-b9a2-279e0d16bc47");
         let taken = house.take_one(&next).await.unwrap();
-        assert_eq!(taken.left_out, ["parties[0]"]);
         let whole = house.document(&taken.call, "").await.to_string();
         assert!(whole.contains("Hello, Ana Keller here?"), "what Diana has said is hers: {whole}");
         let diana = house.described(&taken.call).await.parties[1].subject.clone();

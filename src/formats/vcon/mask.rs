@@ -16,11 +16,14 @@ use crate::model::digits::{Chain, chains};
 /// Stands for what is not shown.
 pub const MASK: &str = "[redacted]";
 
+/// Words that follow each other, with the literal that they must be if they must be one.
+type Phrase = (Vec<String>, Option<String>);
+
 /// Whom to look for, by what finds them fast.
 #[derive(Default)]
 struct Sought {
-    /// Phrases by their first word, with the literal that they must be if they must be one.
-    phrases: HashMap<String, Vec<(Vec<String>, Option<String>)>>,
+    /// Phrases by their first word.
+    phrases: HashMap<String, Vec<Phrase>>,
     /// Numbers by their last digits.
     numbers: HashMap<Vec<u8>, Vec<Vec<u8>>>,
 }
@@ -59,7 +62,9 @@ impl Sought {
             });
             found.extend(ends.max().map(|end| (first.from, end)));
         }
-        chains.iter().for_each(|chain| self.numbers(chain, &mut found));
+        for chain in chains {
+            self.numbers(chain, &mut found);
+        }
         found
     }
 

@@ -96,8 +96,8 @@ impl Vault {
             }
         }
         let events = ask.events.into_iter().map(|event| {
-            let party = event.party.map(number).filter(|party| *party > 0);
-            happened(&system, &source_id, &event, party).map(|event| self.append_event(caller, event))
+            let told_of = event.party.map(number).filter(|number| *number > 0);
+            happened(&system, &source_id, &event, told_of).map(|event| self.append_event(caller, event))
         });
         let events: Vec<_> = events.collect::<Result<_>>()?;
         for event in join_all(events).await {

@@ -1,6 +1,6 @@
 //! Parts of calls within a shared transaction: whether there is one of the name, and what is stored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Keeping;
 use super::call::moved;
@@ -28,7 +28,9 @@ impl Keeping<'_> {
         if news.is_empty() {
             return Ok(());
         }
-        let calls: Vec<CallId> = news.iter().map(|new| new.part.call).collect();
+        // Each once, or its parts would count as often as it is named.
+        let calls: BTreeSet<CallId> = news.iter().map(|new| new.part.call).collect();
+        let calls: Vec<CallId> = calls.into_iter().collect();
         let parts = tx.parts_of(&calls).await?;
         let rows: Vec<TokenRow> = parts.iter().filter_map(Part::token).collect();
         let facts = if rows.is_empty() { Vec::new() } else { tx.facts(&rows, &[]).await? };

@@ -132,12 +132,12 @@ fn many_members_are_written_in_time() {
 fn events_are_counted_to_an_end() {
     let hold = |at: usize, event: &str, year: u32| json!({ "party": at, "time": format!("{year}-01-01T00:00:00Z"), "event": event });
     let mut document = of_bob("x");
-    let held = [hold(0, "hold", 1970), hold(0, "unhold", 2080), hold(1, "hold", 1970), hold(1, "unhold", 2080)];
-    document["dialog"][0]["party_history"] = json!(held);
+    let history = [hold(0, "hold", 1970), hold(0, "unhold", 2080), hold(1, "hold", 1970), hold(1, "unhold", 2080)];
+    document["dialog"][0]["party_history"] = json!(history);
     let told = apart(&taken(&document)).unwrap();
     assert_eq!((told.leg.facts.holds, told.leg.facts.held_for), (2, u32::MAX));
-    let joined = |at: usize| json!({ "party": 0, "time": Time::from_micros(at as i64).to_string(), "event": "join" });
-    let dialog = |at: usize| {
+    let joined = |at: i64| json!({ "party": 0, "time": Time::from_micros(at).to_string(), "event": "join" });
+    let dialog = |at: i64| {
         let history: Vec<Value> = (0..10_000).map(|one| joined(at * 10_000 + one)).collect();
         json!({ "type": "text", "start": "2026-01-31T09:30:00Z", "party_history": history })
     };
@@ -252,12 +252,12 @@ fn documents_within_texts_are_cleaned() {
         let full: Value = serde_json::from_str(write(&read.conversation).unwrap().expose()).unwrap();
         assert_eq!(full["dialog"][0]["body"], left, "{text}");
     }
-    assert_eq!(fault(&of_bob("[\"4111\\u00201111\\u00201111\\u00201111\"]")), "dialog[0].body");
+    assert_eq!(fault(&of_bob("[\"4111\\u00201111\\u00201111\\u00201111\"]")), "dialog[0].body[0]");
     let untouched = "{ \"u\": 1.50 }";
     let full: Value = serde_json::from_str(write(&taken(&of_bob(untouched))).unwrap().expose()).unwrap();
     assert_eq!(full["dialog"][0]["body"], untouched, "nothing was wrong with it");
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
-    assert_eq!(fault(&of_bob(&deep)), "dialog[0].body");
+    assert!(fault(&of_bob(&deep)).starts_with("dialog[0].body"));
 }
 
 #[test]
