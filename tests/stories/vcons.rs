@@ -533,6 +533,7 @@ on_both_stores! {
         let mut next = call();
         next["uuid"] = json!("01928e10-193e-8231-b9a2-279e0d16bc47");
         let taken = house.take_one(&next).await.unwrap();
+        assert_eq!(taken.left_out, ["parties[0]"]);
         let whole = house.document(&taken.call, "").await.to_string();
         assert!(whole.contains("Hello, Ana Keller here?"), "what Diana has said is hers: {whole}");
         let diana = house.described(&taken.call).await.parties[1].subject.clone();

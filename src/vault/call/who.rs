@@ -72,7 +72,8 @@ pub fn choose(agent: Option<&str>, found: &[Found]) -> Choice {
         return of(one, Vec::new());
     }
     let candidates: Vec<SubjectId> = people.iter().take(MOST_CANDIDATES).map(|one| one.subject).collect();
-    let provisional = found.iter().filter(|one| one.kind == PROVISIONAL && one.active).min_by_key(|one| one.subject);
+    // Whoever is known by the number alone may have their processing restricted as well: they do not begin anew.
+    let provisional = found.iter().filter(|one| one.kind == PROVISIONAL).min_by_key(|one| (!one.active, one.subject));
     match provisional {
         Some(one) => of(one, candidates),
         None => Choice { subject: None, active: true, candidates },
@@ -119,6 +120,9 @@ mod tests {
             chosen(None, &[found(4, "provisional", true), found(3, "provisional", true)]),
             (Some(3), true, vec![])
         );
+        let rests = found(3, "provisional", false);
+        assert_eq!(chosen(None, std::slice::from_ref(&rests)), (Some(3), false, vec![]), "nobody new");
+        assert_eq!(chosen(None, &[rests, found(4, "provisional", true)]), (Some(4), true, vec![]));
     }
 
     #[test]
