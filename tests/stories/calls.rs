@@ -158,6 +158,32 @@ on_both_stores! {
         assert_eq!(house.listed(of_ada).await, [known.call]);
     }
 
+    async fn nothing_is_kept_of_a_caller_whose_processing_is_restricted_until_that_is_lifted(house: House) {
+        let mut house = house;
+        let (ada, _) = house.tokenize("", vec![field(FieldType::Phone, ADA)]).await;
+        let unknown = house.upsert(leg("3.1", 1, vec![customer("+49 89 7654321", "Bob")])).await.0.parties[0].subject.clone();
+        for subject in [&ada, &unknown] {
+            let (subject, ground) = (subject.clone(), "objection_pending".to_owned());
+            house.subjects.restrict_subject(v1::RestrictSubjectRequest { subject, ground, ..Default::default() }).await.unwrap();
+        }
+        let parties = || vec![customer(ADA, "Ada Lovelace"), customer("+49897654321", "Bob Marked"), agent("17", "Grace")];
+        let (call, outcome) = house.upsert(leg("3.2", 1, parties())).await;
+        assert_eq!(outcome, UpsertOutcome::Created);
+        let whose: Vec<&str> = call.parties.iter().map(|party| party.subject.as_str()).collect();
+        assert_eq!(whose[..2], [ada.as_str(), unknown.as_str()], "nobody begins anew");
+        assert!(call.parties[..2].iter().all(|party| party.values.is_empty()) && !call.parties[2].values.is_empty());
+        assert_eq!(house.find(FieldType::PersonName, "Bob Marked").await, Vec::<String>::new());
+
+        let informed = Some(at(0));
+        for subject in [&ada, &unknown] {
+            let lift = v1::LiftRestrictionRequest { subject: subject.clone(), subject_informed_time: informed, ..Default::default() };
+            house.subjects.lift_restriction(lift).await.unwrap();
+        }
+        let (call, _) = house.upsert(leg("3.3", 1, parties())).await;
+        assert_eq!(call.parties[1].subject, unknown);
+        assert!(call.parties.iter().all(|party| !party.values.is_empty()), "and what comes then is");
+    }
+
     async fn an_agent_is_one_subject_in_every_call_and_sees_nothing_of_others(house: House) {
         let mut house = house;
         let (one, _) = house.upsert(leg("4.1", 1, vec![customer(ADA, "Ada"), agent("a-7", "Bob")])).await;

@@ -59,7 +59,10 @@ on_both_stores! {
         let said = receipt::verify(&erased.receipt, None).unwrap().statement;
         assert_eq!((said.kind, said.call.as_str(), said.reason.as_str()), (Kind::Parts, call.call.as_str(), "ticket 4711"));
         assert_eq!(said.plan.iter().map(|item| item.count).sum::<u64>(), 3, "two values of the one, one of the other");
-        assert_eq!(house.try_erase_parts(ask).await.unwrap(), erased, "and as often as it is asked");
+        assert_eq!(house.try_erase_parts(ask.clone()).await.unwrap(), erased, "and as often as it is asked");
+        let others = v1::ErasePartsRequest { request_id: ask.request_id, ..erase(&call, &[&recording, &note]) };
+        let refused = house.try_erase_parts(others).await.unwrap_err();
+        assert_eq!(reason(&refused), "REQUEST_MISMATCH", "what it did not name is not passed over in silence");
         let refused = house.media_key(&recording.part, CARE).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "PART_ERASED"));
         let shown = house.call(&call, 0).await;

@@ -101,6 +101,17 @@ impl Place {
     }
 }
 
+/// What the servers said last tells why a story fails.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the log of the servers here ends with\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}
+
 /// A running server. Dropped, it is killed, as a power cut would.
 pub struct Server {
     child: Child,

@@ -36,8 +36,8 @@ const BUDGET: [u64; 2] = [5_000, 25_000];
 /// Callers who are looked up, spread evenly over all.
 const SAMPLE: usize = 20_000;
 
-/// Values that are shown of each: the name and four more.
-const SHOWN: usize = 5;
+/// Values that are shown of each, as many as a look-up shows: the name and five more.
+const SHOWN: usize = 6;
 
 /// How many people there are, how often one calls, and where they are kept.
 #[derive(Clone, clap::Args)]
@@ -214,7 +214,7 @@ fn number_of(number: usize) -> String {
     format!("+4930{number:08}")
 }
 
-/// A caller: a number, a name and four more values.
+/// A caller: a number, a name and five more values.
 fn person(number: usize) -> v1::TokenizeRequest {
     let salutation =
         v1::FieldInput { tags: vec!["salutation".to_owned()], ..field(v1::FieldType::Text, "Frau Dr.".to_owned()) };
@@ -225,6 +225,7 @@ fn person(number: usize) -> v1::TokenizeRequest {
             field(v1::FieldType::PersonName, format!("Ada Lovelace {number}")),
             salutation,
             field(v1::FieldType::Email, format!("ada.{number}@example.com")),
+            field(v1::FieldType::Text, format!("customer {number}")),
             field(v1::FieldType::PostalAddress, format!("{number} High Street, 10115 Berlin")),
             field(
                 v1::FieldType::DateOfBirth,

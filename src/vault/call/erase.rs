@@ -72,7 +72,8 @@ impl Vault {
         call::touch(whole.people.values().map(Touched::described));
         if let Some(answer) = self.answered(caller, DEED, ask.request).await? {
             let run = self.retention_run(RetentionRunId::parse(&answer.answer).map_err(Error::internal)?).await?;
-            if run.call != Some(ask.call) {
+            // What it destroyed then is gone, so whatever is left was not named.
+            if run.call != Some(ask.call) || !ask.are_gone(&whole, self.clock.now()) {
                 return Err(answer::mismatch(answer.id));
             }
             return self.finish_parts(ask, Some(run)).await;
@@ -173,6 +174,12 @@ impl Vault {
 }
 
 impl EraseParts {
+    /// Whether nothing is there of any of them.
+    fn are_gone(&self, whole: &Whole, now: Time) -> bool {
+        let known = |id: &PartId| whole.parts.iter().find(|part| part.id == *id);
+        self.parts.iter().all(|id| known(id).is_some_and(|part| whole.gone(part, now).is_some()))
+    }
+
     /// Those of the parts that are still there, and may go.
     fn left<'w>(&self, whole: &'w Whole, now: Time) -> Result<Vec<&'w Part>> {
         if whole.call.ended_at.is_none() {
