@@ -30,6 +30,7 @@ mod buckets;
 mod call_events;
 mod calls;
 mod calls_apart;
+mod calls_nodes;
 mod cdr;
 mod certificates;
 mod claims;

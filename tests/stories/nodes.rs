@@ -10,6 +10,7 @@ use lacuna::proto::v1;
 use lacuna::proto::v1::call_service_client::CallServiceClient;
 use lacuna::proto::v1::consent_service_client::ConsentServiceClient;
 use lacuna::proto::v1::event_service_client::EventServiceClient;
+use lacuna::proto::v1::retention_service_client::RetentionServiceClient;
 use lacuna::proto::v1::subject_service_client::SubjectServiceClient;
 use lacuna::proto::v1::token_service_client::TokenServiceClient;
 use lacuna::proto::v1::{ErasureState, FieldType};
@@ -34,6 +35,7 @@ pub struct Node {
     pub consents: ConsentServiceClient<Link>,
     pub events: EventServiceClient<Link>,
     pub calls: CallServiceClient<Link>,
+    pub retention: RetentionServiceClient<Link>,
 }
 
 /// A vault with several nodes on this machine.
@@ -67,8 +69,9 @@ impl Vault {
         let events = EventServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
         let consents = ConsentServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
         let subjects = SubjectServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
-        let calls = CallServiceClient::with_interceptor(channel, Bearer(token));
-        Node { server, tokens, subjects, consents, events, calls }
+        let calls = CallServiceClient::with_interceptor(channel.clone(), Bearer(token.clone()));
+        let retention = RetentionServiceClient::with_interceptor(channel, Bearer(token));
+        Node { server, tokens, subjects, consents, events, calls, retention }
     }
 
     pub fn nodes(&self, number: usize) -> Vec<Node> {
