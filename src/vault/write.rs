@@ -130,12 +130,33 @@ pub struct NewEvent {
 pub struct NewPart {
     /// The part.
     pub part: Part,
+    /// The leg that it is told with, which has to say the same still.
+    pub of: Option<ToldLeg>,
     /// What is kept of it.
     pub new: NewTokens,
     /// Makes the write idempotent.
     pub request: Option<RequestId>,
     /// Most parts that its call may have.
     pub most: usize,
+}
+
+/// A revision of a leg that parts are told with.
+#[derive(Clone)]
+pub struct ToldLeg {
+    /// Which system tells of the leg.
+    pub system: String,
+    /// What that calls it.
+    pub source_id: String,
+    /// Counts what it says.
+    pub revision: u64,
+}
+
+impl ToldLeg {
+    /// Whether a leg is the one, and says what it said.
+    #[must_use]
+    pub fn is(&self, leg: &Leg) -> bool {
+        leg.system == self.system && leg.source_id == self.source_id && leg.revision == self.revision
+    }
 }
 
 /// Values of one subject that are told with a call.

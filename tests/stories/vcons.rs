@@ -541,6 +541,68 @@ on_both_stores! {
         assert!(redacted.contains("Diana Hernandez") && !redacted.contains("Ana"), "{redacted}");
     }
 
+    async fn two_with_one_number_are_not_taken_for_each_other(house: House) {
+        let mut document = call();
+        let carla = json!({ "name": "Carla Moll", "tel": "+4930555999", "role": "customer" });
+        document["parties"].as_array_mut().unwrap().push(carla);
+        document["dialog"][1]["body"] = json!("Yes, this is Carla and my parcel is lost.");
+        let taken = house.take_one(&document).await.unwrap();
+        assert_eq!(taken.left_out, ["parties[2]"], "whose name cannot be kept beside the other's");
+        let parties = house.described(&taken.call).await.parties;
+        assert_eq!(parties.len(), 2);
+        let whole = house.document(&taken.call, "").await;
+        assert_eq!((&whole["parties"][0]["name"], &whole["parties"][2]["name"]), (&json!("Ana Keller"), &Value::Null));
+        for party in parties {
+            let redacted = house.document(&taken.call, &party.subject).await.to_string();
+            assert!(!redacted.contains("Carla"), "nobody knows what to look for: {redacted}");
+        }
+        let mut same = call();
+        same["uuid"] = json!("01928e10-193e-8231-b9a2-279e0d16bc47");
+        let ana = same["parties"][0].clone();
+        same["parties"].as_array_mut().unwrap().push(ana);
+        assert_eq!(house.take_one(&same).await.unwrap().left_out, Vec::<String>::new(), "one who is told twice is one");
+    }
+
+    async fn revisions_that_are_told_on_many_sides_at_once_leave_the_parts_of_one(house: House) {
+        let told: Vec<Value> = (0..6)
+            .map(|revision| {
+                let mut document = call();
+                document["updated_at"] = json!(format!("2026-02-01T00:00:0{revision}Z"));
+                document["analysis"][0]["body"] = json!(format!("Told as {revision}."));
+                let extra = (0..revision).map(|at| json!({ "type": "text", "start": "2026-01-31T09:32:00Z", "parties": [at % 2], "body": "More." }));
+                document["dialog"].as_array_mut().unwrap().extend(extra);
+                document
+            })
+            .collect();
+        let taken = futures_util::future::join_all(told.iter().map(|document| house.take_one(document))).await;
+        let taken: Vec<_> = taken.into_iter().map(Result::unwrap).collect();
+        let newest = taken.last().unwrap();
+        assert_ne!(newest.outcome(), UpsertOutcome::Stale);
+        let living = house.described(&newest.call).await.parts.iter().filter(|part| part.gone.is_empty()).count();
+        assert_eq!(living, usize::try_from(newest.parts).unwrap(), "and of no other: {taken:?}");
+        let written = house.document(&newest.call, "").await;
+        assert_eq!((&written["analysis"][0]["body"], written["dialog"].as_array().unwrap().len()), (&json!("Told as 5."), 8));
+        assert_eq!(house.take_one(&told[5]).await.unwrap().outcome(), UpsertOutcome::Same);
+    }
+
+    async fn what_was_made_of_a_dialog_is_of_somebody_who_was_in_it(house: House) {
+        let mut house = house;
+        let mut document = call();
+        let expert = json!({ "name": "Erik Holm", "tel": "+4930555777", "role": "thirdparty" });
+        document["parties"].as_array_mut().unwrap().push(expert);
+        document["dialog"][1]["parties"] = json!([2]);
+        document["dialog"][1]["originator"] = json!(2);
+        document["analysis"] = json!([{ "type": "transcript", "dialog": 1, "vendor": "acme", "body": "Erik knows more.", "encoding": "none" }]);
+        let taken = house.take_one(&document).await.unwrap();
+        let parties = house.described(&taken.call).await.parties;
+        let erik = parties.iter().find(|party| party.role() == v1::PartyRole::ThirdParty).unwrap();
+        let before = house.document(&taken.call, "").await.to_string();
+        assert!(before.contains("Erik knows more."), "{before}");
+        house.erase(&erik.subject).await;
+        let after = house.document(&taken.call, "").await.to_string();
+        assert!(!after.contains("Erik knows more."), "{after}");
+    }
+
     async fn nothing_that_is_attached_passes_for_a_piece_of_a_conversation(house: House) {
         let call = house.a_call("1.1").await;
         let genuine = house.document(&call.call, "").await["uuid"].clone();

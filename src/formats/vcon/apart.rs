@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use data_encoding::BASE64URL_NOPAD;
 
-use super::model::{Attachment, Conversation, Dialog, DialogKind, Party, Role};
+use super::model::{Analysis, Attachment, Conversation, Dialog, DialogKind, Party, Role};
 use super::read::essence;
 use super::write;
 use crate::formats::cdr::{self, Told};
@@ -98,6 +98,7 @@ pub fn apart(conversation: &Conversation) -> Result<Apart> {
         people.iter().enumerate().map(|(at, _)| party(conversation, at)).collect::<Result<_>>()?;
     let mut taking = Taking {
         conversation,
+        people: conversation.dialog.iter().map(Dialog::people).collect(),
         customer: people.iter().position(|party| !serves(party)).unwrap_or_default(),
         agent: people.iter().position(serves),
         parts: Vec::new(),
@@ -291,6 +292,8 @@ type Entries = Vec<(&'static str, Json)>;
 
 struct Taking<'c> {
     conversation: &'c Conversation,
+    /// Who was in each dialog.
+    people: Vec<Vec<usize>>,
     customer: usize,
     agent: Option<usize>,
     parts: Vec<Kept>,
@@ -323,9 +326,11 @@ impl Taking<'_> {
             "dialog" => {
                 self.conversation.dialog.get(at).map_or((self.customer, PartKind::Recording), |own| self.of_dialog(own))
             }
-            "analysis" => self.conversation.analysis.get(at).map_or((self.customer, PartKind::Summary), |own| {
-                self.of_analysis(&own.kind.expose().to_ascii_lowercase())
-            }),
+            "analysis" => self
+                .conversation
+                .analysis
+                .get(at)
+                .map_or((self.customer, PartKind::Summary), |own| self.of_analysis(own)),
             _ => (
                 self.conversation.attachments.get(at).map_or(self.customer, |own| self.of_attachment(own)),
                 PartKind::Note,
@@ -363,11 +368,17 @@ impl Taking<'_> {
         }
     }
 
-    fn of_analysis(&self, name: &str) -> (usize, PartKind) {
+    fn of_analysis(&self, analysis: &Analysis) -> (usize, PartKind) {
+        let name = analysis.kind.expose().to_ascii_lowercase();
+        // What was made of a dialog in which the customer was not is not the customer's.
+        let mut dialogs =
+            analysis.dialogs.iter().filter_map(|at| self.people.get(*at)).filter(|there| !there.is_empty());
+        let other = dialogs.clone().find_map(|there| there.first().copied());
+        let owner = other.filter(|_| !dialogs.any(|there| there.contains(&self.customer))).unwrap_or(self.customer);
         match self.agent {
             Some(agent) if name.contains("score") => (agent, PartKind::Scorecard),
-            _ if name.contains("transcript") || name.contains("diariz") => (self.customer, PartKind::Transcript),
-            _ => (self.customer, PartKind::Summary),
+            _ if name.contains("transcript") || name.contains("diariz") => (owner, PartKind::Transcript),
+            _ => (owner, PartKind::Summary),
         }
     }
 

@@ -50,6 +50,7 @@ pub fn attach(ask: v1::AttachPartRequest) -> Result<Attach> {
         return Err(Error::invalid("sha256", "is not that of what was given"));
     }
     Ok(Attach {
+        of: None,
         deed: ATTACH,
         part: parse::optional(&ask.part).map(PartId::parse).transpose()?,
         call,

@@ -168,6 +168,7 @@ impl Import {
             deed: IMPORT_VCON,
             part: None,
             call: CallId::from_bytes([0; 16]),
+            of: None,
             party: 0,
             kind: kept.kind,
             class,

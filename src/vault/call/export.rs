@@ -289,6 +289,11 @@ impl Export {
             self.unknown.insert(at);
             self.left_out.push(format!("parties[{at}]"));
         }
+        // Of two whom the document told with one number, what the first is called is known.
+        if self.order.iter().take(at).any(|other| other.number == party.number) {
+            self.unknown.insert(at);
+            return Some(member);
+        }
         let own = |value: &&crate::model::PartyValue| value.party == party.number && !erased;
         let values: Vec<_> = self.whole.values.iter().filter(own).copied().collect();
         // Of somebody of whom nothing is kept nobody knows what to look for.

@@ -15,7 +15,7 @@ use crate::vault::audit::{Touched, call, outcome};
 use crate::vault::call::show::ShownPart;
 use crate::vault::profiling::class_of;
 use crate::vault::token::{ATTEMPTS, Field};
-use crate::vault::write::{NewPart, Owner, Write, Written};
+use crate::vault::write::{NewPart, Owner, ToldLeg, Write, Written};
 
 /// The rpc.
 pub const ATTACH: &str = "AttachPart";
@@ -31,6 +31,8 @@ pub struct Attach {
     pub part: Option<PartId>,
     /// To which call.
     pub call: CallId,
+    /// The leg that it is told with; without it, it belongs to the call.
+    pub of: Option<ToldLeg>,
     /// Whose it is.
     pub party: u8,
     /// What it is.
@@ -117,7 +119,7 @@ impl Vault {
             created_at: now,
         };
         drop(rows);
-        let write = NewPart { part, new, request: ask.request, most: MOST_PARTS };
+        let write = NewPart { part, of: ask.of.clone(), new, request: ask.request, most: MOST_PARTS };
         match self.writes.call(Write::Part(Box::new(write))).await?.map_err(of_party)? {
             Written::Part => {
                 // Its entry was written along with it.

@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 
-use super::upsert::{Outcome, Upsert};
+use super::upsert::{Outcome, ToldParty, Upsert};
 use super::{AppendEvent, Attach};
 use crate::formats::vcon::Happened;
-use crate::model::{CallId, Error, Label, Leg, MOST_PARTS, Part, PartId, Reason, Result, SourceCallId};
+use crate::model::{CallId, Error, Label, Leg, MOST_PARTS, Part, PartId, Reason, Result, SourceCallId, Value};
 use crate::policy::Caller;
 use crate::vault::Vault;
 use crate::vault::profiling::class_of;
 use crate::vault::token::Field;
+use crate::vault::write::ToldLeg;
 
 /// The rpc.
 pub const IMPORT: &str = "ImportVcon";
@@ -64,6 +65,7 @@ impl Vault {
         let (system, source_id, revision) =
             (ask.upsert.system.clone(), ask.upsert.source_id.clone(), ask.upsert.revision);
         let customer = ask.upsert.parties.iter().position(|party| !party.role.serves());
+        let alike = alike(&ask.upsert.parties);
         let (whole, outcome) = self.upsert_call(caller, ask.upsert).await?;
         let call = whole.call.id;
         let own = |leg: &&Leg| leg.system == system.as_str() && leg.source_id == source_id.as_str();
@@ -80,18 +82,25 @@ impl Vault {
         };
         let told = |at, place, attach| {
             let part = PartId::told(system.as_str(), source_id.as_str(), revision, at);
-            self.attach_part(caller, Attach { part: Some(part), call, party: owner(part, place), ..attach })
+            let of = Some(ToldLeg { system: leg.system.clone(), source_id: leg.source_id.clone(), revision });
+            self.attach_part(caller, Attach { part: Some(part), call, party: owner(part, place), of, ..attach })
         };
         let (places, parts): (Vec<_>, Vec<_>) = ask.parts.into_iter().unzip();
         let parts = parts.into_iter().enumerate().zip(&places);
         let attached = join_all(parts.map(|((at, attach), place)| told(at, *place, attach))).await;
-        let mut left_out = BTreeSet::new();
+        // Who was told with the number of another is kept as that one, and nothing of them that is not the same.
+        let lost = alike.into_iter().filter(|(place, other)| number(*place) == number(*other) && number(*place) > 0);
+        let mut left_out: BTreeSet<String> = lost.map(|(place, _)| format!("parties[{place}]")).collect();
         let mut kept = 0;
         for (place, attached) in places.into_iter().zip(attached) {
             match attached {
                 Ok(_) => kept += 1,
                 // As of their values, nothing is kept of them.
                 Err(error) if is_of_nobody(error.reason) => drop(left_out.insert(format!("parties[{place}]"))),
+                // Somebody tells a higher revision at the same time, with which all of this one goes.
+                Err(error) if error.reason == Reason::CallConflict => {
+                    return Ok(Imported { call, outcome: Outcome::Stale, parts: 0, left_out: Vec::new() });
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -132,6 +141,19 @@ impl Vault {
     }
 }
 
+/// Places of those who are told with a value that another before them is told otherwise, each with that other's place.
+fn alike(parties: &[ToldParty]) -> Vec<(usize, usize)> {
+    let says =
+        |party: &ToldParty, of, value: &Value| party.values.iter().any(|(f, v)| *f == of && v.raw() == value.raw());
+    let mut alike = Vec::new();
+    for (at, party) in parties.iter().enumerate() {
+        let others = parties.iter().enumerate().take(at);
+        let loses = |other: &ToldParty| party.values.iter().any(|(of, value)| !says(other, *of, value));
+        alike.extend(others.filter(|(_, other)| loses(other)).map(|(other, _)| (at, other)));
+    }
+    alike
+}
+
 /// An event, by a name that stays the same when a later revision tells of it, in whatever place its party is there.
 fn happened(system: &Label, source_id: &SourceCallId, event: &Happened, party: Option<u8>) -> Result<AppendEvent> {
     let whom = party.map_or_else(|| "all".to_owned(), |party| party.to_string());
@@ -151,5 +173,8 @@ fn happened(system: &Label, source_id: &SourceCallId, event: &Happened, party: O
 
 /// Whether nothing is kept of somebody because of what they are, and everything else all the same.
 const fn is_of_nobody(reason: Reason) -> bool {
-    matches!(reason, Reason::SubjectErased | Reason::SubjectRestricted | Reason::SubjectScheduled)
+    matches!(
+        reason,
+        Reason::ErasurePending | Reason::SubjectErased | Reason::SubjectRestricted | Reason::SubjectScheduled
+    )
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Keeping;
 use super::call::moved;
-use crate::model::{CallId, Error, Facts, Part, PartId, Reason, Result, SubjectId, TokenRow};
+use crate::model::{CallId, Error, Facts, Leg, Part, PartId, Reason, Result, SubjectId, TokenRow};
 use crate::store::Tx;
 use crate::store::request::Answer;
 use crate::vault::call::Whole;
@@ -17,6 +17,8 @@ pub struct Parts {
     known: HashMap<CallId, Vec<PartId>>,
     /// How many of them are not gone.
     living: HashMap<CallId, usize>,
+    /// The legs of the calls that parts are told with.
+    legs: Vec<Leg>,
     /// Whose the parties of the calls are.
     owners: HashMap<(CallId, u8), SubjectId>,
     new: Vec<Part>,
@@ -41,6 +43,9 @@ impl Keeping<'_> {
             *self.calls.parts.living.entry(part.call).or_default() += usize::from(lives);
             self.calls.parts.known.entry(part.call).or_default().push(part.id);
         }
+        if news.iter().any(|new| new.of.is_some()) {
+            self.calls.parts.legs = tx.legs_of(&calls).await?;
+        }
         let parties = tx.parties_of(&calls).await?.into_iter();
         self.calls.parts.owners = parties.map(|party| ((party.call, party.number), party.subject)).collect();
         Ok(())
@@ -61,6 +66,14 @@ impl Keeping<'_> {
         // Somebody may have said meanwhile that the call was another's: what was sealed is under the key of whom it was read of.
         if self.calls.parts.owners.get(&(part.call, part.party)) != Some(&new.new.owner.subject()) {
             return Err(moved());
+        }
+        if new
+            .of
+            .as_ref()
+            .is_some_and(|of| !self.calls.parts.legs.iter().any(|leg| leg.call == part.call && of.is(leg)))
+        {
+            let message = "a higher revision of the document that this is told with was told meanwhile";
+            return Err(Error::new(Reason::CallConflict, message).with("call", part.call));
         }
         let living = self.calls.parts.living.get(&part.call).copied().unwrap_or_default();
         if living >= new.most {
