@@ -219,9 +219,14 @@ fn choose(
     };
     // Anybody can present any name with a number: what a call has told is not what the vault was told of the person.
     let addresses = |facts: &Facts| rank(facts) <= 1 && !facts.token.is_of_a_call();
+    // Notes, transcripts and keys belong to a call, not to how somebody is known.
+    let is_of_a_call_alone = |facts: &Facts| {
+        facts.token.is_of_a_call() && matches!(facts.token.kind, FieldType::Text | FieldType::Json | FieldType::Bytes)
+    };
     let mut chosen: Vec<Facts> = values
         .into_iter()
         .filter(|facts| may_read(facts.token.kind) && policy::token_state(facts, now) == TokenState::Active)
+        .filter(|facts| !is_of_a_call_alone(facts))
         .filter(|facts| addresses(facts) || assurance > Assurance::NumberOnly)
         // The agent has the number.
         .filter(|facts| !matched.iter().any(|known| known.token.row == facts.token.row))

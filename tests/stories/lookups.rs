@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 
 use crate::asks::CARE;
 use crate::house::{Bearer, House, Link, Somebody, field, fields_at_fault, on_both_stores, outcome, reason};
+use crate::parts::{part, written};
 use crate::policies::{as_member, entries, with_roles};
 
 const NUMBER: &str = "+49301234567";
@@ -170,6 +171,20 @@ on_both_stores! {
         let times: Vec<_> = told.iter().map(|one| one.last_activity_time.unwrap().seconds).collect();
         assert_eq!((told[0].subject.as_str(), told[1].subject.as_str()), (ada.subject.as_str(), bob.as_str()));
         assert_eq!(times[0] - times[1], 60);
+    }
+
+    async fn what_calls_have_of_somebody_is_shown_with_the_calls(house: House) {
+        let mut house = house;
+        house.config.limits.lookup_milliseconds = PATIENT;
+        house.reopen().await;
+        house.tokenize("", vec![field(FieldType::Phone, NUMBER), field(FieldType::Email, "ada@example.com")]).await;
+        house.clock.advance(Duration::from_secs(1));
+        let call = house.a_call("1.1").await;
+        let said = part(&call, v1::PartKind::Transcript, written("Ada said too much."));
+        house.attach(said).await;
+        let told = look(&house, ask(NUMBER, Assurance::Verified)).await.unwrap();
+        assert_eq!(told.candidates[0].subject, call.parties[0].subject);
+        assert_eq!(values(&told), [Ok("Ada".to_owned()), Ok("ada@example.com".to_owned())]);
     }
 
     async fn who_is_erased_calls_as_a_stranger(house: House) {

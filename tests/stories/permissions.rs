@@ -29,7 +29,7 @@ r SUBJECT_RESTRICTED    s SUBJECT_SCHEDULED     e SUBJECT_ERASED
 ";
 
 /// The usual roles, one that no policy speaks of, and whoever may do everything.
-const CALLERS: [&str; 10] = [
+const CALLERS: [&str; 11] = [
     "ordering-service",
     "mailer",
     "analytics",
@@ -38,6 +38,7 @@ const CALLERS: [&str; 10] = [
     "data-protection-officer",
     "security-officer",
     "auditor",
+    "telephone-system",
     "nobody",
     "owner",
 ];

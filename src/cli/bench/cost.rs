@@ -48,7 +48,7 @@ const GROUPS: &str = "[\"supervisor\", \"ordering-service\"]";
 const GOOD_FOR: i64 = 24 * 3600;
 
 /// The templates of roles.
-const ROLES: [(&str, &str); 8] = [
+const ROLES: [(&str, &str); 9] = [
     ("analytics", include_str!("../../../policies/roles/analytics.cedar")),
     ("auditor", include_str!("../../../policies/roles/auditor.cedar")),
     ("contact-centre-agent", include_str!("../../../policies/roles/contact-centre-agent.cedar")),
@@ -57,6 +57,7 @@ const ROLES: [(&str, &str); 8] = [
     ("ordering-service", include_str!("../../../policies/roles/ordering-service.cedar")),
     ("security-officer", include_str!("../../../policies/roles/security-officer.cedar")),
     ("supervisor", include_str!("../../../policies/roles/supervisor.cedar")),
+    ("telephone-system", include_str!("../../../policies/roles/telephone-system.cedar")),
 ];
 
 /// A vault to be opened.

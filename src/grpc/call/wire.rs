@@ -39,6 +39,10 @@ pub fn upsert(ask: v1::UpsertCallRequest, deed: &'static str) -> Result<Upsert> 
     if ended_at.is_some_and(|end| end < started_at) {
         return Err(Error::invalid("end_time", "lies before start_time"));
     }
+    let answered_at = time("answer_time", ask.answer_time)?;
+    if answered_at.is_some_and(|answer| answer < started_at || ended_at.is_some_and(|end| end < answer)) {
+        return Err(Error::invalid("answer_time", "lies before start_time or after end_time"));
+    }
     let disposition = match ask.disposition {
         0 => None,
         number => Some(Disposition::from_number(number).ok_or_else(|| Error::invalid("disposition", "is not known"))?),
@@ -52,7 +56,7 @@ pub fn upsert(ask: v1::UpsertCallRequest, deed: &'static str) -> Result<Upsert> 
         dialled: ask.dialled,
         started_at,
         rung_at: time("ring_time", ask.ring_time)?,
-        answered_at: time("answer_time", ask.answer_time)?,
+        answered_at,
         ended_at,
         holds: ask.hold_count,
         held_for: ask.hold_seconds,

@@ -97,7 +97,10 @@ impl Vault {
         let sees = |party: u8| ask.viewer.is_none_or(|viewer| viewer == party);
         let values =
             whole.values.iter().filter(|value| sees(value.party) && (all || ask.fields.contains(&value.field)));
-        let parts = whole.parts.iter().filter(|part| sees(part.party) && (all || ask.kinds.contains(&part.kind)));
+        let now = self.clock.now();
+        let asked = |part: &&Part| sees(part.party) && (all || ask.kinds.contains(&part.kind));
+        // Of what is gone it is told why, and nothing else.
+        let parts = whole.parts.iter().filter(asked).filter(|part| whole.gone(part, now).is_none());
         let rows = values.map(|value| value.token).chain(parts.filter_map(|part| part.content)).take(MOST);
         let tokens: Vec<String> = rows.map(|row| self.custody.ring.opaque(row).to_string()).collect();
         let detokenize = Detokenize {
