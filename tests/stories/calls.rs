@@ -411,6 +411,22 @@ on_both_stores! {
         assert_eq!(seen.len(), 5);
         let window = v1::ListCallsRequest { start_time: Some(at(1)), end_time: Some(at(3)), ..Default::default() };
         assert_eq!(house.listed(window).await, seen[1..3]);
+
+        let told = |system: &str, id: &str| {
+            let (source_system, source_call_id) = (system.to_owned(), id.to_owned());
+            v1::ListCallsRequest { source_system, source_call_id, ..Default::default() }
+        };
+        assert_eq!(house.listed(told("pbx", "9.2")).await, seen[2..3], "by what the system calls it");
+        assert_eq!(house.listed(told("pbx", "9.7")).await, Vec::<String>::new());
+        assert_eq!(house.listed(told("crm", "9.2")).await, Vec::<String>::new());
+        for (ask, field) in [
+            (told("", "9.2"), "source_system"),
+            (told("pbx", ""), "source_call_id"),
+            (v1::ListCallsRequest { queue: "billing".to_owned(), ..told("pbx", "9.2") }, "source_call_id"),
+        ] {
+            let refused = house.calls().await.list_calls(ask).await.unwrap_err();
+            assert_eq!((refused.code(), fields_at_fault(&refused)), (Code::InvalidArgument, vec![field.to_owned()]));
+        }
     }
 }
 

@@ -658,6 +658,8 @@ async fn speak_of_calls(door: &mut Door, values: &Values, ear: &mut Ear) {
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { subject: text(), ..list.clone() });
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { agent: text(), ..list.clone() });
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { queue: text(), ..list.clone() });
+        let (source_system, source_call_id) = ("pbx".to_owned(), text());
+        ask!(ear, door.calls, list_calls, v1::ListCallsRequest { source_system, source_call_id, ..list.clone() });
         ask!(ear, door.calls, list_calls, v1::ListCallsRequest { page_token: text(), ..list });
     }
     speak_of_rows(door, values, ear).await;

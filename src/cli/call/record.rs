@@ -117,6 +117,19 @@ pub struct List {
     /// Only calls that this subject served
     #[arg(long, value_name = "SUBJECT", default_value = "", hide_default_value = true, conflicts_with = "subject")]
     agent: String,
+    /// Only the call that this system told of
+    #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true, requires = "source_call_id")]
+    system: String,
+    /// Only the call with the leg that the system calls so
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "",
+        hide_default_value = true,
+        requires = "system",
+        conflicts_with_all = ["subject", "agent", "queue", "from", "until", "payment_without_pause", "pauses_longer_than"]
+    )]
+    source_call_id: String,
     /// Only calls of this queue
     #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true)]
     queue: String,
@@ -204,7 +217,8 @@ impl List {
     /// Lists calls.
     pub async fn run(self, remote: &Remote) -> Result<Answer> {
         let mut vault = remote.open().await?;
-        let Self { subject, agent, queue, from, until, payment_without_pause, pauses_longer_than, paging } = self;
+        let Self { subject, agent, system, source_call_id, queue, from, until, payment_without_pause, .. } = self;
+        let (pauses_longer_than, paging) = (self.pauses_longer_than, self.paging);
         let pause_longer_than_seconds = pauses_longer_than;
         let page = async |page_size, page_token| {
             let request = v1::ListCallsRequest {
@@ -215,6 +229,8 @@ impl List {
                 end_time: until,
                 payment_without_pause,
                 pause_longer_than_seconds,
+                source_system: system.clone(),
+                source_call_id: source_call_id.clone(),
                 page_size,
                 page_token,
             };

@@ -19,7 +19,7 @@ use super::identity::caller;
 use super::landing::Landing;
 use super::stream::{self, Answers};
 use super::{answer, parse, status};
-use crate::model::{CallFilter, CallId, Error, Label, Result, SubjectId};
+use crate::model::{CallFilter, CallId, Error, Label, Result, SourceCallId, SubjectId};
 use crate::policy::Caller;
 use crate::proto::v1;
 use crate::proto::v1::call_service_server::CallService;
@@ -194,7 +194,18 @@ async fn show(
     Ok(v1::GetCallResponse { call: Some(call) })
 }
 
-async fn list(vault: &Vault, ask: v1::ListCallsRequest) -> Result<v1::ListCallsResponse> {
+async fn list(vault: &Vault, mut ask: v1::ListCallsRequest) -> Result<v1::ListCallsResponse> {
+    if !ask.source_system.is_empty() || !ask.source_call_id.is_empty() {
+        let system = Label::code("source_system", &std::mem::take(&mut ask.source_system))?;
+        let source_id = SourceCallId::parse("source_call_id", &std::mem::take(&mut ask.source_call_id))?;
+        let page = (std::mem::take(&mut ask.page_size), std::mem::take(&mut ask.page_token));
+        crate::vault::page_size(page.0)?;
+        if ask != v1::ListCallsRequest::default() || !page.1.is_empty() {
+            return Err(Error::invalid("source_call_id", "cannot be given together with what else chooses calls"));
+        }
+        let calls = vault.calls_told(&system, &source_id).await?.into_iter().map(wire::call).collect();
+        return Ok(v1::ListCallsResponse { calls, ..Default::default() });
+    }
     if !ask.subject.is_empty() && !ask.agent.is_empty() {
         return Err(Error::invalid("agent", "cannot be given together with subject"));
     }

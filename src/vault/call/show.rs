@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::{Whole, unknown};
 use crate::keys::flight::Flight;
 use crate::model::{
-    Call, CallEvent, CallField, CallFilter, CallId, Channel, Content, Error, Leg, Part, PartKind, Party, Reason,
-    Redaction, Reference, Result,
+    Call, CallEvent, CallField, CallFilter, CallId, Channel, Content, Error, Label, Leg, Part, PartKind, Party, Reason,
+    Redaction, Reference, Result, SourceCallId,
 };
 use crate::policy::Caller;
 use crate::vault::Vault;
@@ -133,6 +133,17 @@ impl Vault {
         let people: HashMap<_, _> = wholes.iter().flat_map(|whole| &whole.people).collect();
         call::touch(people.into_values().map(Touched::described));
         Ok((wholes.into_iter().map(|whole| self.describe_call(whole)).collect(), next))
+    }
+
+    /// The call with the leg that a system calls so, if it has told of it.
+    pub async fn calls_told(&self, system: &Label, source_id: &SourceCallId) -> Result<Vec<Shown>> {
+        let mut tx = self.custody.store().read().await?;
+        let legs = tx.legs_named(&[(system.as_str(), source_id.as_str())]).await?;
+        let ids: Vec<CallId> = legs.iter().map(|leg| leg.call).collect();
+        let wholes = Whole::read(&mut *tx, &ids).await?;
+        drop(tx);
+        call::touch(wholes.iter().flat_map(|whole| whole.people.values()).map(Touched::described));
+        Ok(wholes.into_iter().map(|whole| self.describe_call(whole)).collect())
     }
 
     /// A call without values.
