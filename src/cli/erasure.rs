@@ -152,7 +152,10 @@ mod tests {
         assert!(told.starts_with("Still there: 3 values kept until 1970-01-02T00:00:00Z at the latest."), "{told}");
         let held = item("KEEP_RESTRICTED", 1, None);
         let told = still_revealed(&[gone, held.clone()]);
-        assert!(told.contains("1 value kept until a legal hold is released. They open with an approval only"), "{told}");
+        assert!(
+            told.contains("1 value kept until a legal hold is released. They open with an approval only"),
+            "{told}"
+        );
         let told = still_revealed(&[law.to_vec(), vec![held]].concat());
         assert!(told.contains("3 values") && told.contains("and 1 value until a legal hold"), "{told}");
     }

@@ -52,6 +52,6 @@ impl EraseParts {
             false => retention::proof(&erased.run, &erased.pending_reason),
         };
         let run = table::record(&[("run", erased.run), ("waits for", erased.pending_reason)]);
-        Ok(Answer::new(json, format!("{}\n\n{run}{next}", part::table(&erased.parts))))
+        Ok(Answer::new(json, format!("{}\n\n{run}{next}", part::table(&erased.parts, &|_| false))))
     }
 }

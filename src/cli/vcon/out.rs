@@ -33,7 +33,9 @@ impl Out {
         let Some(path) = self.out else { return Ok(None) };
         let fresh = if self.force { None } else { Some(FreshFile::begin(&path)) };
         let fresh = fresh.transpose().map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => anyhow!("{} is there already; name another file, or give --force", path.display()),
+            ErrorKind::AlreadyExists => {
+                anyhow!("{} is there already; name another file, or give --force", path.display())
+            }
             _ => anyhow!(error).context(format!("cannot write {}", path.display())),
         })?;
         Ok(Some(Begun { path, fresh }))
