@@ -1,21 +1,22 @@
 //! What needs no server: making a vault, checking its configuration and receipts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::callers;
 use super::failure::Result;
 use super::open::{self, Place};
 use super::preflight;
 use super::print::{Answer, Output};
-use super::table::record;
+use super::table::{self, record};
 use crate::grpc::Tls;
 use crate::keys::receipt;
-use crate::model::SystemClock;
+use crate::model::{HOLDS, PlanItem, SystemClock};
 use crate::store;
 
 /// A vault on this machine, and how to show what is found.
@@ -40,9 +41,9 @@ pub struct ReceiptArgs {
 
 #[derive(clap::Subcommand)]
 enum ReceiptVerb {
-    /// Check a receipt offline
+    /// Check a receipt offline, and tell what was destroyed
     Verify {
-        /// File that `lacuna erasure receipt --file` wrote
+        /// File that `lacuna erasure receipt --file` or `lacuna retention receipt --file` wrote
         file: PathBuf,
         /// File with the public keys of which one must have signed: receipt-signing.pub in the vault's slot directory
         #[arg(long, value_name = "FILE")]
@@ -168,18 +169,7 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
         }
     };
     let statement = &verified.statement;
-    let trust = trust(verified.signed_by, &statement.public_key);
-    let human = record(&[
-        ("VALID", trust),
-        ("subject", statement.subject.clone()),
-        ("erasure", statement.erasure.clone()),
-        ("retention run", statement.retention_run.clone()),
-        ("call", statement.call.clone()),
-        ("reason", statement.reason.clone()),
-        ("keys destroyed", statement.erase_time.clone()),
-        ("assurance", statement.assurance.clone()),
-        ("promise", statement.promise.clone()),
-    ]);
+    let human = stated(statement, trust(verified.signed_by, &statement.public_key));
     let json = json!({
         "valid": true,
         "trusted": verified.signed_by.is_some(),
@@ -189,12 +179,45 @@ pub fn receipt(args: ReceiptArgs) -> Result<()> {
     args.output.show(&Answer::new(json, human))
 }
 
+/// A receipt for people. Whoever signed it may have put anything into it, so nothing of it moves the cursor.
+fn stated(statement: &receipt::Statement, trust: String) -> String {
+    let matters = statement.plan.iter().filter_map(|item| item.class.as_deref()?.strip_prefix(HOLDS));
+    let matters: BTreeSet<&str> = if statement.hold.is_empty() { BTreeSet::new() } else { matters.collect() };
+    let lines = [
+        ("VALID", trust),
+        ("subject", statement.subject.clone()),
+        ("erasure", statement.erasure.clone()),
+        ("retention run", statement.retention_run.clone()),
+        ("call", statement.call.clone()),
+        ("hold", statement.hold.clone()),
+        ("matter", matters.into_iter().collect::<Vec<_>>().join(", ")),
+        ("reason", statement.reason.clone()),
+        ("keys destroyed", statement.erase_time.clone()),
+        ("assurance", statement.assurance.clone()),
+        ("promise", statement.promise.clone()),
+    ];
+    let human = record(&lines.map(|(name, value)| (name, table::printable(&value))));
+    if statement.plan.is_empty() {
+        return human;
+    }
+    let row = |item: &PlanItem| {
+        let signed = json!(item);
+        let cell = |name: &str| table::printable(signed.get(name).and_then(Value::as_str).unwrap_or_default());
+        let until = cell(if item.end_time.is_some() { "end_time" } else { "reason" });
+        [cell("element"), cell("class"), cell("cohort"), cell("verdict"), item.count.to_string(), until]
+    };
+    format!("{human}\n{}", table::plan(statement.plan.iter().map(row).collect()))
+}
+
 /// Who signed a statement, in words: one of the keys that were expected, or the one that it names.
 pub fn trust(signed_by: Option<usize>, key: &str) -> String {
     match signed_by {
         Some(0) => format!("signed by the expected key, {key}"),
         Some(at) => format!("signed by an expected key that {at} later ones have replaced, {key}"),
-        None => format!("signed by the key it names, {key}: compare it with the vault's published keys"),
+        None => format!(
+            "signed by the key it names, {key}. Whether that is the vault's, --public-key FILE tells, with the \
+             receipt-signing.pub that the vault writes beside its root slot"
+        ),
     }
 }
 

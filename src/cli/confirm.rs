@@ -4,6 +4,9 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, bail};
 
+/// What is said of an erasure that was only looked at.
+pub const LOOKED: &str = "Nothing was changed. Without --dry-run this destroys the keys for good.";
+
 /// Whether something is to be erased that cannot come back.
 #[derive(clap::Args)]
 pub struct Sure {
@@ -13,12 +16,15 @@ pub struct Sure {
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
+    /// Whether it can be looked at beforehand.
+    #[arg(skip = true)]
+    can_look: bool,
 }
 
 impl Sure {
     /// Of what cannot be looked at beforehand.
     pub const fn without_looking(yes: bool) -> Self {
-        Self { dry_run: false, yes }
+        Self { dry_run: false, yes, can_look: false }
     }
 }
 
@@ -28,7 +34,8 @@ pub fn erasing(sure: &Sure, what: &str, name: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        bail!("erasing cannot be undone and nobody is here to confirm it: give --yes, or look first with --dry-run");
+        let look = if sure.can_look { ", or look first with --dry-run" } else { "" };
+        bail!("erasing cannot be undone and nobody is here to confirm it: give --yes{look}");
     }
     eprint!("Erasing cannot be undone, from no backup. Type {what} to go on: ");
     std::io::stderr().flush().context("cannot ask")?;

@@ -88,6 +88,33 @@ pub fn answer(erasure: Option<v1::Erasure>, next: Option<&str>) -> Answer {
     Answer::new(json!({ "erasure": print::erasure(&erasure) }), human)
 }
 
+/// Whether copies reveal the person still: what a law or a legal hold keeps does.
+fn still_revealed(plan: &[v1::ErasurePlanItem]) -> String {
+    let kept = || plan.iter().filter(|item| item.verdict == "KEEP_RESTRICTED" && item.count > 0);
+    let count = |of: &dyn Fn(&v1::ErasurePlanItem) -> bool| -> usize {
+        let values = kept().filter(|item| of(item)).map(|item| item.count).sum::<u64>();
+        usize::try_from(values).unwrap_or(usize::MAX)
+    };
+    let last = kept().filter_map(|item| item.end_time).max_by_key(|time| (time.seconds, time.nanos));
+    let (timed, held) = (count(&|item| item.end_time.is_some()), count(&|item| item.end_time.is_none()));
+    let values = |count| table::count(count, "value");
+    let left = match (timed, held) {
+        (0, 0) => return "No copy reveals this person any more.".to_owned(),
+        (_, 0) => format!("{} kept until {} at the latest", values(timed), table::time(last)),
+        (0, _) => format!("{} kept until a legal hold is released", values(held)),
+        _ => format!(
+            "{} kept until {} at the latest, and {} until a legal hold is released",
+            values(timed),
+            table::time(last),
+            values(held)
+        ),
+    };
+    format!(
+        "Still there: {left}. They open with an approval only, for legal claims and authorities. No copy reveals \
+         anything else of this person any more."
+    )
+}
+
 fn next_step(erasure: &v1::Erasure) -> String {
     let id = &erasure.erasure;
     match erasure.state() {
@@ -96,9 +123,40 @@ fn next_step(erasure: &v1::Erasure) -> String {
         }
         v1::ErasureState::Pending => format!("Not done yet. Look again with: lacuna erasure show {id}"),
         v1::ErasureState::Shredded => {
-            format!("No copy reveals this person any more. Fetch the proof with: lacuna erasure receipt {id}")
+            let (revealed, proof) = (still_revealed(&erasure.plan), format!("lacuna erasure receipt {id}"));
+            format!("{revealed} Fetch the proof with: {proof}")
         }
         v1::ErasureState::Cancelled => "Called off; the person's data can be used again.".to_owned(),
         v1::ErasureState::Unspecified => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_not_said_to_be_gone() {
+        let item = |verdict: &str, count, seconds: Option<i64>| v1::ErasurePlanItem {
+            verdict: verdict.to_owned(),
+            count,
+            end_time: seconds.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        let gone = item("DESTROY", 4, None);
+        let nothing = still_revealed(&[gone.clone(), item("KEEP_PSEUDONYM", 4, None)]);
+        assert_eq!(nothing, "No copy reveals this person any more.");
+
+        let law = [item("KEEP_RESTRICTED", 2, Some(86_400)), item("KEEP_RESTRICTED", 1, Some(0))];
+        let told = still_revealed(&[vec![gone.clone()], law.to_vec()].concat());
+        assert!(told.starts_with("Still there: 3 values kept until 1970-01-02T00:00:00Z at the latest."), "{told}");
+        let held = item("KEEP_RESTRICTED", 1, None);
+        let told = still_revealed(&[gone, held.clone()]);
+        assert!(
+            told.contains("1 value kept until a legal hold is released. They open with an approval only"),
+            "{told}"
+        );
+        let told = still_revealed(&[law.to_vec(), vec![held]].concat());
+        assert!(told.contains("3 values") && told.contains("and 1 value until a legal hold"), "{told}");
     }
 }

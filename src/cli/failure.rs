@@ -138,10 +138,25 @@ impl Refusal {
     pub fn brief(&self) -> String {
         let mut line = self.reason().to_owned();
         let _ = write!(line, ": {}", self.message);
-        for (field, description) in &self.violations {
+        for (field, description) in self.untold() {
             let _ = write!(line, " ({field}: {description})");
         }
+        if let Some(hint) = self.hint() {
+            let _ = write!(line, " ({hint})");
+        }
         line
+    }
+
+    /// What is wrong with fields and is not the message itself: the vault puts the field before it.
+    fn untold(&self) -> impl Iterator<Item = &(String, String)> {
+        let told = |(field, description): &&(String, String)| self.message != format!("{field}: {description}");
+        self.violations.iter().filter(told)
+    }
+
+    /// The command that helps.
+    fn hint(&self) -> Option<String> {
+        let approval = self.metadata.get("approval").filter(|_| self.reason == "APPROVAL_REQUIRED")?;
+        Some(format!("another caller lets you have it with: lacuna approval grant {approval}"))
     }
 }
 
@@ -156,8 +171,11 @@ impl fmt::Display for Refusal {
         for (key, value) in &self.metadata {
             write!(f, "\n  {key}: {value}")?;
         }
-        for (field, description) in &self.violations {
+        for (field, description) in self.untold() {
             write!(f, "\n  in {field}: {description}")?;
+        }
+        if let Some(hint) = self.hint() {
+            write!(f, "\n{hint}")?;
         }
         Ok(())
     }

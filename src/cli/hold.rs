@@ -9,7 +9,7 @@ use super::confirm::{self, Sure};
 use super::failure::Result;
 use super::page::Paging;
 use super::print::{self, Answer};
-use super::table;
+use super::{retention, table};
 use crate::proto::v1;
 
 /// Shown below the help of `place`.
@@ -124,7 +124,8 @@ impl Place {
             request_id: self.request_id,
         };
         let hold = remote.open().await?.retention.place_hold(request).await?.into_inner().hold.unwrap_or_default();
-        Ok(Answer::new(json!({ "hold": as_json(&hold) }), shown(&hold)))
+        let next = if self.dry_run { "\n\nNothing was changed. Without --dry-run this places the hold." } else { "" };
+        Ok(Answer::new(json!({ "hold": as_json(&hold) }), format!("{}{next}", shown(&hold))))
     }
 }
 
@@ -140,8 +141,9 @@ impl Release {
             "pending_reason": released.pending_reason,
             "receipt": BASE64.encode(&released.receipt),
         });
+        let next = retention::proof(&released.run, &released.pending_reason);
         let run = table::record(&[("run", released.run), ("waits for", released.pending_reason)]);
-        Ok(Answer::new(json, format!("{}\n{run}", shown(&hold))))
+        Ok(Answer::new(json, format!("{}\n\n{run}{next}", shown(&hold))))
     }
 }
 

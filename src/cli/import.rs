@@ -45,17 +45,13 @@ struct Field {
     single_use: bool,
 }
 
+/// What a line looks like.
+const SHAPE: &str = "{\"subject\"?, \"source\"?, \"request_id\"?, \"fields\": [{\"type\", \"value\" or \"bytes_value\", \"format\"?, \
+                     \"retention_class\"?, \"deduplicate\"?, \"tags\"?, \"expire_time\"?, \"single_use\"?}]}";
+
 /// The request that a line describes.
 pub fn request(line: &str, defaults: &Defaults) -> Result<v1::TokenizeRequest> {
-    let line: Line = serde_json::from_str(line).map_err(|error| {
-        // The parser's own message repeats what it found, which may be a person's value.
-        anyhow!(
-            "column {}: expected {{\"subject\"?, \"source\"?, \"request_id\"?, \"fields\": [{{\"type\", \"value\" or \
-             \"bytes_value\", \"format\"?, \"retention_class\"?, \"deduplicate\"?, \"tags\"?, \"expire_time\"?, \
-             \"single_use\"?}}]}}",
-            error.column()
-        )
-    })?;
+    let line: Line = value::json_line(line, SHAPE)?;
     let source = line.source.or_else(|| defaults.source.clone());
     let fields = line.fields.into_iter().enumerate();
     Ok(v1::TokenizeRequest {

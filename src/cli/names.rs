@@ -66,6 +66,8 @@ named! {
     PauseCause: CardPauseCause { Agent, Automatic, DtmfMasking }
     /// What a party is in a call.
     Role: PartyRole { Customer, Agent, Supervisor, Sme, ThirdParty }
+    /// What somebody is who is heard in a call.
+    Heard: RecordingRole { Caller, Agent, Other }
     /// What a part of a call is.
     Part: PartKind { Recording, Transcript, Summary, Note, Screen, Scorecard }
     /// On what ground values are kept.
@@ -82,11 +84,15 @@ fn find<E: ValueEnum>(word: &str, unspecified: &str) -> Result<E> {
     let plain = |name: &str| name.trim().to_ascii_lowercase().replace('_', "-");
     let (word, unspecified) = (plain(word), plain(unspecified));
     let prefix = unspecified.trim_end_matches("unspecified");
-    E::from_str(word.strip_prefix(prefix).unwrap_or(&word), false).map_err(|_| {
-        let known = E::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let names: Vec<String> = known.map(|value| value.get_name().to_owned()).collect();
-        anyhow!("expected one of {}", names.join(", "))
-    })
+    E::from_str(word.strip_prefix(prefix).unwrap_or(&word), false)
+        .map_err(|_| anyhow!("expected one of {}", names::<E>()))
+}
+
+/// The words of an enumeration, in its order.
+pub fn names<E: ValueEnum>() -> String {
+    let known = E::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let names: Vec<String> = known.map(|value| value.get_name().to_owned()).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl<T> Listed<T> {
     /// The list for people: `table`, or a word when it is empty; and how to see the rest.
     pub fn human(&self, noun: &str, table: impl Fn(&[T]) -> String) -> String {
         if self.entries.is_empty() {
-            return format!("No {noun}s.");
+            return format!("No {}.", super::table::plural(noun));
         }
         let text = table(&self.entries);
         if self.next_page_token.is_empty() {

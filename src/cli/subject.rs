@@ -236,9 +236,7 @@ impl Erase {
             request_id: self.request_id,
         };
         let erasure = remote.open().await?.subjects.erase_subject(request).await?.into_inner().erasure;
-        let next =
-            self.sure.dry_run.then_some("Nothing was changed. Without --dry-run this destroys the keys for good.");
-        Ok(erasure::answer(erasure, next))
+        Ok(erasure::answer(erasure, self.sure.dry_run.then_some(confirm::LOOKED)))
     }
 }
 

@@ -156,11 +156,25 @@ pub fn erasure(erasure: &v1::Erasure) -> String {
     if !erasure.plan.is_empty() {
         let rows = erasure.plan.iter().map(|item| {
             let (element, class, count) = (&item.element, &item.retention_class, item.count.to_string());
-            vec![element.clone(), class.clone(), item.verdict.clone(), count, time(item.end_time)]
+            let until = if item.reason.is_empty() { time(item.end_time) } else { item.reason.clone() };
+            [element.clone(), class.clone(), String::new(), item.verdict.clone(), count, until]
         });
-        let _ = write!(text, "\n{}\n", table(&["element", "class", "verdict", "count", "ends"], rows));
+        let _ = write!(text, "\n{}\n", plan(rows.collect()));
     }
     text
+}
+
+/// What is destroyed and what is kept: of each row the part, the retention class, the month of the values, the verdict, how many, and until when
+/// or why. Months are told where there are any.
+pub fn plan(rows: Vec<[String; 6]>) -> String {
+    let head = ["element", "class", "month", "verdict", "count", "until"];
+    let months = rows.iter().any(|[_, _, month, ..]| !month.is_empty());
+    let told = |[element, class, month, rest @ ..]: [String; 6]| {
+        let month = months.then_some(month);
+        [element, class].into_iter().chain(month).chain(rest).collect()
+    };
+    let head = head.into_iter().filter(|name| months || *name != "month");
+    table(&head.collect::<Vec<_>>(), rows.into_iter().map(told))
 }
 
 /// A type as it is written in `TYPE=VALUE`.
@@ -195,13 +209,15 @@ pub fn printable(text: &str) -> String {
 
 /// "1 token", "2 tokens", "2 entries", "2 batches".
 pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 {
-        return format!("1 {noun}");
-    }
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {}", plural(noun)) }
+}
+
+/// "tokens", "entries", "batches", "classes".
+pub fn plural(noun: &str) -> String {
     match noun.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u'])) {
-        Some(stem) => format!("{number} {stem}ies"),
-        None if noun.ends_with("ch") => format!("{number} {noun}es"),
-        None => format!("{number} {noun}s"),
+        Some(stem) => format!("{stem}ies"),
+        None if noun.ends_with("ch") || noun.ends_with('s') => format!("{noun}es"),
+        None => format!("{noun}s"),
     }
 }
 
@@ -237,7 +253,13 @@ mod tests {
 
     #[test]
     fn one_is_one_and_several_are_several() {
-        let several = [("token", "tokens"), ("entry", "entries"), ("day", "days"), ("batch", "batches")];
+        let several = [
+            ("token", "tokens"),
+            ("entry", "entries"),
+            ("day", "days"),
+            ("batch", "batches"),
+            ("retention class", "retention classes"),
+        ];
         for (one, many) in several {
             assert_eq!((count(1, one), count(2, one)), (format!("1 {one}"), format!("2 {many}")));
             assert_eq!(count(0, one), format!("0 {many}"));

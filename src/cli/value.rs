@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::io::Read;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::de::DeserializeOwned;
 
 use crate::proto::v1::FieldType;
 
@@ -64,6 +65,12 @@ pub fn read(argument: &str) -> Result<Given> {
         None => from_text(kind, value)?,
     };
     Ok(Given { kind, content })
+}
+
+/// Reads a line of JSON of which `shape` says what is expected. The parser's own message repeats what it found, which may be a person's value, so
+/// only the place is told.
+pub fn json_line<T: DeserializeOwned>(line: &str, shape: &str) -> Result<T> {
+    serde_json::from_str(line).map_err(|error| anyhow!("column {}: expected {shape}", error.column()))
 }
 
 /// The type by its name: `email`, `date-of-birth`, `FIELD_TYPE_EMAIL`, or an alias.

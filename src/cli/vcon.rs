@@ -2,7 +2,9 @@
 //! them in a vault, and writes its calls.
 
 mod export;
+mod folder;
 mod import;
+mod out;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use self::out::Out;
 use super::client::Remote;
 use super::failure::Result;
 use super::print::{self, Answer, Output};
@@ -17,7 +20,6 @@ use super::table;
 use crate::crypto::SystemRandom;
 use crate::formats::jwks::KeySet;
 use crate::formats::vcon::{self, CardRule, Changes, Conversation, Read, Trust};
-use crate::keys::files;
 use crate::model::{Clock as _, Error, Reason, SystemClock};
 
 /// Arguments of `lacuna vcon`.
@@ -45,9 +47,9 @@ enum Verb {
 /// Arguments of `lacuna vcon check`.
 #[derive(clap::Args)]
 struct Check {
-    /// vCon files
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// vCon files, and folders of files that end in .vcon or .json
+    #[arg(required = true, value_name = "FILE|FOLDER")]
+    paths: Vec<PathBuf>,
     #[command(flatten)]
     reading: Reading,
 }
@@ -60,9 +62,8 @@ struct Redact {
     /// Whom it is for: the number of a party, counted from 0, or a tel or mailto as it stands in the file
     #[arg(long = "for", value_name = "PARTY")]
     party: String,
-    /// Where to write it; without this it is the answer
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    out: Out,
     #[command(flatten)]
     reading: Reading,
 }
@@ -98,7 +99,7 @@ pub async fn run(args: Args) -> Result<()> {
     let remote = args.remote;
     match args.verb {
         Verb::Check(check) => self::check(&check, remote.output),
-        Verb::Redact(redact) => self::redact(&redact, remote.output),
+        Verb::Redact(redact) => self::redact(redact, remote.output),
         Verb::Import(import) => import.run(&remote).await,
         Verb::Export(export) => export.run(&remote).await,
     }
@@ -130,7 +131,7 @@ impl Reading {
 fn check(args: &Check, output: Output) -> Result<()> {
     let keys = args.reading.keys()?;
     let (mut rows, mut results, mut failed) = (Vec::new(), Vec::new(), false);
-    for path in &args.files {
+    for path in &folder::files(&args.paths)? {
         let name = path.display().to_string();
         match args.reading.read(path, keys.as_ref()) {
             Ok(read) => {
@@ -183,7 +184,8 @@ fn told(changes: &Changes, signed: &str) -> String {
     words.join("; ")
 }
 
-fn redact(args: &Redact, output: Output) -> Result<()> {
+fn redact(args: Redact, output: Output) -> Result<()> {
+    let out = args.out.begin()?;
     let keys = args.reading.keys()?;
     let name = args.file.display();
     let read = args.reading.read(&args.file, keys.as_ref()).with_context(|| format!("in {name}"))?;
@@ -191,8 +193,8 @@ fn redact(args: &Redact, output: Output) -> Result<()> {
     let redacted = vcon::redact(&read.conversation, party, SystemClock.now(), &SystemRandom::new());
     let redacted = redacted.map_err(anyhow::Error::from)?;
     let document = vcon::write(&redacted).map_err(anyhow::Error::from)?;
-    let Some(out) = &args.out else { return print::line(document.expose()) };
-    files::replace(out, document.expose().as_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
+    let Some(out) = out else { return print::line(document.expose()) };
+    let out = out.write(document.expose().as_bytes())?;
     let json = json!({ "file": out, "uuid": redacted.uuid, "party": party });
     output
         .show(&Answer::new(json, format!("{} is for party {party}, and nothing of the others is in it", out.display())))

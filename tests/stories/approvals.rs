@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use crate::asks::{CARE, HOUR, detokenize, metadata};
 use crate::house::{House, Link, connect, field, fields_at_fault, on_both_stores, outcome, reason};
 use crate::policies::{as_member, entries, member, with_roles};
+use crate::process::said;
 
 const UNKNOWN: &str = "apr_aaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -252,6 +253,8 @@ on_both_stores! {
         house.reopen().await;
         let ada = house.somebody("Ada").await;
         let approval = requested(&shown(&mut house, detokenize(&ada.tokens, CARE)).await.unwrap_err());
+        let reveal = house.ask(&[&["token", "reveal", "--purpose", CARE], &*ada.tokens.each_ref().map(String::as_str)].concat());
+        assert!(said(&reveal).contains("lacuna approval grant apr_"), "{}", said(&reveal));
         let listed = house.told(&["approval", "list", "--pending"]);
         assert_eq!(listed["approvals"][0]["approval"], approval.as_str());
         assert_eq!(listed["approvals"][0]["tokens"], 3);

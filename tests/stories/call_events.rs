@@ -270,6 +270,12 @@ fn events_are_told_from_a_shell() {
     let told = ask(&["call", "event", events.to_str().unwrap()]);
     assert!(told.status.success(), "{}", said(&told));
     assert!(!said(&ask(&report)).contains("call_"), "{}", said(&ask(&report)));
+    std::fs::write(&events, line("d", "marked", "")).unwrap();
+    let told = ask(&["call", "event", events.to_str().unwrap()]);
+    let kinds = "ring, answer, hold, retrieve, transfer, join, leave, recording-start, recording-stop, objection";
+    assert!(said(&told).contains(&format!("line 1: kind: expected one of {kinds}")), "{}", said(&told));
+    assert!(!said(&told).contains("marked") && !said(&told).contains("--help"), "{}", said(&told));
+    assert!(said(&ask(&["call", "event", "--help"])).contains(kinds));
     std::fs::write(&events, "{\"marked\": 1}").unwrap();
     let told = ask(&["call", "event", events.to_str().unwrap()]);
     assert!(

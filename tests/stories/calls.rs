@@ -444,18 +444,39 @@ fn a_call_is_recorded_and_shown_from_a_shell() {
     };
     let path = parties.path().to_str().unwrap();
     let start = "2026-11-21T12:00:00Z";
-    let upsert =
-        ["call", "upsert", "1.1", "--system", "pbx", "--start", start, "--parties", path, "--queue", "billing"];
+    let leg = ["call", "upsert", "1.1", "--system", "pbx", "--start", start, "--parties", path, "--queue", "billing"];
+    let upsert = [&leg[..], &["--disposition", "answered", "--answer", "2026-11-21T12:00:09Z"]].concat();
     let told: serde_json::Value = serde_json::from_str(&ask(&[&upsert[..], &["--output", "json"]].concat())).unwrap();
     assert_eq!(told["outcome"], "UPSERT_OUTCOME_CREATED");
     let call = told["call"]["call"].as_str().unwrap();
     assert!(ask(&upsert).contains("same."));
     assert!(!ask(&["call", "show", call]).contains("Marked"));
-    assert!(ask(&["call", "show", call, "--purpose", "customer_care"]).contains("Marked"));
+    let shown = ask(&["call", "show", call, "--purpose", "customer_care"]);
+    let clear = [
+        "Marked",
+        "direction",
+        "inbound",
+        "queue",
+        "billing",
+        "disposition",
+        "answered",
+        "answered  2026-11-21T12:00:09Z",
+    ];
+    assert!(clear.iter().all(|word| shown.contains(word)) && !shown.contains("withheld"), "{shown}");
+    let seen = ask(&["call", "show", call, "--purpose", "customer_care", "--viewer", "2"]);
+    assert!(seen.contains("withheld") && !seen.contains("Marked") && !seen.contains("tok_"), "{seen}");
     let listed = ask(&["call", "list", "--queue", "billing"]);
     assert!(listed.contains(call) && listed.contains("active") && !listed.contains("Marked"), "{listed}");
+    assert!(listed.contains("pbx") && listed.contains("1.1"), "the name by which the exchange knows it: {listed}");
+    let decide = run(server.client(&place).args(["call", "decide", "--party", "customer:DE"]));
+    assert_eq!(decide.status.code(), Some(2), "{}", said(&decide));
+    assert!(said(&decide).contains("expected one of caller, agent, other"), "{}", said(&decide));
+    std::fs::write(parties.path(), "\n{\"role\":\"Marked\"}").unwrap();
+    let refused = run(server.client(&place).args(&upsert));
+    let roles = "line 2: role: expected one of customer, agent, supervisor, sme, third-party";
+    assert!(said(&refused).contains(roles) && !said(&refused).contains("Marked"), "{}", said(&refused));
     std::fs::write(parties.path(), "{\"role\":\"customer\",\"numbr\":\"Marked\"}").unwrap();
-    let refused = run(server.client(&place).args(upsert));
+    let refused = run(server.client(&place).args(&upsert));
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
     assert!(said(&refused).contains("line 1") && !said(&refused).contains("Marked"), "{}", said(&refused));
     assert!(server.stop().success());

@@ -151,11 +151,22 @@ fn parts_are_destroyed_from_a_shell() {
     let unsure = try_to(&erase);
     assert!(!unsure.status.success() && said(&unsure).contains("--yes"), "{}", said(&unsure));
     assert_eq!(ask(&[&erase[..], &["--dry-run"]].concat())["parts"][0]["gone"], "");
-    let erased = ask(&[&erase[..], &["--yes"]].concat());
+    let looked = said(&try_to(&[&erase[..], &["--dry-run"]].concat()));
+    assert!(looked.contains("Nothing was changed."), "{looked}");
+    let sure = [&erase[..], &["--yes", "--request-id", &request_id(1)]].concat();
+    let shown = said(&try_to(&sure));
+    assert!(shown.contains("lacuna retention receipt rtn_") && !shown.contains("Nothing was changed."), "{shown}");
+    let erased = ask(&sure);
     assert_eq!(erased["parts"][0]["gone"], "PART_ERASED");
     let receipt = data_encoding::BASE64.decode(erased["receipt"].as_str().unwrap().as_bytes()).unwrap();
     fs::write(path("receipt"), receipt).unwrap();
     let verified = try_to(&["receipt", "verify", "receipt"]);
-    assert!(said(&verified).contains(call), "{}", said(&verified));
+    for told in [call, "call.ops", "DESTROY", "--public-key FILE"] {
+        assert!(said(&verified).contains(told), "{told}: {}", said(&verified));
+    }
+    let fetch = shown.lines().find_map(|line| line.split_once("lacuna ")).unwrap().1;
+    let fetched = try_to(&[&fetch.split(' ').collect::<Vec<_>>()[..], &["--file", "fetched"]].concat());
+    assert!(fetched.status.success(), "{}", said(&fetched));
+    assert_eq!(fs::read(path("fetched")).unwrap(), fs::read(path("receipt")).unwrap());
     assert!(server.stop().success());
 }

@@ -15,7 +15,7 @@ use crate::hoard::{Hoard, keys_now};
 use crate::house::{House, Somebody, fields_at_fault, on_both_stores, reason};
 use crate::kept::{AUTHORITY, CLAIMS, open, requested};
 use crate::policies::{as_member, entries, with_roles};
-use crate::process::{Place, run, said};
+use crate::process::{Place, lacuna, run, said};
 use crate::restore::Yesterday;
 use crate::rotating::{assert_done, ended};
 
@@ -505,6 +505,10 @@ fn holds_are_placed_and_released_from_a_shell() {
     let subject = opened["subject"]["subject"].as_str().unwrap();
     let hold = ["hold", "place", MATTER, "--basis", "CASE-7", "--subject", subject];
     assert_eq!(ask(&[&hold[..], &["--dry-run"]].concat())["hold"]["hold"], "");
+    let looked = said(&try_to(&[&hold[..], &["--dry-run"]].concat()));
+    assert!(looked.contains("Nothing was changed."), "{looked}");
+    let email = ["token", "create", "--source", "test", "--subject", subject, "email=ada@example.com"];
+    ask(&email);
     let placed = ask(&hold);
     let id = placed["hold"]["hold"].as_str().unwrap();
     let both = try_to(&[&hold[..], &["--token", "tok_a"]].concat());
@@ -514,8 +518,26 @@ fn holds_are_placed_and_released_from_a_shell() {
     let end = ["hold", "release", id, "--reason", "settled"];
     let unsure = try_to(&end);
     assert!(!unsure.status.success() && said(&unsure).contains("--yes"), "{}", said(&unsure));
-    let released = ask(&[&end[..], &["--yes"]].concat());
+    assert!(!said(&unsure).contains("--dry-run"), "it has none: {}", said(&unsure));
+    let erased = said(&try_to(&["subject", "erase", subject, "--reason", "art17_1_b", "--yes"]));
+    assert!(
+        erased.contains("1 value kept until a legal hold is released") && erased.contains("LEGAL_HOLD"),
+        "{erased}"
+    );
+    let sure = [&end[..], &["--yes", "--request-id", &request_id(1)]].concat();
+    let shown = said(&try_to(&sure));
+    assert!(shown.contains("lacuna retention receipt rtn_"), "{shown}");
+    let released = ask(&sure);
     assert_eq!(released["hold"]["state"], "HOLD_STATE_RELEASED");
+    let receipt = place.path().join("receipt");
+    let envelope = data_encoding::BASE64.decode(released["receipt"].as_str().unwrap().as_bytes()).unwrap();
+    std::fs::write(&receipt, envelope).unwrap();
+    let key = place.slot().join("receipt-signing.pub");
+    let verified = ["receipt", "verify", receipt.to_str().unwrap(), "--public-key", key.to_str().unwrap()];
+    let verified = said(&run(lacuna().args(verified)));
+    for told in [id, MATTER, &format!("hold/{MATTER}"), "DESTROY", "signed by the expected key"] {
+        assert!(verified.contains(told), "{told}: {verified}");
+    }
     assert_eq!(ask(&["hold", "list", "--state", "active"])["holds"], serde_json::json!([]));
     assert!(server.stop().success());
 }

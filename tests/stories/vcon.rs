@@ -33,6 +33,10 @@ fn samples_are_taken_and_malformed_ones_are_refused_by_the_name_of_the_field() {
     }
     let (well, answer) = check(&samples("invalid"), &[]);
     assert!(!well);
+    let folder = samples("invalid").first().unwrap().parent().unwrap().to_owned();
+    assert_eq!(check(&[folder], &[]), (false, answer.clone()), "the folder stands for the files in it");
+    let missing = run(lacuna().args(["vcon", "check", "nowhere.vcon"]));
+    assert!(missing.status.code() == Some(2) && said(&missing).contains("nowhere.vcon"), "{}", said(&missing));
     for file in answer["files"].as_array().unwrap() {
         assert!(file["field"].as_str().is_some_and(|field| !field.is_empty()), "{file}");
     }
@@ -46,8 +50,17 @@ fn a_party_gets_a_conversation_without_the_others() {
         for own in 0..2 {
             let out = folder.path().join("redacted.json");
             let party = own.to_string();
-            let output = run(lacuna().args(["vcon", "redact", "--for", &party, "--out"]).arg(&out).arg(file));
+            let redact = |more: &[&str]| {
+                run(lacuna().args(["vcon", "redact", "--for", &party, "--out"]).arg(&out).arg(file).args(more))
+            };
+            fs::write(&out, "another").unwrap();
+            let refused = redact(&[]);
+            assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+            assert!(said(&refused).contains("--force") && fs::read(&out).unwrap() == b"another", "{}", said(&refused));
+            let output = redact(&["--force"]);
             assert!(output.status.success(), "{}", said(&output));
+            fs::remove_file(&out).unwrap();
+            assert!(redact(&[]).status.success());
             let text = fs::read_to_string(&out).unwrap();
             let redacted: Value = serde_json::from_str(&text).unwrap();
             assert_eq!(redacted["redacted"]["uuid"], whole["uuid"]);

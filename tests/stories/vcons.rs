@@ -713,6 +713,15 @@ on_both_stores! {
         assert!(output.status.success(), "{}", said(&output));
         let document = Schema::new().check(&fs::read(out).unwrap());
         assert_eq!(document["parties"][0]["name"], "Ana Keller");
+        fs::write(out, "another").unwrap();
+        let refused = house.ask(&["vcon", "export", &name, "--purpose", CARE, "-o", out]);
+        assert!(refused.status.code() == Some(2) && fs::read(out).unwrap() == b"another", "{}", said(&refused));
+        let forced = house.ask(&["vcon", "export", &name, "--purpose", CARE, "-o", out, "--force"]);
+        assert!(forced.status.success() && fs::read(out).unwrap() != b"another", "{}", said(&forced));
+        let missing = house.ask(&["vcon", "import", "--system", "recorder", folder, "nowhere.vcon"]);
+        assert!(missing.status.code() == Some(2) && said(&missing).contains("nowhere.vcon"), "{}", said(&missing));
+        let human = said(&house.ask(&["vcon", "import", "--system", "recorder", folder]));
+        assert!(human.contains("VALUE_INVALID: uuid: ") && !human.contains("(uuid: "), "told once: {human}");
         let ana = house.described(&name).await.parties[0].subject.clone();
         let redacted = house.ask(&["vcon", "export", &name, "--view", "redacted", "--for-subject", &ana, "--purpose", CARE]);
         assert!(redacted.status.success() && !said(&redacted).contains("Hernandez"), "{}", said(&redacted));

@@ -1,10 +1,10 @@
 //! `lacuna call decide`.
 
-use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::cli::client::Remote;
 use crate::cli::failure::Result;
+use crate::cli::names::Heard;
 use crate::cli::print::{self, Answer};
 use crate::cli::table;
 use crate::proto::v1;
@@ -35,25 +35,13 @@ pub struct Decide {
     call: String,
 }
 
-/// What somebody is in a call.
-#[derive(Clone, Copy, ValueEnum)]
-enum Role {
-    Caller,
-    Agent,
-    Other,
-}
-
 /// Reads `ROLE[:JURISDICTION[:SUBJECT]]`.
 fn party(text: &str) -> Result<v1::RecordingParty, String> {
     let mut parts = text.splitn(3, ':');
-    let role = match Role::from_str(parts.next().unwrap_or_default(), false)? {
-        Role::Caller => v1::RecordingRole::Caller,
-        Role::Agent => v1::RecordingRole::Agent,
-        Role::Other => v1::RecordingRole::Other,
-    };
+    let role = Heard::parse(parts.next().unwrap_or_default()).map_err(|error| format!("ROLE: {error}"))?;
     let jurisdiction = parts.next().unwrap_or_default().to_owned();
     let subject = parts.next().unwrap_or_default().to_owned();
-    Ok(v1::RecordingParty { subject, jurisdiction, role: role.into() })
+    Ok(v1::RecordingParty { subject, jurisdiction, role: role.number() })
 }
 
 impl Decide {

@@ -8,7 +8,7 @@ use crate::cli::client::Remote;
 use crate::cli::confirm::{self, Sure};
 use crate::cli::failure::Result;
 use crate::cli::print::Answer;
-use crate::cli::table;
+use crate::cli::{retention, table};
 use crate::proto::v1;
 
 /// Which parts are destroyed.
@@ -47,8 +47,11 @@ impl EraseParts {
             "pending_reason": erased.pending_reason,
             "receipt": BASE64.encode(&erased.receipt),
         });
-        let run = [("run", erased.run), ("waits for", erased.pending_reason)];
-        let human = format!("{}\n\n{}", part::table(&erased.parts), table::record(&run));
-        Ok(Answer::new(json, human))
+        let next = match self.sure.dry_run {
+            true => confirm::LOOKED.to_owned(),
+            false => retention::proof(&erased.run, &erased.pending_reason),
+        };
+        let run = table::record(&[("run", erased.run), ("waits for", erased.pending_reason)]);
+        Ok(Answer::new(json, format!("{}\n\n{run}{next}", part::table(&erased.parts, &|_| false))))
     }
 }

@@ -1,27 +1,38 @@
 //! `lacuna call event`.
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::cli::bulk::{Feed, finished, open};
 use crate::cli::client::Remote;
 use crate::cli::failure::Result;
-use crate::cli::names::{CallEvent, PauseCause};
+use crate::cli::names::{CallEvent, PauseCause, names};
 use crate::cli::report::Report;
 use crate::cli::{print, table, value};
 use crate::proto::v1;
 
 /// What has happened.
 #[derive(clap::Args)]
-#[command(after_help = "\
-A line tells of one event:
-  {\"source_system\": \"pbx\", \"source_call_id\": \"1795262400.118\", \"event_id\": \"7\", \"kind\": \"card-pause\",
-   \"event_time\": \"2026-11-21T12:03:00Z\", \"party\"?: 1, \"cause\"?: \"automatic\",
-   \"recording\"?: {\"purposes\": [\"quality\"], \"jurisdictions\"?: {\"1\": \"DE\"}, \"announced\"?: true}}")]
+#[command(after_help = help())]
 pub struct Append {
     /// Lines of JSON, or - for standard input
     #[arg(value_name = "FILE|-", default_value = "-")]
     from: String,
+}
+
+/// What a line looks like.
+const SHAPE: &str = r#"{"source_system", "source_call_id", "event_id", "kind", "event_time", "party"?, "cause"?, "recording"?: {"purposes"?, "jurisdictions"?, "announced"?}}"#;
+
+/// Shown below the help.
+fn help() -> String {
+    let example = r#"
+A line tells of one event; what has a ? may be missing:
+  {"source_system": "pbx", "source_call_id": "1795262400.118", "event_id": "7", "kind": "card-pause",
+   "event_time": "2026-11-21T12:03:00Z", "party"?: 1, "cause"?: "automatic",
+   "recording"?: {"purposes": ["quality"], "jurisdictions"?: {"1": "DE"}, "announced"?: true}}"#;
+    let (kinds, causes) = (names::<CallEvent>(), names::<PauseCause>());
+    format!("{}\n\nkind is one of {kinds}.\ncause is one of {causes}.", example.trim_start())
 }
 
 /// A line.
@@ -31,11 +42,11 @@ struct Line {
     source_system: String,
     source_call_id: String,
     event_id: String,
-    kind: CallEvent,
+    kind: String,
     event_time: String,
     #[serde(default)]
     party: u32,
-    cause: Option<PauseCause>,
+    cause: Option<String>,
     recording: Option<Terms>,
 }
 
@@ -78,7 +89,9 @@ impl Append {
 
 /// What a line tells. What is wrong with it is told without what stands there.
 fn request(line: &str) -> anyhow::Result<v1::AppendCallEventRequest> {
-    let line: Line = serde_json::from_str(line).map_err(|_| anyhow::anyhow!("tells of no event: see --help"))?;
+    let line: Line = value::json_line(line, SHAPE)?;
+    let kind = CallEvent::parse(&line.kind).context("kind")?;
+    let cause = line.cause.as_deref().map(PauseCause::parse).transpose().context("cause")?;
     let time = value::time(&line.event_time).map_err(|error| anyhow::anyhow!("event_time: {error}"))?;
     let place = |(party, jurisdiction)| v1::PartyJurisdiction { party, jurisdiction };
     let recording = line.recording.map(|terms| v1::RecordingTerms {
@@ -90,10 +103,10 @@ fn request(line: &str) -> anyhow::Result<v1::AppendCallEventRequest> {
         source_system: line.source_system,
         source_call_id: line.source_call_id,
         event_id: line.event_id,
-        kind: line.kind.number(),
+        kind: kind.number(),
         event_time: Some(time),
         party: line.party,
-        cause: line.cause.map_or(0, PauseCause::number),
+        cause: cause.map_or(0, PauseCause::number),
         recording,
     })
 }

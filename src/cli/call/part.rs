@@ -103,16 +103,20 @@ fn read(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The parts of a call, as people read them.
-pub fn table(parts: &[v1::CallPart]) -> String {
+/// What is shown of what the viewer of a call does not see.
+pub const WITHHELD: &str = "withheld";
+
+/// The parts of a call, as people read them; `hidden` says of which parties they are withheld from the viewer.
+pub fn table(parts: &[v1::CallPart], hidden: &dyn Fn(u32) -> bool) -> String {
     let row = |part: &v1::CallPart| {
         let kind = print::enum_name(part.kind, v1::PartKind::as_str_name);
         let content = match &part.outcome {
             Some(Outcome::Uri(text) | Outcome::Text(text)) => table::printable(text),
             Some(Outcome::Content(bytes)) => format!("{} bytes", bytes.len()),
             Some(Outcome::Error(error)) => table::printable(&error.message),
-            None if part.gone.is_empty() => part.token.clone(),
-            None => part.gone.clone(),
+            None if !part.gone.is_empty() => part.gone.clone(),
+            None if hidden(part.party) && !part.token.is_empty() => WITHHELD.to_owned(),
+            None => part.token.clone(),
         };
         vec![part.part.clone(), table::short(&kind, "PART_KIND_"), part.party.to_string(), content]
     };

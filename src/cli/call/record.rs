@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{event, part};
 use crate::cli::client::Remote;
 use crate::cli::failure::Result;
-use crate::cli::names::{Direction, Disposition, Role};
+use crate::cli::names::{Direction, Disposition, Role, names};
 use crate::cli::page::Paging;
 use crate::cli::print::{self, Answer};
 use crate::cli::token::Redaction;
@@ -59,20 +59,31 @@ pub struct Upsert {
     /// How it ended
     #[arg(long, value_enum)]
     disposition: Option<Disposition>,
-    /// Who took part, in an order that does not change, as lines of JSON from a file or standard input (-):
-    /// `{"role": "customer", "number"?, "name"?, "place"?, "note"?, "agent_id"?, "subject"?, "retention_class"?}`
-    #[arg(long, value_name = "FILE|-")]
+    /// Who took part.
+    #[arg(long, value_name = "FILE|-", help = parties_help())]
     parties: String,
     /// A UUID; repeating the call with the same one changes nothing
     #[arg(long, value_name = "UUID", default_value = "", hide_default_value = true)]
     request_id: String,
 }
 
+/// What a line of `--parties` looks like.
+const SHAPE: &str = r#"{"role", "number"?, "name"?, "place"?, "note"?, "agent_id"?, "subject"?, "retention_class"?}"#;
+
+/// The help of `--parties`.
+fn parties_help() -> String {
+    format!(
+        "Who took part, in an order that does not change, as lines of JSON from a file or standard input (-): {SHAPE}, \
+         where a role is one of {}",
+        names::<Role>()
+    )
+}
+
 /// Somebody who took part.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Party {
-    role: Role,
+    role: String,
     #[serde(default)]
     subject: String,
     #[serde(default)]
@@ -185,18 +196,21 @@ fn parties(from: &str) -> anyhow::Result<Vec<v1::PartyInput>> {
         "-" => std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?,
         path => std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?,
     };
-    let party = |(at, line): (usize, &str)| {
-        let read = serde_json::from_str(line);
-        let told: Party = read.map_err(|_| anyhow::anyhow!("line {} tells of no party: see --help", at + 1))?;
-        let Party { role, subject, agent_id, number, name, place, note, retention_class } = told;
-        Ok(v1::PartyInput { role: role.number(), subject, agent_id, number, name, place, note, retention_class })
-    };
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(party).collect()
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines.map(|(at, line)| party(line).with_context(|| format!("line {}", at + 1))).collect()
+}
+
+fn party(line: &str) -> anyhow::Result<v1::PartyInput> {
+    let Party { role, subject, agent_id, number, name, place, note, retention_class } = value::json_line(line, SHAPE)?;
+    let role = Role::parse(&role).context("role")?.number();
+    Ok(v1::PartyInput { role, subject, agent_id, number, name, place, note, retention_class })
 }
 
 impl Show {
     /// Shows the call.
     pub async fn run(self, remote: &Remote) -> Result<Answer> {
+        let (asked, viewer) = (!self.purpose.is_empty(), self.viewer);
+        let hidden = |party| asked && viewer != 0 && party != viewer;
         let request = v1::GetCallRequest {
             call: self.call,
             purpose: self.purpose,
@@ -206,8 +220,9 @@ impl Show {
             ..Default::default()
         };
         let call = remote.open().await?.calls.get_call(request).await?.into_inner().call.unwrap_or_default();
-        let human = format!("{}\n\n{}", shown(&call), values(&call));
-        let human = if call.parts.is_empty() { human } else { format!("{human}\n\n{}", part::table(&call.parts)) };
+        let human = format!("{}\n{}", shown(&call), values(&call, &hidden));
+        let parts = || part::table(&call.parts, &hidden);
+        let human = if call.parts.is_empty() { human } else { format!("{human}\n\n{}", parts()) };
         let human = if call.events.is_empty() { human } else { format!("{human}\n\n{}", event::table(&call.events)) };
         Ok(Answer::new(json!({ "call": as_json(&call) }), human))
     }
@@ -250,25 +265,47 @@ fn state(call: &v1::Call) -> String {
 
 fn rows(calls: &[v1::Call]) -> String {
     let row = |call: &v1::Call| {
-        let queue = call.legs.first().map(|leg| leg.queue.clone()).unwrap_or_default();
-        vec![call.call.clone(), state(call), table::time(call.start_time), queue, call.parties.len().to_string()]
+        let leg = call.legs.first().cloned().unwrap_or_default();
+        let (began, parties) = (table::time(call.start_time), call.parties.len().to_string());
+        vec![call.call.clone(), state(call), began, leg.queue, parties, leg.source_system, leg.source_call_id]
     };
-    table::table(&["call", "state", "began", "queue", "parties"], calls.iter().map(row))
+    table::table(&["call", "state", "began", "queue", "parties", "system", "leg"], calls.iter().map(row))
 }
 
+/// A call and its legs, each with what is clear of it.
 fn shown(call: &v1::Call) -> String {
-    let legs: Vec<String> =
-        call.legs.iter().map(|leg| format!("{} {}", leg.source_system, leg.source_call_id)).collect();
-    table::record(&[
+    let mut text = table::record(&[
         ("call", call.call.clone()),
         ("state", state(call)),
         ("began", table::time(call.start_time)),
         ("ended", table::time(call.end_time)),
-        ("legs", legs.join(", ")),
-    ])
+        ("group", call.group_id.clone()),
+    ]);
+    for leg in &call.legs {
+        let direction = print::enum_name(leg.direction, v1::CallDirection::as_str_name);
+        let disposition = print::enum_name(leg.disposition, v1::CallDisposition::as_str_name);
+        let held = if leg.hold_count == 0 { String::new() } else { format!("{} s", leg.hold_seconds) };
+        let leg = table::record(&[
+            ("leg", format!("{} {}", leg.source_system, leg.source_call_id)),
+            ("direction", table::short(&direction, "CALL_DIRECTION_")),
+            ("dialled", leg.dialled.clone()),
+            ("queue", leg.queue.clone()),
+            ("skill", leg.skill.clone()),
+            ("campaign", leg.campaign.clone()),
+            ("contact list", leg.contact_list.clone()),
+            ("began", table::time(leg.start_time)),
+            ("answered", table::time(leg.answer_time)),
+            ("on hold", held),
+            ("ended", table::time(leg.end_time)),
+            ("disposition", table::short(&disposition, "CALL_DISPOSITION_")),
+        ]);
+        text = format!("{text}\n{leg}");
+    }
+    text
 }
 
-fn values(call: &v1::Call) -> String {
+/// The parties and their values, where `hidden` says whose are withheld from the viewer.
+fn values(call: &v1::Call, hidden: &dyn Fn(u32) -> bool) -> String {
     let mut rows = Vec::new();
     for party in &call.parties {
         let who = vec![party.party.to_string(), party.label.clone(), party.subject.clone()];
@@ -280,6 +317,7 @@ fn values(call: &v1::Call) -> String {
             let content = match &value.outcome {
                 Some(v1::call_value::Outcome::Value(text)) => table::printable(text),
                 Some(v1::call_value::Outcome::Error(error)) => table::printable(&error.message),
+                None if hidden(party.party) => part::WITHHELD.to_owned(),
                 None => value.token.clone(),
             };
             rows.push([who.clone(), vec![table::short(&field, "CALL_FIELD_"), content]].concat());

@@ -1,15 +1,13 @@
 //! `lacuna vcon export`: a call of a vault as a conversation.
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use clap::ValueEnum;
 use serde_json::json;
 
+use super::out::Out;
 use crate::cli::client::Remote;
 use crate::cli::failure::Result;
 use crate::cli::print::{self, Answer};
-use crate::keys::files;
 use crate::proto::v1;
 
 /// What `vcon export` writes.
@@ -30,9 +28,8 @@ pub struct Export {
     /// Ticket or case that says why; kept with the audit entry
     #[arg(long, value_name = "TICKET", default_value = "", hide_default_value = true)]
     justification: String,
-    /// Where to write it; without this it is the answer
-    #[arg(long, short, value_name = "FILE")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    out: Out,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -50,6 +47,7 @@ impl Export {
             View::Full => v1::VconView::Full,
             View::Redacted => v1::VconView::Redacted,
         };
+        let out = self.out.begin()?;
         let ask = v1::ExportVconRequest {
             call: self.call.clone(),
             view: view.into(),
@@ -58,14 +56,14 @@ impl Export {
             justification: self.justification,
         };
         let exported = remote.open().await?.calls.export_vcon(ask).await?.into_inner();
-        let Some(out) = self.out else {
+        let Some(out) = out else {
             if !exported.left_out.is_empty() {
                 eprintln!("Not in it: {}", exported.left_out.join(", "));
             }
             let text = String::from_utf8(exported.document).context("the document is no text")?;
             return print::line(&text);
         };
-        files::replace(&out, &exported.document).with_context(|| format!("cannot write {}", out.display()))?;
+        let out = out.write(&exported.document)?;
         let mut human = format!("{} is {}", out.display(), self.call);
         if !exported.left_out.is_empty() {
             human = format!("{human}, without {}", exported.left_out.join(", "));

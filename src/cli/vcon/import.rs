@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::Cards;
+use super::{Cards, folder};
 use crate::cli::client::Remote;
 use crate::cli::failure::{Refusal, Result};
 use crate::cli::tally::Tally;
@@ -23,9 +23,6 @@ const COLUMNS: [&str; 6] = ["file", "result", "call", "reason", "field", "messag
 
 /// How many files are read ahead.
 const AHEAD: usize = 8;
-
-/// How deeply folders are looked into.
-const DEEPEST: usize = 16;
 
 /// Shown below the help.
 pub const EXAMPLES: &str = "\
@@ -66,10 +63,7 @@ impl Import {
     /// Imports, and tells of each file.
     pub async fn run(self, remote: &Remote) -> Result<()> {
         let mapping = self.mapping()?;
-        let mut files = Vec::new();
-        for path in &self.paths {
-            find(path, DEEPEST, &mut files)?;
-        }
+        let files = folder::files(&self.paths)?;
         let mut tally = Tally::begin(remote.output, "file", &files, self.results.as_deref(), &COLUMNS)?;
         let end = all(remote, mapping, &files, &mut tally).await;
         tally.close(end)
@@ -156,26 +150,4 @@ fn send(files: &[PathBuf], to: &mpsc::Sender<v1::VconDocument>) -> Unread {
         }
     }
     unread
-}
-
-/// The files of a folder, in the order of their names; a file itself whatever it is called.
-fn find(path: &Path, levels: usize, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    if !path.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let context = || format!("cannot read the folder {}", path.display());
-    let entries = fs::read_dir(path).with_context(context)?;
-    let mut found: Vec<PathBuf> =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().with_context(context)?;
-    found.sort();
-    for path in found {
-        let named = path.extension().is_some_and(|ending| ending == "json" || ending == "vcon");
-        if path.is_dir() && levels > 0 {
-            find(&path, levels - 1, files)?;
-        } else if named && !path.is_dir() {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
