@@ -204,11 +204,11 @@ impl Iterator for Signs<'_> {
             length = c.len_utf8();
         } else if rest.starts_with('/') {
             (c, length) = ('/', length + 1);
-        } else if let Some(number) = rest.strip_prefix('u').and_then(|rest| rest.get(..4)) {
-            if number.bytes().all(|c| c.is_ascii_hexdigit()) {
-                let number = u32::from_str_radix(number, 16).ok();
-                (c, length) = (number.and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER), length + 5);
-            }
+        } else if let Some(number) = rest.strip_prefix('u').and_then(|rest| rest.get(..4))
+            && number.bytes().all(|c| c.is_ascii_hexdigit())
+        {
+            let number = u32::from_str_radix(number, 16).ok();
+            (c, length) = (number.and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER), length + 5);
         }
         self.0 = self.0.get(length..).unwrap_or_default();
         Some((c, length))
