@@ -96,6 +96,13 @@ fn word(text: &str) -> Option<Word> {
     })
 }
 
+/// Whether a word is the null of JSON, which nobody has said: without a space between it and the signs around it.
+fn is_null(text: &str, from: usize, to: usize) -> bool {
+    let before = text.get(..from).is_some_and(|before| before.ends_with(['[', ',', ':']));
+    let behind = text.get(to..).is_some_and(|behind| behind.starts_with([',', ']', '}']));
+    before && behind && text.get(from..to) == Some("null")
+}
+
 /// The digit under a letter of a telephone.
 fn key(letter: char) -> Option<char> {
     Some(match letter.to_ascii_uppercase() {
@@ -175,7 +182,10 @@ impl Scan {
         let said = text.get(from..to).unwrap_or_default();
         let lower = said.to_lowercase();
         match word(&lower) {
-            Some(Word::Digits(digits)) => return self.digits(digits, (from, to), true),
+            Some(Word::Digits(digits)) => {
+                let spoken = !is_null(text, from, to);
+                return self.digits(digits, (from, to), spoken);
+            }
             Some(Word::Tens(ten)) => {
                 self.digits(&format!("{ten}0"), (from, to), true);
                 self.tens = true;
@@ -246,6 +256,9 @@ mod tests {
             assert_eq!(read(text), [digits], "{text}");
         }
         assert_eq!(read("room 12 at 5 o'clock"), ["12", "50"]);
+        let spoken = |text: &str| chains(text).iter().any(|chain| chain.spoken);
+        assert!(spoken("4111, null") && spoken("4111 null, 1") && spoken("null"));
+        assert!(!spoken("[4111,null]") && !spoken("{\"a\":null,\"b\":4111}"), "nobody says null in JSON");
         assert_eq!(dialled("tel:+1-599-639-3222;ext=5"), "15996393222");
         assert_eq!(dialled("sip:+15996393222@example.com"), "15996393222");
     }

@@ -469,6 +469,40 @@ on_both_stores! {
         assert_eq!(nobody["parties"][1]["name"], "former agent");
     }
 
+    async fn what_systems_noted_of_somebody_who_is_erased_is_not_in_what_is_kept_with_others(house: House) {
+        let mut house = house;
+        let mut document = call();
+        document["agent_name"] = json!("Diana, of the root");
+        document["dialog"][2]["meta"] = json!({ "agent_name": "Diana, of the leg" });
+        document["dialog"][2]["message_id"] = json!("diana@m");
+        let taken = house.take_one(&document).await.unwrap();
+        let before = house.document(&taken.call, "").await.to_string();
+        let noted = ["Diana, of the root", "Diana, of the leg", "diana@m"];
+        assert!(noted.iter().all(|note| before.contains(note)), "{before}");
+        let parties = house.described(&taken.call).await.parties;
+        house.erase(&parties[1].subject).await;
+        let after = house.document(&taken.call, "").await.to_string();
+        assert!(noted.iter().all(|note| !after.contains(note)) && after.contains("Yes, Diana, my parcel is lost."), "{after}");
+    }
+
+    async fn a_scorecard_goes_to_the_agent_whom_it_is_about(house: House) {
+        let mut document = call();
+        let score = json!({ "type": "agent_score", "vendor": "x", "dialog": [2], "encoding": "none", "body": "impatient" });
+        document["analysis"].as_array_mut().unwrap().push(score);
+        let taken = house.take_one(&document).await.unwrap();
+        let attached = house.a_call("1.1").await;
+        let card = v1::AttachPartRequest { party: 2, ..part(&attached, PartKind::Scorecard, written("impatient")) };
+        house.attach(card).await;
+        for name in [taken.call, attached.call] {
+            assert!(house.document(&name, "").await.to_string().contains("impatient"));
+            for party in house.described(&name).await.parties {
+                let theirs = house.document(&name, &party.subject).await.to_string();
+                let is_agent = party.role() == v1::PartyRole::Agent;
+                assert_eq!(theirs.contains("impatient"), is_agent, "{:?}: {theirs}", party.role());
+            }
+        }
+    }
+
     async fn a_person_who_is_erased_leaves_nothing_in_conversations_that_come_later(house: House) {
         let mut house = house;
         let taken = house.take_one(&call()).await.unwrap();

@@ -16,6 +16,9 @@ const MOST_WORDS: usize = 16;
 /// Most digits of a number, of which the last ones tell.
 const MOST_DIGITS: usize = 20;
 
+/// Longest note that is taken for an id, in bytes.
+const LONGEST_ID: usize = 64;
+
 /// Most that is looked for of what systems noted of people. Where there is more, nothing can be shown.
 const MOST_NOTED: usize = 1024;
 
@@ -208,6 +211,9 @@ impl Known {
             Json::Text(text) => {
                 let text = text.expose();
                 self.noted += 1 + text.len() / 128;
+                if text.len() <= LONGEST_ID && !text.contains(char::is_whitespace) && text.contains(char::is_numeric) {
+                    self.literal(text);
+                }
                 let digits = text.chars().filter(char::is_ascii_digit).count();
                 if !text.is_empty() && digits * 2 > text.len() && !text.contains('@') {
                     self.number(text);

@@ -143,8 +143,8 @@ impl Masker {
 
     /// The text without the others; `None` when none of them is in it.
     pub fn without(&self, text: &str) -> Option<Plain> {
-        // A name may be written with escapes in what cannot be read as a whole.
-        if self.others.is_too_much() || is_escaped(text) {
+        // A name may be written with escapes in what cannot be read as a whole, or with noughts between its letters.
+        if self.others.is_too_much() || is_escaped(text) || text.contains('\0') {
             return Some(MASK.into());
         }
         let spans = self.spans(text);

@@ -207,6 +207,13 @@ impl Dialog {
         })
     }
 
+    /// Whether one of these may have taken part: of what names one person alone nobody knows whom it was with.
+    #[must_use]
+    pub fn may_include(&self, some: &[usize]) -> bool {
+        let people = self.people();
+        people.len() < 2 || people.iter().any(|party| some.contains(party))
+    }
+
     /// Everybody who is named in it.
     #[must_use]
     pub fn people(&self) -> Vec<usize> {
@@ -290,10 +297,20 @@ pub struct Analysis {
     pub dialogs: Vec<usize>,
     /// Of which attachments.
     pub attachments: Vec<usize>,
+    /// Whom it is about, if a call says so; a document does not.
+    pub about: Option<usize>,
     /// What came out.
     pub content: Content,
     /// What else is said of it.
     pub others: Others,
+}
+
+impl Analysis {
+    /// Whether it assesses how somebody works, which is nobody's business but theirs.
+    #[must_use]
+    pub fn is_score(&self) -> bool {
+        self.kind.expose().to_ascii_lowercase().contains("score")
+    }
 }
 
 /// What belongs to a conversation.

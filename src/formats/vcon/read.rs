@@ -14,7 +14,7 @@ use super::model::{
 use super::read_dialog::dialog;
 use crate::crypto::SecretBytes;
 use crate::formats::{Json, Plain, bare_address};
-use crate::model::{Error, Result, Time, contains_card_data};
+use crate::model::{Error, Result, Time};
 
 /// Most of what a conversation has.
 const MOST_PARTIES: usize = 256;
@@ -27,7 +27,7 @@ pub const MOST_ATTACHMENTS: usize = 2_000;
 const MOST_NAMES: usize = 64;
 
 /// Room for what joins a conversation that is full: legs and parts of the call that it became.
-const ROOM: usize = 4096;
+pub const ROOM: usize = 4096;
 
 /// Longest address, in bytes.
 pub const URL: usize = 4096;
@@ -235,6 +235,7 @@ impl Reading {
             schema: fields.text("schema", LABEL)?,
             dialogs: fields.indices("dialog", counts.1)?,
             attachments: fields.indices("attachment", counts.2)?,
+            about: None,
             content: self.content(&mut fields)?,
             others: fields.rest(),
         })
@@ -327,32 +328,39 @@ impl Reading {
         Ok(Some(body))
     }
 
-    /// Bytes that are text become text, which is looked through like any other.
+    /// Bytes that are text become text, which is looked through like any other. What has noughts in it is no text that anybody could
+    /// look for names in: it stays as it is, unless there is in it what must not be kept.
     fn bytes(&mut self, bytes: Vec<u8>, mediatype: Option<&Plain>, fields: &Fields) -> Result<Body> {
         let is_text = mediatype.is_none_or(|kind| {
             let essence = essence(kind.expose());
             essence.starts_with("text/") || essence.ends_with("json") || essence.starts_with("message/")
         });
-        let bytes = SecretBytes::new(bytes);
-        match std::str::from_utf8(bytes.expose()) {
-            Ok(text) if is_text && text.len() <= TEXT => {
-                let mut text = Plain::from(text);
-                clean_text(&mut text, &fields.at("body"), self.cards, &mut self.changes)?;
-                Ok(Body::Text(text))
-            }
-            _ if mediatype.is_some_and(|kind| is_seen_or_heard(kind.expose())) => Ok(Body::Bytes(bytes)),
-            _ => {
-                let text = String::from_utf8_lossy(bytes.expose());
-                if !contains_card_data(&text) {
-                    return Ok(Body::Bytes(bytes));
-                }
-                let mut text = Plain::from(&*text);
-                clean_text(&mut text, &fields.at("body"), self.cards, &mut self.changes)?;
-                Ok(Body::Text(if text.expose().len() <= TEXT { text } else { clean::CARD.into() }))
-            }
+        let (bytes, path) = (SecretBytes::new(bytes), fields.at("body"));
+        let utf8 = std::str::from_utf8(bytes.expose()).ok().filter(|_| is_text);
+        if let Some(text) = utf8.filter(|text| text.len() <= TEXT && !text.contains('\0')) {
+            let mut text = Plain::from(text);
+            clean_text(&mut text, &path, self.cards, &mut self.changes)?;
+            return Ok(Body::Text(text));
         }
+        if mediatype.is_some_and(|kind| is_seen_or_heard(kind.expose())) {
+            return Ok(Body::Bytes(bytes));
+        }
+        let unmarked = MARKS.iter().find_map(|mark| bytes.expose().strip_prefix(mark));
+        let mut text = Plain::from(&*String::from_utf8_lossy(unmarked.unwrap_or(bytes.expose())));
+        let before = self.changes;
+        clean_text(&mut text, &path, self.cards, &mut self.changes)?;
+        let fits = text.expose().len() <= TEXT;
+        let says_so = fits && (utf8.is_some() || (is_text && mediatype.is_some()));
+        if self.changes.cards == before.cards && !(says_so && self.changes != before) {
+            self.changes = before;
+            return Ok(Body::Bytes(bytes));
+        }
+        Ok(Body::Text(if fits { text } else { clean::CARD.into() }))
     }
 }
+
+/// What a text in UTF-16 begins with.
+const MARKS: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
 
 /// What a party is. Some systems tell it beside the format, and some by another word.
 fn role(fields: &mut Fields) -> Result<Option<Role>> {

@@ -6,7 +6,7 @@
 
 use super::mask::Masker;
 use super::model::{
-    Analysis, Attachment, Body, Content, Conversation, Dialog, Earlier, Grant, LAWFUL_BASIS, LawfulBasis, Party,
+    Analysis, Attachment, Body, Content, Conversation, Dialog, Earlier, Grant, LAWFUL_BASIS, LawfulBasis, Party, Role,
 };
 use super::read::essence;
 use crate::crypto::Random;
@@ -36,7 +36,8 @@ pub fn redact(conversation: &Conversation, party: usize, now: Time, random: &dyn
         Error::invalid("party", message)
     })?;
     let others = conversation.parties.iter().enumerate().filter(|(at, _)| *at != party).map(|(_, other)| other);
-    let redaction = Redaction { conversation, party, masker: Masker::new(own, others) };
+    let redaction =
+        Redaction { conversation, party, there: there(conversation, party), masker: Masker::new(own, others) };
     Ok(Conversation {
         uuid: fresh(now, random),
         created_at: now,
@@ -51,7 +52,12 @@ pub fn redact(conversation: &Conversation, party: usize, now: Time, random: &dyn
             hashes: Vec::new(),
         }),
         parties: conversation.parties.iter().enumerate().map(|(at, other)| redaction.person(at, other)).collect(),
-        dialog: conversation.dialog.iter().map(|dialog| redaction.dialog(dialog)).collect(),
+        dialog: conversation
+            .dialog
+            .iter()
+            .zip(&redaction.there)
+            .map(|(one, there)| redaction.dialog(one, *there))
+            .collect(),
         analysis: conversation.analysis.iter().map(|analysis| redaction.analysis(analysis)).collect(),
         attachments: conversation.attachments.iter().map(|attachment| redaction.attachment(attachment)).collect(),
         others: Vec::new(),
@@ -65,8 +71,7 @@ pub fn withhold(conversation: &mut Conversation, unknown: &[usize]) {
         return;
     }
     for dialog in &mut conversation.dialog {
-        let people = dialog.people();
-        if people.len() < 2 || people.iter().any(|party| unknown.contains(party)) {
+        if dialog.may_include(unknown) {
             dialog.content = Content { mediatype: dialog.content.mediatype.take(), ..Content::default() };
             dialog.application = None;
         }
@@ -92,9 +97,20 @@ fn fresh(now: Time, random: &dyn Random) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().hyphenated().to_string()
 }
 
+/// In which dialogs somebody took part. A message often names its sender alone: it was to the other one, if there is one other.
+fn there(conversation: &Conversation, party: usize) -> Vec<bool> {
+    let was_there = |dialog: &Dialog| {
+        let people = dialog.people();
+        people.contains(&party) || (people.len() < 2 && conversation.parties.len() <= 2)
+    };
+    conversation.dialog.iter().map(was_there).collect()
+}
+
 struct Redaction<'c> {
     conversation: &'c Conversation,
     party: usize,
+    /// Whether they took part, dialog by dialog.
+    there: Vec<bool>,
     masker: Masker,
 }
 
@@ -117,14 +133,7 @@ impl Redaction<'_> {
         }
     }
 
-    /// Whether they took part. A message often names its sender alone: it was to the other one, if there is one other.
-    fn was_there(&self, dialog: &Dialog) -> bool {
-        let people = dialog.people();
-        people.contains(&self.party) || (people.len() < 2 && self.conversation.parties.len() <= 2)
-    }
-
-    fn dialog(&self, dialog: &Dialog) -> Dialog {
-        let there = self.was_there(dialog);
+    fn dialog(&self, dialog: &Dialog, there: bool) -> Dialog {
         Dialog {
             kind: dialog.kind,
             start: dialog.start,
@@ -172,10 +181,20 @@ impl Redaction<'_> {
         }
     }
 
+    /// Whether somebody's assessment is of them. What does not say of whom it is, is of the agent, if there is one agent only.
+    fn is_assessed(&self, analysis: &Analysis) -> bool {
+        let is_agent = |party: &Party| party.role == Some(Role::Agent);
+        let mut agents =
+            self.conversation.parties.iter().enumerate().filter(|(_, party)| is_agent(party)).map(|(at, _)| at);
+        let agent = agents.next().filter(|_| agents.next().is_none());
+        analysis.about.or(agent) == Some(self.party)
+    }
+
     fn analysis(&self, analysis: &Analysis) -> Analysis {
-        let of = |at: &usize| self.conversation.dialog.get(*at).is_some_and(|dialog| self.was_there(dialog));
-        let of_all = || self.conversation.dialog.iter().all(|dialog| self.was_there(dialog));
+        let of = |at: &usize| self.there.get(*at).is_some_and(|there| *there);
+        let of_all = || self.there.iter().all(|there| *there);
         let shown = analysis.attachments.is_empty()
+            && (!analysis.is_score() || self.is_assessed(analysis))
             && if analysis.dialogs.is_empty() { of_all() } else { analysis.dialogs.iter().all(of) };
         Analysis {
             kind: self.masker.text(&analysis.kind),
@@ -184,6 +203,7 @@ impl Redaction<'_> {
             schema: if shown { self.text(analysis.schema.as_ref()) } else { None },
             dialogs: analysis.dialogs.clone(),
             attachments: analysis.attachments.clone(),
+            about: analysis.about,
             content: if shown { self.content(&analysis.content) } else { Content::default() },
             others: Vec::new(),
         }

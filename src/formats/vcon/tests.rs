@@ -1,3 +1,4 @@
+mod hidden;
 mod hostile;
 
 use std::fs;

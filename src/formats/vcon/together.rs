@@ -11,7 +11,7 @@ use data_encoding::BASE64URL_NOPAD;
 use super::apart::{CONTINUED, COUNTS, LISTS};
 use super::fields::{LABEL, MOST_SECONDS};
 use super::model::{Conversation, LINKS, Others, Role};
-use super::read::{self, MOST_ANALYSES, MOST_ATTACHMENTS, MOST_DIALOGS, URL};
+use super::read::{self, MOST_ANALYSES, MOST_ATTACHMENTS, MOST_DIALOGS, ROOM, URL};
 use super::read_dialog::MOST_EVENTS;
 use crate::crypto::SecretBytes;
 use crate::formats::{Json, Plain, bare_address};
@@ -97,10 +97,20 @@ pub enum Held {
 /// `Internal`, when what was kept is no conversation.
 pub fn together(call: Call) -> Result<Conversation> {
     let (head, mut lists) = whole(&call);
-    let count = call.parties.len();
-    lists.dialog.extend(call.legs.iter().map(|leg| Some(of_leg(leg))));
+    let (count, came) = (call.parties.len(), (lists.dialog.len(), lists.analysis.len()));
+    let labelled = call.parties.iter().enumerate().filter(|(_, member)| member.label.is_some());
+    let erased: Vec<usize> = labelled.map(|(at, _)| at).collect();
+    // A call may have more legs than a reader takes. What was attached to it is little, and goes first.
+    let attached = call.others.iter().filter(|other| other.kind == PartKind::Recording).count();
+    let room = (MOST_DIALOGS + ROOM).saturating_sub(came.0 + attached);
+    lists.dialog.extend(call.legs.iter().take(room).map(|leg| Some(of_leg(leg))));
+    let mut about = Vec::new();
     for other in call.others {
+        let party = other.party;
         let (list, entry) = of_part(other, call.began_at);
+        if list == "analysis" {
+            about.push(party);
+        }
         lists.named(list).push(Some(entry));
     }
     let has = |name: &str| head.iter().any(|(found, _)| found.expose() == name);
@@ -118,12 +128,29 @@ pub fn together(call: Call) -> Result<Conversation> {
         let entries = entries.map(|entry| entry.unwrap_or_else(|| read::gone(name, call.began_at)));
         members.push((name.into(), Json::List(entries.collect())));
     }
-    let conversation = read::kept(Json::Object(members), call.began_at).map_err(|error| {
+    let mut conversation = read::kept(Json::Object(members), call.began_at).map_err(|error| {
         // What was kept was read before, so nobody can do anything about it.
         Error::internal(format!("a call is no conversation, at {}", error.field.unwrap_or_default()))
     })?;
     debug_assert_eq!(conversation.parties.len(), count, "nobody got lost");
+    for (analysis, party) in conversation.analysis.iter_mut().skip(came.1).zip(about) {
+        analysis.about = Some(party);
+    }
+    forget(&mut conversation, &erased, came.0);
     Ok(conversation)
+}
+
+/// Leaves out what systems noted in a document beside what the format knows, and how they called its sessions and messages, as far as that
+/// may be about somebody who was erased: it is kept with others, and nobody can tell whom it names.
+fn forget(conversation: &mut Conversation, erased: &[usize], came: usize) {
+    if erased.is_empty() {
+        return;
+    }
+    conversation.others.clear();
+    for dialog in conversation.dialog.iter_mut().take(came).filter(|dialog| dialog.may_include(erased)) {
+        dialog.others.clear();
+        (dialog.session, dialog.message_id) = (None, None);
+    }
 }
 
 /// The entries of a document's lists, as far as they are there.
