@@ -141,7 +141,7 @@ impl Release {
             "pending_reason": released.pending_reason,
             "receipt": BASE64.encode(&released.receipt),
         });
-        let next = retention::proof(&released.run, &released.pending_reason);
+        let next = retention::proof(&released.run, &released.pending_reason, &released.receipt);
         let run = table::record(&[("run", released.run), ("waits for", released.pending_reason)]);
         Ok(Answer::new(json, format!("{}\n\n{run}{next}", shown(&hold))))
     }

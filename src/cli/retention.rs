@@ -198,16 +198,16 @@ fn done(run: &v1::RetentionRun, pending: &str) -> Answer {
         ("waits for", pending.to_owned()),
         ("destroyed", items(run)),
     ]);
-    let next = proof(&run.run, pending);
+    let next = proof(&run.run, pending, &run.receipt);
     Answer::new(json!({ "run": run_json(run), "pending_reason": pending }), format!("{human}{next}"))
 }
 
-/// How to fetch the receipt of a run, which is there when nothing is waited for any more; nothing where there was no run.
-pub fn proof(run: &str, pending: &str) -> String {
-    match (run, pending) {
-        ("", _) => String::new(),
-        (run, "") => format!("Fetch the proof with: lacuna retention receipt {run}"),
-        (run, _) => format!("When that is over, fetch the proof with: lacuna retention receipt {run}"),
+/// How to fetch the receipt of a run, which is there when nothing is waited for any more; nothing where nothing was destroyed.
+pub fn proof(run: &str, pending: &str, receipt: &[u8]) -> String {
+    match (pending, receipt) {
+        ("", []) => String::new(),
+        ("", _) => format!("Fetch the proof with: lacuna retention receipt {run}"),
+        _ => format!("When that is over, fetch the proof with: lacuna retention receipt {run}"),
     }
 }
 

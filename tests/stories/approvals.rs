@@ -253,7 +253,8 @@ on_both_stores! {
         house.reopen().await;
         let ada = house.somebody("Ada").await;
         let approval = requested(&shown(&mut house, detokenize(&ada.tokens, CARE)).await.unwrap_err());
-        let reveal = house.ask(&[&["token", "reveal", "--purpose", CARE], &*ada.tokens.each_ref().map(String::as_str)].concat());
+        let tokens = ada.tokens.iter().map(String::as_str);
+        let reveal = house.ask(&["token", "reveal", "--purpose", CARE].into_iter().chain(tokens).collect::<Vec<_>>());
         assert!(said(&reveal).contains("lacuna approval grant apr_"), "{}", said(&reveal));
         let listed = house.told(&["approval", "list", "--pending"]);
         assert_eq!(listed["approvals"][0]["approval"], approval.as_str());

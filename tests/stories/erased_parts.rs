@@ -153,7 +153,8 @@ fn parts_are_destroyed_from_a_shell() {
     assert_eq!(ask(&[&erase[..], &["--dry-run"]].concat())["parts"][0]["gone"], "");
     let looked = said(&try_to(&[&erase[..], &["--dry-run"]].concat()));
     assert!(looked.contains("Nothing was changed."), "{looked}");
-    let sure = [&erase[..], &["--yes", "--request-id", &request_id(1)]].concat();
+    let repeated = request_id(1);
+    let sure = [&erase[..], &["--yes", "--request-id", &repeated]].concat();
     let shown = said(&try_to(&sure));
     assert!(shown.contains("lacuna retention receipt rtn_") && !shown.contains("Nothing was changed."), "{shown}");
     let erased = ask(&sure);

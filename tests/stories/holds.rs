@@ -524,7 +524,8 @@ fn holds_are_placed_and_released_from_a_shell() {
         erased.contains("1 value kept until a legal hold is released") && erased.contains("LEGAL_HOLD"),
         "{erased}"
     );
-    let sure = [&end[..], &["--yes", "--request-id", &request_id(1)]].concat();
+    let repeated = request_id(1);
+    let sure = [&end[..], &["--yes", "--request-id", &repeated]].concat();
     let shown = said(&try_to(&sure));
     assert!(shown.contains("lacuna retention receipt rtn_"), "{shown}");
     let released = ask(&sure);

@@ -49,7 +49,7 @@ impl EraseParts {
         });
         let next = match self.sure.dry_run {
             true => confirm::LOOKED.to_owned(),
-            false => retention::proof(&erased.run, &erased.pending_reason),
+            false => retention::proof(&erased.run, &erased.pending_reason, &erased.receipt),
         };
         let run = table::record(&[("run", erased.run), ("waits for", erased.pending_reason)]);
         Ok(Answer::new(json, format!("{}\n\n{run}{next}", part::table(&erased.parts, &|_| false))))
