@@ -47,9 +47,10 @@ impl EraseParts {
             "pending_reason": erased.pending_reason,
             "receipt": BASE64.encode(&erased.receipt),
         });
-        let next = match self.sure.dry_run {
-            true => confirm::LOOKED.to_owned(),
-            false => retention::proof(&erased.run, &erased.pending_reason, &erased.receipt),
+        let next = if self.sure.dry_run {
+            confirm::LOOKED.to_owned()
+        } else {
+            retention::proof(&erased.run, &erased.pending_reason, &erased.receipt)
         };
         let run = table::record(&[("run", erased.run), ("waits for", erased.pending_reason)]);
         Ok(Answer::new(json, format!("{}\n\n{run}{next}", part::table(&erased.parts, &|_| false))))
