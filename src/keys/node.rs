@@ -30,8 +30,8 @@ use waiting::Watched;
 
 /// How often a node looks how things stand.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often it gives a sign of life at least.
-const RENEW: Duration = Duration::from_secs(1);
+/// How often it gives a sign of life at least: so often that a disk that holds a commit up for two seconds ends no lease.
+const RENEW: Duration = Duration::from_millis(500);
 /// How long it waits for one answer of the database.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a row must have stood still before its lease is ended: the lease, and something for clocks that run unevenly.
@@ -101,7 +101,7 @@ impl Member {
     /// to are certainly out.
     async fn meet(&self, parts: &Parts) -> Result<()> {
         let directory = parts.signer.directory();
-        let (mut watched, until) = (Watched::default(), uptime() + STILL + RENEW);
+        let (mut watched, until) = (Watched::default(), uptime() + STILL + PATIENCE);
         loop {
             let nodes = in_time(async { parts.store.watch().await?.nodes().await }).await?;
             let is_elsewhere = |node: &&Node| node.id != self.id && !presence::is_here(directory, &node.id);
@@ -160,7 +160,7 @@ impl Member {
 /// # Errors
 /// `KeyCustodianUnavailable` when a node does and goes on.
 pub async fn await_nobody(store: &dyn Store) -> Result<()> {
-    let (mut watched, until) = (Watched::default(), uptime() + STILL + RENEW);
+    let (mut watched, until) = (Watched::default(), uptime() + STILL + PATIENCE);
     loop {
         let mut nodes = in_time(async { store.watch().await?.nodes().await }).await?;
         nodes.retain(|node| !watched.is_out(node.id, node.renewals, &node.process));

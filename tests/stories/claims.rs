@@ -53,10 +53,11 @@ fn shown(call: &v1::Call) -> Vec<String> {
         Outcome::Value(value) => value.clone(),
         Outcome::Error(error) => reason(&item_status(error)),
     });
-    let parts = call.parts.iter().map(|part| match part.outcome.as_ref().unwrap() {
-        v1::call_part::Outcome::Text(text) => text.clone(),
-        v1::call_part::Outcome::Error(error) => reason(&item_status(error)),
-        other => panic!("{other:?}"),
+    let parts = call.parts.iter().map(|part| match &part.outcome {
+        None => part.gone.clone(),
+        Some(v1::call_part::Outcome::Text(text)) => text.clone(),
+        Some(v1::call_part::Outcome::Error(error)) => reason(&item_status(error)),
+        Some(other) => panic!("{other:?}"),
     });
     values.chain(parts).collect()
 }

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{LOOK, Member, RENEW, STILL, in_time};
+use super::{LOOK, Member, PATIENCE, STILL, in_time};
 use crate::keys::Custody;
 use crate::model::Result;
 use crate::platform::uptime;
@@ -44,7 +44,7 @@ impl Custody {
     /// Answers whether this node leads.
     pub(in crate::keys) async fn stand_for_lead(&self, patience: bool) -> Result<bool> {
         let Some(member) = &self.member else { return Ok(true) };
-        let until = uptime() + STILL + RENEW;
+        let until = uptime() + STILL + PATIENCE;
         loop {
             let pulse = in_time(self.pulse()).await?;
             if self.elect(member, &pulse).await? {

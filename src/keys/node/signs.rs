@@ -2,8 +2,12 @@
 
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::{Custody, LOOK, RENEW, uptime};
+use super::{Custody, LOOK, uptime};
+
+/// What is told of in the log.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Gives signs of life for as long as there are keys; without any, a look joins anew.
 pub(super) async fn keep_lease(custody: Weak<Custody>) {
@@ -22,7 +26,7 @@ pub(super) async fn keep_lease(custody: Weak<Custody>) {
         let begun = uptime();
         let renewed = custody.renew_lease(member).await;
         let (late, took) = (begun.saturating_sub(last), begun.abs_diff(uptime()));
-        if late + took > RENEW {
+        if late + took > LATE {
             // A machine that has too much to do shows here before it loses its lease.
             tracing::warn!(late_ms = late.as_millis(), took_ms = took.as_millis(), "a sign of life came late");
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Custody, Error, LOOK, Node, NodeId, RENEW, Reason, Result, STILL, in_time, platform, uptime};
+use super::{Custody, Error, LOOK, Node, NodeId, PATIENCE, Reason, Result, STILL, in_time, platform, uptime};
 
 /// Rows that should move, with when each was first seen as it is.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl Custody {
     /// # Errors
     /// `KeyCustodianUnavailable` when one does and goes on.
     pub(in crate::keys) async fn await_solitude(&self) -> Result<()> {
-        let alone = tokio::time::timeout(STILL + RENEW, self.await_nodes(u64::MAX)).await;
+        let alone = tokio::time::timeout(STILL + PATIENCE, self.await_nodes(u64::MAX)).await;
         alone.map_err(|_| {
             Error::new(
                 Reason::KeyCustodianUnavailable,
